@@ -1,0 +1,84 @@
+"""The raw limit for one edit: HTTP into SQLite, WebSocket to a bare relay, on to another SQLite, out as an event.
+
+Each of the three commits before it says anything, as in the product; the blob has the size of a small sealed batch.
+    python -m bench.bare_edit FILE PORT   a device at the relay `bench.bare_sync relay`; prints its own port
+PATCH /ID with a JSON body answers when it is durable here; GET /events tells what came from the other device.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import sys
+
+import aiohttp
+import msgspec
+from aiohttp import web
+
+from .bare_sync import SCHEMA
+from .committer import Committer
+from .hub import serve
+
+BLOB_BYTES = 450
+UPSERT = """INSERT INTO document(cid, id, cl, seq, conflicts, body, clk) VALUES(1, ?, 1, ?, 0, ?, x'00')
+            ON CONFLICT(cid, id) DO UPDATE SET seq=excluded.seq, body=excluded.body"""
+
+
+async def main(path: str, relay_port: int) -> None:
+    """Serve until killed."""
+    committer = Committer(path, SCHEMA)
+    events: set[web.StreamResponse] = set()
+    session = aiohttp.ClientSession()
+    socket = await session.ws_connect(f"http://127.0.0.1:{relay_port}/", max_msg_size=2**21, compress=0)
+    seq = 0
+
+    async def store(blob: bytes, document: bytes, body: str) -> None:
+        nonlocal seq
+        seq += 1
+        own = seq
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute("INSERT INTO batch(n, blob) VALUES(?, ?)", (own, blob))
+            connection.execute(UPSERT, (document, own, body))
+
+        await committer.commit(work)
+
+    async def patch(request: web.Request) -> web.Response:
+        body = await request.read()
+        document = request.match_info["id"].encode()
+        padding = os.urandom(max(0, BLOB_BYTES - len(body) - len(document)))
+        blob = msgspec.msgpack.encode((document, body.decode(), padding))
+        await store(blob, document, msgspec.json.encode(msgspec.json.decode(body)).decode())
+        await socket.send_bytes(msgspec.msgpack.encode([blob]))
+        return web.Response(body=b"{}", content_type="application/json")
+
+    async def listen(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(b": ready\n\n")
+        events.add(response)
+        await asyncio.Event().wait()
+        return response
+
+    async def apply() -> None:
+        decoder = msgspec.msgpack.Decoder(tuple[bytes, str, bytes])
+        async for message in socket:
+            if len(message.data) == 8:
+                continue
+            for blob in msgspec.msgpack.decode(message.data):
+                document, body, _ = decoder.decode(blob)
+                await store(blob, document, body)
+                await socket.send_bytes(bytes(8))
+                for response in events:
+                    await response.write(b"event: document\ndata: " + document + b"\n\n")
+
+    applying = asyncio.create_task(apply())
+    app = web.Application()
+    app.router.add_patch("/{id}", patch)
+    app.router.add_get("/events", listen)
+    await asyncio.gather(serve(app), applying)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], int(sys.argv[2])))

@@ -1,0 +1,1 @@
+"""The command line: speaks the local API, imports neither server."""

@@ -1,0 +1,144 @@
+"""conflicts: what two devices wrote without seeing each other; all values are kept until somebody decides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from hybridgw_client.client import path_of
+from hybridgw_protocol.errors import NotFound
+
+from ..context import App, Command, Group, json_option, pass_app
+from ..output import clean, count_text, time_text, to_json
+from ..values import parse_json
+
+Json = dict[str, Any]
+
+
+@click.group(cls=Group, invoke_without_command=True)
+@click.option("--collection", help="Only of this collection.")
+@json_option
+@click.pass_context
+def conflicts(ctx: click.Context, collection: str | None) -> None:
+    """List what was written on devices that had not seen each other; `resolve` decides."""
+    if ctx.invoked_subcommand is not None:
+        return
+    app = ctx.ensure_object(App)
+    found = list(app.client.pages("/api/conflicts", collection=collection))
+    if app.out.as_json:
+        app.out.json({"items": found, "total": len(found), "next_cursor": None})
+        return
+    if not found:
+        app.out.say("No conflicts.")
+    for conflict in found:
+        show(app, conflict)
+    if found:
+        first = found[0]
+        place = f"{clean(first['collection'])} {_word(first['id'])}"
+        app.out.say(f"Decide: {app.command(f'conflicts resolve {place}')} --keep | --use N | --value JSON")
+
+
+def show(app: App, conflict: Json) -> None:
+    """One document's conflicts, each field with what is shown and the numbered others."""
+    out = app.out
+    gone = " (deleted)" if conflict["deleted"] else ""
+    out.result(f"{out.paint(clean(conflict['collection']), 'dim')} {out.paint(clean(conflict['id']), 'bold')}{gone}")
+    for field in conflict["fields"]:
+        name = clean(field["field"])
+        shown = clean(to_json(field["shown"]), 200) if "shown" in field else "(nothing)"
+        where = "  written before it was deleted" if field["buried"] else ""
+        out.result(f"  {name}{where}")
+        out.result(f"    shown   {shown}")
+        for number, other in enumerate(field["others"], 1):
+            by = "  ".join(
+                text
+                for text in (
+                    time_text(other["at_ms"]) if other.get("at_ms") else "",
+                    clean(other.get("device") or "", 40),
+                )
+                if text
+            )
+            out.result(f"    use {number}   {clean(to_json(other['value']), 200)}  {out.paint(by, 'dim')}")
+
+
+def _word(text: str) -> str:
+    """As a shell takes it back."""
+    import shlex
+
+    return shlex.quote(clean(text))
+
+
+@conflicts.command(cls=Command)
+@click.argument("place", nargs=-1, required=True, metavar="COLLECTION ID [FIELD]")
+@click.option("--keep", is_flag=True, help="Keep what is shown; without a FIELD, for all fields.")
+@click.option("--use", "number", type=click.IntRange(1), metavar="N", help="Take the N-th of the other values.")
+@click.option("--value", metavar="JSON", help="Write this value instead; null removes the field.")
+@json_option
+@pass_app
+def resolve(app: App, place: tuple[str, ...], keep: bool, number: int | None, value: str | None) -> None:
+    """Decide one conflict: keep what is shown, take another value, or write a new one.
+
+    The decision travels to the other devices like any edit.
+    """
+    if sum((keep, number is not None, value is not None)) != 1:
+        raise click.UsageError("Choose one of --keep, --use N and --value JSON.")
+    collection, document, field = _place(place)
+    path = path_of("conflicts", collection, document)
+    conflict: Json = app.client.get(path)
+    body: Json = {"version": conflict["version"]}
+    if keep and field is None:
+        body["keep"] = "shown"
+        fields = conflict["fields"]
+    else:
+        one = _field(conflict, field)
+        fields = [one]
+        body["choices"] = {one["field"]: _choice(one, keep=keep, number=number, value=value)}
+    result = app.client.post(path, body)
+    if app.out.as_json:
+        app.out.json(result)
+        return
+    app.out.say(
+        f"{clean(collection)}/{clean(document)}: {count_text(len(fields), 'field')} decided"
+        f" ({', '.join(clean(f['field']) for f in fields)})."
+    )
+
+
+def _place(words: tuple[str, ...]) -> tuple[str, str, str | None]:
+    if len(words) == 1 and "/" in words[0]:
+        collection, _, document = words[0].partition("/")
+        return collection, document, None
+    if len(words) == 2:
+        return words[0], words[1], None
+    if len(words) == 3:
+        return words[0], words[1], words[2]
+    raise click.UsageError(
+        "Which conflict? COLLECTION ID, and FIELD if there are several; 'hybridgw conflicts' lists them."
+    )
+
+
+def _field(conflict: Json, name: str | None) -> Json:
+    fields: list[Json] = conflict["fields"]
+    names = ", ".join(clean(field["field"]) for field in fields)
+    if name is None:
+        if len(fields) != 1:
+            raise click.UsageError(f"Several fields are in conflict: {names}. Name one.")
+        return fields[0]
+    for field in fields:
+        if field["field"] == name:
+            return field
+    raise NotFound(f"The field {clean(name)} is not in conflict; these are: {names}.")
+
+
+def _choice(field: Json, *, keep: bool, number: int | None, value: str | None) -> Json:
+    if keep:
+        return {"keep": "shown"}
+    if value is not None:
+        return {"value": parse_json(value, "--value")}
+    others = field["others"]
+    assert number is not None  # noqa: S101 - by the check of the options
+    if number > len(others):
+        raise click.UsageError(
+            f"{clean(field['field'])} has {count_text(len(others), 'other value')}, no number {number}."
+        )
+    return {"key": others[number - 1]["key"]}

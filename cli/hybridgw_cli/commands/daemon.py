@@ -1,0 +1,318 @@
+"""up, down, logs: the daemon's life. It is started as a process of its own and outlives this one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any, Final, NoReturn
+
+import click
+
+from hybridgw_client import Client
+from hybridgw_client.profile import find_endpoint, holder
+from hybridgw_protocol.errors import AlreadyRunning, HybridGWError, NeedsPerson, NotRunning, StateError
+
+from ..context import App, Command, json_option, pass_app
+from ..exits import Exit, Finished
+from ..output import clean
+
+START_S: Final = 30.0
+STOP_S: Final = 15.0
+_POLL_S: Final = 0.02
+SECRETS_NAME: Final = "secrets.json"  # beside the database, only with the stores that are files
+_NEXT: Final = (
+    ("relay add LINK", "the first device: a relay of yours, from 'hybridgw-relay invite'"),
+    ("pair CODE", "a further device: the code that 'hybridgw pair' shows on the first"),
+    ("data put tasks milk title='Buy milk'", "your data; it works without the two above"),
+    ("status", "how things are"),
+)
+STORES: Final = ("keyring", "passphrase", "insecure-file")
+
+
+# ---- up ------------------------------------------------------------------------------------------------------------
+@click.command(cls=Command)
+@click.option("--foreground", is_flag=True, help="Stay in this terminal until Ctrl-C; for service managers too.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port of the local API; 0: any free one.")
+@click.option("--secret-store", type=click.Choice(STORES), help="Where the key that seals this device's secrets lives.")
+@click.option("--passphrase-fd", type=click.IntRange(0), help="Read the passphrase from this descriptor; for scripts.")
+@click.option("--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False))
+@click.option("--dev", is_flag=True, help="Development: readable log, stack traces in it.")
+@json_option
+@pass_app
+def up(
+    app: App,
+    foreground: bool,
+    port: int | None,
+    secret_store: str | None,
+    passphrase_fd: int | None,
+    log_level: str | None,
+    dev: bool,
+) -> None:
+    """Start the daemon, wait until it answers, say what to do next."""
+    store = secret_store or app.secret_store
+    if store and store not in STORES:
+        raise click.UsageError(f"--secret-store is one of {', '.join(STORES)}.")
+    if _is_running(app):
+        _told_running(app, already=True)
+        if port is not None or store or log_level or dev:
+            app.out.warn(f"Options count from the next start: {app.command('down')}, then {app.command('up')} again.")
+        return
+    arguments = _daemon_arguments(app, port=port, store=store, log_level=log_level)
+    environment = _environment(dev)
+    if passphrase_fd is None and store == "passphrase":
+        passphrase_fd = _ask_passphrase(app, environment)
+    if passphrase_fd is not None:
+        arguments += ["--passphrase-fd", str(passphrase_fd)]
+    if foreground:
+        _stay([*arguments, "--foreground"], environment, passphrase_fd)
+    _start(app, arguments, environment, passphrase_fd)
+    _told_running(app, already=False)
+
+
+def _is_running(app: App) -> bool:
+    try:
+        return Client(app.profile, timeout_s=5).get("/health") is not None
+    except NotRunning:
+        return False
+
+
+def _daemon_arguments(app: App, *, port: int | None, store: str | None, log_level: str | None) -> list[str]:
+    # -P: a folder of that name in the current directory is not our daemon.
+    arguments = [sys.executable, "-P", "-m", "hybridgw_daemon"]
+    if app.profile.home:
+        arguments += ["--home", app.profile.home]
+    for name, value in (("--port", port), ("--secret-store", store), ("--log-level", log_level)):
+        if value is not None:
+            arguments += [name, str(value)]
+    return arguments
+
+
+def _environment(dev: bool) -> dict[str, str]:
+    environment = dict(os.environ)
+    if dev:
+        environment |= {"HYBRIDGW_ENVIRONMENT": "development", "HYBRIDGW_DEBUG": "true"}
+    return environment
+
+
+def _ask_passphrase(app: App, environment: Mapping[str, str]) -> int | None:
+    """The passphrase from the person, as the read end of a pipe: it is never an argument or in the environment.
+
+    None when the daemon gets it elsewhere. Raises: NeedsPerson: nobody is there to type it.
+    """
+    if {"HYBRIDGW_PASSPHRASE_FILE", "CREDENTIALS_DIRECTORY"} & environment.keys() or sys.platform == "win32":
+        return None
+    if not sys.stdin.isatty():
+        raise NeedsPerson(
+            "The secret store `passphrase` needs one, and no terminal is there to ask for it. Give it with "
+            "--passphrase-fd N, or in a file named by HYBRIDGW_PASSPHRASE_FILE."
+        )
+    is_new = not Path(app.profile.folders.data, SECRETS_NAME).exists()
+    if is_new:
+        app.out.say("Choose a passphrase. Without it nobody, you included, can open the keys of this device.")
+    passphrase: str = click.prompt("Passphrase", hide_input=True, confirmation_prompt=is_new, err=True)
+    read, write = os.pipe()
+    os.write(write, passphrase.encode())  # far below what a pipe holds
+    os.close(write)
+    return read
+
+
+def _stay(arguments: list[str], environment: dict[str, str], passphrase_fd: int | None) -> NoReturn:
+    if sys.platform == "win32":
+        raise Finished(Exit(subprocess.call(arguments, env=environment)))  # noqa: S603 - our own program
+    if passphrase_fd is not None:
+        os.set_inheritable(passphrase_fd, True)
+    os.execve(arguments[0], arguments, environment)  # noqa: S606 - our own program
+
+
+def _start(app: App, arguments: list[str], environment: dict[str, str], passphrase_fd: int | None) -> None:
+    """Start it detached and wait until it answers. Raises: StateError: what it said when it ended instead."""
+    detached: dict[str, Any] = {
+        "start_new_session": True,
+        "pass_fds": () if passphrase_fd is None else (passphrase_fd,),
+    }
+    if sys.platform == "win32":
+        detached = {"creationflags": subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP}
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(  # noqa: S603 - our own program
+            arguments, env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said, **detached
+        )
+        if passphrase_fd is not None:
+            os.close(passphrase_fd)
+        with app.out.waiting("Starting the daemon ...") as spinner:
+            deadline = time.monotonic() + START_S
+            while time.monotonic() < deadline:
+                if process.poll() is not None:
+                    break
+                if _answers(app, process.pid):
+                    return
+                spinner.advance(1)
+                time.sleep(_POLL_S)
+        if process.poll() is None:
+            raise StateError(
+                f"The daemon (process {process.pid}) was started and does not answer after {START_S:.0f} s. "
+                f"Look what it does: {app.command('logs')}"
+            )
+        _ended_early(app, process.returncode, said)
+
+
+def _answers(app: App, pid: int) -> bool:
+    """Does the process that we started answer. Its lock is not looked at: the file it wrote names it."""
+    try:
+        if json.loads(app.profile.endpoint.read_bytes())["pid"] != pid:
+            return False
+        with Client(app.profile, timeout_s=2) as client:
+            return client.get("/health") is not None
+    except (OSError, ValueError, KeyError, TypeError, HybridGWError):
+        return False
+
+
+def _ended_early(app: App, code: int, said: IO[bytes]) -> None:
+    said.seek(0)
+    lines = [line for line in said.read(16_384).decode("utf-8", "replace").splitlines() if line.strip()]
+    if _is_running(app):
+        return  # another `up` was quicker
+    reason = "\n".join(clean(line) for line in lines[-12:]).removeprefix("error: ")
+    raise StateError(
+        reason or f"The daemon ended at once with code {code} and said nothing. Look: {app.command('logs')}",
+        exit_code=code,
+    )
+
+
+def _told_running(app: App, *, already: bool) -> None:
+    ready = app.client.get("/health/ready")
+    endpoint = app.client.endpoint
+    if app.out.as_json:
+        app.out.json({"url": endpoint.url, "pid": endpoint.pid, "already_running": already, **ready})
+        return
+    state = "runs already" if already else "runs"
+    app.out.result(f"HybridGW {clean(ready['version'])} {state} at {endpoint.url} (process {endpoint.pid}).")
+    for component in ready["components"]:
+        if component["state"] in ("degraded", "failed"):
+            helps = f" What helps: {clean(component['help'])}" if component.get("help") else ""
+            app.out.warn(f"{clean(component['name'])}: {clean(component.get('message') or component['state'])}{helps}")
+    if not already:
+        app.out.say("Next:")
+        lines = [(app.command(words), what) for words, what in _NEXT]
+        width = max(len(words) for words, _ in lines)
+        for words, what in lines:
+            app.out.say(f"  {words:<{width}}  {what}")
+
+
+# ---- down ----------------------------------------------------------------------------------------------------------
+@click.command(cls=Command)
+@pass_app
+def down(app: App) -> None:
+    """Stop the daemon."""
+    try:
+        endpoint = find_endpoint(app.profile)
+    except NotRunning:
+        app.out.say("No daemon runs for this profile.")
+        return
+    try:
+        app.client.post("/api/daemon/stop", timeout_s=5)
+    except NotRunning:
+        # It hangs. The lock says that this process is the daemon of this profile, so it may be told to end.
+        if sys.platform == "win32":
+            raise
+        with suppress(ProcessLookupError):
+            os.kill(endpoint.pid, signal.SIGTERM)
+    app.close()
+    with app.out.waiting("Stopping the daemon ...") as spinner:
+        deadline = time.monotonic() + STOP_S
+        while holder(app.profile, endpoint) == endpoint.pid:
+            if time.monotonic() > deadline:
+                raise AlreadyRunning(
+                    f"The daemon (process {endpoint.pid}) has not ended after {STOP_S:.0f} s. It may still be writing; "
+                    f"if it stays: kill -9 {endpoint.pid}. What was acknowledged is safe on the disk."
+                )
+            spinner.advance(1)
+            time.sleep(_POLL_S)
+    app.out.say("The daemon has stopped.")
+
+
+# ---- logs ----------------------------------------------------------------------------------------------------------
+@click.command(cls=Command)
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is logged from now on; Ctrl-C ends it.")
+@click.option(
+    "-n", "--lines", type=click.IntRange(0, 100_000), default=50, show_default=True, help="Lines to begin with."
+)
+@json_option
+@pass_app
+def logs(app: App, follow: bool, lines: int) -> None:
+    """Show what the daemon has logged."""
+    path = app.profile.log
+    try:
+        with path.open("rb") as file:
+            for raw in tail(file, lines):
+                _show(app, raw)
+            if follow:
+                _follow(app, path, file, lambda raw: _show(app, raw))
+    except FileNotFoundError as error:
+        raise StateError(f"There is no log yet: {path}. The daemon makes it: {app.command('up')}") from error
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise StateError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def tail(file: IO[bytes], lines: int) -> list[bytes]:
+    """The last lines of a file, read from its end."""
+    end = file.seek(0, os.SEEK_END)
+    found, size = b"", 0
+    while size < end and found.count(b"\n") <= lines:
+        size = min(end, size + 64 * 1024)
+        file.seek(end - size)
+        found = file.read(size)
+    return found.splitlines()[-lines:] if lines else []
+
+
+def _follow(app: App, path: Path, file: IO[bytes], show: Callable[[bytes], None]) -> None:
+    """New lines as they come; a log that was rotated away is followed to the new file."""
+    for raw in _new_lines(path, file):
+        show(raw)
+        app.out.flush()
+
+
+def _new_lines(path: Path, file: IO[bytes]) -> Iterator[bytes]:
+    part = b""
+    while True:
+        piece = file.readline()
+        if piece:
+            part += piece
+            if part.endswith(b"\n"):
+                yield part.rstrip(b"\r\n")
+                part = b""
+            continue
+        time.sleep(0.2)
+        with suppress(OSError):
+            now, ours = path.stat(), os.fstat(file.fileno())
+            if (now.st_ino, now.st_dev) != (ours.st_ino, ours.st_dev) or now.st_size < file.tell():
+                yield from _new_lines(path, path.open("rb"))
+                return
+
+
+def _show(app: App, raw: bytes) -> None:
+    """One line for a person: time, level, event, ids. With --json, or if it is none of ours, as it stands."""
+    text = raw.decode("utf-8", "replace")
+    entry = None
+    with suppress(ValueError):
+        entry = json.loads(text)
+    if app.out.as_json and isinstance(entry, dict):
+        app.out.json_line(entry)
+        return
+    if not isinstance(entry, dict) or "message" not in entry:
+        app.out.result(clean(text))
+        return
+    level = str(entry.get("level", "")).upper()
+    colour = {"ERROR": "red", "CRITICAL": "red", "WARNING": "yellow"}.get(level, "dim")
+    app.out.result(
+        f"{clean(entry.get('timestamp', ''))}  {app.out.paint(clean(level).ljust(7), colour)} {clean(entry['message'])}"
+    )

@@ -1,0 +1,178 @@
+"""Where a profile is, and which process serves it: nothing is sent to a port before that is known.
+
+A port alone proves nothing: after a crash the endpoint file may be left over and another program may listen there. The
+daemon's lock tells: the operating system lets go of it when the process ends, however it ends. The owner's token goes
+only to the process that holds the lock of this profile and wrote this endpoint file.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import stat
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from hybridgw_protocol.errors import NotRunning, StateError
+from hybridgw_protocol.runtime import (
+    APP_NAME,
+    ENDPOINT_NAME,
+    HOME_VARIABLE,
+    Endpoint,
+    Folders,
+    decode_endpoint,
+    folders,
+)
+
+LOCK_NAME: Final = "daemon.lock"
+DATABASE_NAME: Final = "hybridgw.db"
+LOG_NAME: Final = "daemon.log"
+CONFIG_NAME: Final = "config.toml"
+_MAX_ENDPOINT_BYTES: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One person's installation: its folders. home: set when all are in one."""
+
+    home: str | None
+    folders: Folders
+
+    @property
+    def endpoint(self) -> Path:
+        """There while a daemon runs; readable by its owner only."""
+        return Path(self.folders.state, ENDPOINT_NAME)
+
+    @property
+    def lock(self) -> Path:
+        """Held by the daemon."""
+        return Path(self.folders.data, LOCK_NAME)
+
+    @property
+    def database(self) -> Path:
+        """The replica; belongs to the daemon."""
+        return Path(self.folders.data, DATABASE_NAME)
+
+    @property
+    def log(self) -> Path:
+        """What the daemon logs."""
+        return Path(self.folders.logs, LOG_NAME)
+
+    @property
+    def config(self) -> Path:
+        """What the person configured; need not exist."""
+        return Path(self.folders.config, CONFIG_NAME)
+
+    def to_command(self, command: str) -> str:
+        """A command of ours as the person has to type it for this profile, for messages."""
+        if self.home is None or os.environ.get(HOME_VARIABLE):
+            return f"hybridgw {command}"
+        near = os.path.relpath(self.home)
+        shown = near if len(near) < len(self.home) else self.home
+        return f"hybridgw --home {shown} {command}"
+
+
+def find_profile(home: str | os.PathLike[str] | None = None) -> Profile:
+    """The profile of this user. Args: home: one folder for all; None: HYBRIDGW_HOME, else the platform's folders."""
+    chosen = os.fspath(home) if home else os.environ.get(HOME_VARIABLE)
+    if chosen:
+        absolute = os.path.abspath(os.path.expanduser(chosen))
+        return Profile(absolute, folders(absolute, config="", data="", state="", logs=""))
+    import platformdirs  # noqa: PLC0415 - not needed with a home
+
+    dirs = platformdirs.PlatformDirs(APP_NAME, appauthor=False)
+    return Profile(
+        None,
+        folders(
+            None,
+            config=dirs.user_config_dir,
+            data=dirs.user_data_dir,
+            state=dirs.user_state_dir,
+            logs=dirs.user_log_dir,
+        ),
+    )
+
+
+def find_endpoint(profile: Profile) -> Endpoint:
+    """How to reach the running daemon of this profile.
+
+    Raises: NotRunning: none runs, or it is still starting; StateError: the file is not its owner's alone, or names a
+    place that is not on this machine: no token is sent then.
+    """
+    try:
+        with profile.endpoint.open("rb") as file:
+            about = os.fstat(file.fileno())
+            raw = file.read(_MAX_ENDPOINT_BYTES)
+    except OSError as error:
+        raise _not_running(profile, error) from error
+    if sys.platform != "win32" and (about.st_uid != os.getuid() or stat.S_IMODE(about.st_mode) & 0o077):
+        raise StateError(
+            f"{profile.endpoint} is open to other users of this machine, so it is not trusted. "
+            f"Restart the daemon, which writes it anew: {profile.to_command('down')}; {profile.to_command('up')}",
+        )
+    endpoint = decode_endpoint(raw)
+    if not is_loopback(endpoint.url):
+        raise StateError(f"{profile.endpoint} names {endpoint.url}, which is not on this machine: not trusted.")
+    if holder(profile, endpoint) != endpoint.pid:
+        raise NotRunning(
+            f"No daemon runs for this profile (the one that wrote {profile.endpoint} has ended). "
+            f"Start it: {profile.to_command('up')}"
+        )
+    return endpoint
+
+
+def _not_running(profile: Profile, error: OSError) -> NotRunning | StateError:
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return NotRunning(f"No daemon runs for this profile. Start it: {profile.to_command('up')}")
+    return StateError(f"{profile.endpoint} cannot be read: {error.strerror}.")
+
+
+def holder(profile: Profile, endpoint: Endpoint | None = None) -> int | None:
+    """The process that holds this profile's lock, None if nobody does.
+
+    Linux tells without touching the lock. Elsewhere the process named in *endpoint* counts if it is alive: trying the
+    lock would make a daemon that starts at that moment believe that it is the second one.
+    """
+    try:
+        held = profile.lock.stat()
+    except OSError:
+        return None
+    try:
+        table = Path("/proc/locks").read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError):
+        return endpoint.pid if endpoint and _is_alive(endpoint.pid) else None
+    place = f"{os.major(held.st_dev):02x}:{os.minor(held.st_dev):02x}:{held.st_ino}"
+    same_inode: int | None = None
+    for line in table.splitlines():
+        words = line.split()  # 1: FLOCK ADVISORY WRITE 4312 fe:00:2146435 0 EOF
+        if len(words) < 8 or words[1] != "FLOCK" or words[3] != "WRITE" or not words[4].isdigit():
+            continue
+        if words[5] == place:
+            return int(words[4])
+        if words[5].rpartition(":")[2] == str(held.st_ino):
+            same_inode = int(words[4])  # some file systems (btrfs, overlay) tell another device number
+    return same_inode
+
+
+def _is_alive(pid: int) -> bool:
+    if sys.platform == "win32":
+        return True  # os.kill would end it; the port must answer instead
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return False  # another user's: not our daemon
+    return True
+
+
+def is_loopback(url: str) -> bool:
+    """Does this URL name this machine by a literal loopback address, over plain HTTP."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme == "http" and ipaddress.ip_address(parts.hostname or "").is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,327 @@
+"""The composition root: every part is made here, in the order in which it is needed, and ended in the reverse order.
+
+The lock of the profile, the log, the database, the services over it, the local API; then one group of named tasks until
+somebody asks for the end. Nothing that may take long (a keyring, the network, a check of the file) stands between the
+start and the first answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from hybridgw_protocol.errors import DatabaseDamaged, HybridGWError
+from hybridgw_protocol.localapi import PathList, Setting, SettingList, Stopping
+from hybridgw_protocol.pairing_messages import clean_name
+from hybridgw_protocol.runtime import VERSION, Endpoint, Secret
+from hybridgw_storage.database import Database, SqliteDatabase
+from hybridgw_storage.migrations import is_sound, prepare_file
+
+from . import instance, logs
+from .config import Config
+from .paths import Paths
+from .services import health
+from .services.alarms import AlarmService
+from .services.collections import CollectionService
+from .services.conflicts import ConflictService
+from .services.devices import DeviceService
+from .services.documents import DocumentService
+from .services.events import EventHub, prepare
+from .services.health import HealthService
+from .services.pairing import PairingService
+from .services.relays import RelayService
+from .services.replica import Replica
+from .services.space import Space
+from .services.sync import SyncService
+from .services.unlocking import UnlockingService
+from .stores.schema import MIGRATIONS
+from .stores.secret_kinds import SecretKind
+from .stores.secrets_file import PassphraseSource
+from .transports.local.app import LocalApi
+from .transports.local.commands import Services
+from .transports.peers.gateway import RelayGateway
+
+TOKEN_BYTES: Final = 32
+
+log = logging.getLogger(__name__)
+
+
+class _Stop(Exception):
+    """Somebody asked for the end."""
+
+
+def clock() -> int:
+    """Wall clock, Unix milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def serve(paths: Paths, config: Config, *, passphrase_fd: int | None = None) -> int:
+    """Run the daemon of a profile until it is stopped. Returns: the exit code; says on stderr why it is not 0."""
+    started_ms = clock()
+    try:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(instance.lock(paths, started_ms))
+            logging_ = logs.setup(
+                paths.log_file,
+                level=config.log.level,
+                debug=config.log.debug,
+                readable=config.log.environment == "development",
+                terminal=config.log.terminal,
+            )
+            stack.callback(logging_.close)
+            for warning in config.warnings:
+                log.warning("%s", warning, extra={"event": "config"})
+            daemon = Daemon(paths, config, logging_, started_ms, passphrase_fd)
+            try:
+                asyncio.run(daemon.run())
+            except Exception:
+                log.critical("the daemon ended", exc_info=True, extra={"event": "daemon.failed"})
+                raise
+        return 0
+    except Exception as failure:  # noqa: BLE001 - the edge of the program: one line for the person, the rest is logged
+        error = _first(failure)
+        if isinstance(error, HybridGWError):
+            _say(f"error: {error.message}")
+        else:
+            _say(f"error: {type(error).__name__}; the log says where it arose: {paths.log_file}")
+        return 1
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+class Daemon:
+    """One run of the daemon."""
+
+    def __init__(
+        self, paths: Paths, config: Config, logging_: logs.Logging, started_ms: int, passphrase_fd: int | None
+    ) -> None:
+        self._paths = paths
+        self._config = config
+        self._logging = logging_
+        self._started_ms = started_ms
+        self._started = time.monotonic()
+        self._passphrase_fd = passphrase_fd
+        self._stopping: asyncio.Event | None = None
+
+    async def run(self) -> None:
+        """Until stopped. Raises: StateError kinds: what keeps it from working."""
+        self._stopping = asyncio.Event()
+        with contextlib.suppress(_Stop):
+            async with contextlib.AsyncExitStack() as stack:
+                await self._run(stack)
+
+    async def _run(self, stack: contextlib.AsyncExitStack) -> None:
+        # 1. The database. Opening takes milliseconds; only a new or an old file is worked on.
+        prepare_file(self._paths.database, MIGRATIONS, stamp=_stamp())
+        database = SqliteDatabase(self._paths.database)
+        stack.push_async_callback(database.close)
+        was_clean = await health.take_clean_mark(database)
+        stack.push_async_callback(health.put_clean_mark, database)
+        epoch = await database.write(lambda tx: prepare(tx, os.urandom))
+
+        # 2. Services over it. Secret collections stay sealed until the key of this profile is open (step 5).
+        replica = Replica()
+        hub = EventHub(database, lambda: replica.vault, epoch)
+        after_write: list[Callable[[], None]] = [hub.wake]  # sync: append SyncService.wrote
+
+        def wrote() -> None:
+            for action in after_write:
+                action()
+
+        collections = CollectionService(database, replica, clock=clock, wrote=wrote)
+        documents = DocumentService(
+            database, replica, collections, clock=clock, entropy=os.urandom, wrote=wrote, position=hub.position
+        )
+        health_service = HealthService(database, version=VERSION, uptime_s=lambda: time.monotonic() - self._started)
+        services = Services(
+            documents=documents,
+            collections=collections,
+            conflicts=ConflictService(database, replica, clock=clock, wrote=wrote),
+            events=hub,
+            health=health_service,
+            daemon=self,
+        )
+
+        # 3. The local API: from here on programs get answers.
+        sockets = instance.open_sockets(self._paths, self._config.server.port)
+        for listening in sockets:
+            stack.callback(listening.close)
+        port = int(sockets[0].getsockname()[1])
+        token = Secret(secrets.token_urlsafe(TOKEN_BYTES))
+        api = LocalApi(
+            services,
+            token,
+            port,
+            prefix=secrets.token_hex(3),
+            max_connections=self._config.server.max_connections,
+            heartbeat_s=self._config.server.heartbeat_s,
+            idle_s=self._config.server.idle_s,
+        )
+        await api.start(sockets)
+        stack.push_async_callback(api.close)
+        endpoint = Endpoint(f"http://127.0.0.1:{port}", port, os.getpid(), token, self._started_ms, VERSION)
+        instance.publish(self._paths, endpoint)
+        stack.callback(instance.withdraw, self._paths, endpoint)
+        self._tell_ready(endpoint)
+
+        # 4. The tasks, until somebody asks for the end.
+        try:
+            async with asyncio.TaskGroup() as group:
+                for name, part in (
+                    ("stop", self._wait_for_stop),
+                    ("api", api.run),
+                    ("events", hub.run),
+                    ("log", self._flush_log),
+                ):
+                    group.create_task(part(), name=name)
+                if not was_clean:
+                    group.create_task(self._check_file(database), name="check-file")
+                # 5. Sync: begins with the key of this profile, which may take long to open or not be there at all.
+                self._begin_sync(group, database, replica, services, health_service, after_write, hub)
+        except* _Stop:
+            raise _Stop from None
+
+    def _begin_sync(
+        self,
+        group: asyncio.TaskGroup,
+        database: Database,
+        replica: Replica,
+        services: Services,
+        health_service: HealthService,
+        after_write: list[Callable[[], None]],
+        hub: EventHub,
+    ) -> None:
+        config, entropy = self._config, os.urandom
+        label = clean_name(config.device_name or socket.gethostname())
+        space = Space(name=label, platform=sys.platform, entropy=entropy)
+        sync = SyncService(
+            database, replica, space, clock=clock, worker=asyncio.to_thread, published=lambda _what: hub.wake()
+        )
+        gateway = RelayGateway(sync, entropy=entropy, enrol=lambda url: relays.enrol_secret(url))
+        relays = RelayService(database, sync, gateway, clock=clock, entropy=entropy)
+        sync.on_reconnect(gateway.reconnect)
+        after_write.append(sync.wrote)
+        passphrase = PassphraseSource.from_environment(os.environ, fd=self._passphrase_fd)
+        if config.secrets.passphrase_file is not None:
+            passphrase = PassphraseSource(credential=config.secrets.passphrase_file, fd=self._passphrase_fd)
+        unlocking = UnlockingService(
+            database, space, sync, relays, kind=SecretKind(config.secrets.store), passphrase=passphrase,
+            folder=self._paths.data, entropy=entropy, worker=asyncio.to_thread,
+        )  # fmt: skip
+        services.sync = sync
+        services.devices = DeviceService(database, space, sync)
+        services.relays = relays
+        services.alarms = AlarmService(database)
+        services.pairing = PairingService(
+            sync, space, gateway, relays, clock=clock, entropy=entropy, worker=asyncio.to_thread, group=group,
+            platform=sys.platform,
+        )  # fmt: skip
+        health_service.add("keys", unlocking.component)
+        for name, part in (("unlock", unlocking.run), ("sync", sync.run), ("relays", gateway.run)):
+            group.create_task(part(), name=name)
+
+    # ---- tasks -------------------------------------------------------------------------------------------------------
+    async def _wait_for_stop(self) -> None:
+        assert self._stopping is not None  # noqa: S101 - made by run
+        with _signals(self._stopping):
+            await self._stopping.wait()
+        log.info("stopping", extra={"event": "daemon.stop"})
+        raise _Stop
+
+    async def _flush_log(self) -> None:
+        while True:
+            await asyncio.sleep(logs.FLUSH_S)
+            self._logging.flush()
+
+    async def _check_file(self, database: Database) -> None:
+        """After a crash: look the whole file over, beside serving. Raises: DatabaseDamaged."""
+        log.warning("the last run did not end in order; checking the database", extra={"event": "database.check"})
+        if not await in_thread(lambda: is_sound(self._paths.database)):
+            raise DatabaseDamaged(
+                f"{self._paths.database.name} is damaged, so the daemon stopped before it got worse. "
+                "'hybridgw doctor' says what to do.",
+            )
+        log.info("the database is sound", extra={"event": "database.check"})
+
+    # ---- what the local API asks of the process ----------------------------------------------------------------------
+    def settings(self) -> SettingList:
+        """The configuration in force."""
+        items = [
+            Setting(name=s.name, value=s.value, default=s.default, source=s.source, effect=s.effect)
+            for s in self._config.settings
+        ]
+        return SettingList(items=items, warnings=list(self._config.warnings))
+
+    def paths(self) -> PathList:
+        """Where the files are."""
+        p = self._paths
+        return PathList(
+            home=str(p.home) if p.home else None,
+            config=str(p.config_file),
+            database=str(p.database),
+            endpoint=str(p.endpoint),
+            logs=str(p.log_file),
+        )
+
+    def stop(self) -> Stopping:
+        """End in order; requests under way get their answers."""
+        assert self._stopping is not None  # noqa: S101 - only a running daemon is asked
+        self._stopping.set()
+        return Stopping(pid=os.getpid())
+
+    def _tell_ready(self, endpoint: Endpoint) -> None:
+        where = self._paths.home or self._paths.data
+        sys.stdout.write(f"HybridGW {VERSION} ready at {endpoint.url} (profile {where})\n")
+        sys.stdout.flush()
+        log.info("ready on port %d", endpoint.port, extra={"event": "daemon.ready"})
+
+
+async def in_thread(function: Callable[[], Any]) -> Any:
+    """Run what blocks off the event loop."""
+    return await asyncio.get_running_loop().run_in_executor(None, function)
+
+
+@contextlib.contextmanager
+def _signals(stopping: asyncio.Event) -> Iterator[None]:
+    """SIGTERM and SIGINT ask for the end."""
+    loop = asyncio.get_running_loop()
+    names = (signal.SIGTERM, signal.SIGINT)
+    if sys.platform == "win32":
+        before = [signal.signal(s, lambda *_: loop.call_soon_threadsafe(stopping.set)) for s in names]
+        try:
+            yield
+        finally:
+            for name, handler in zip(names, before, strict=True):
+                signal.signal(name, handler)
+    else:
+        for name in names:
+            loop.add_signal_handler(name, stopping.set)
+        try:
+            yield
+        finally:
+            for name in names:
+                loop.remove_signal_handler(name)
+
+
+def _stamp() -> str:
+    """For names of copies of the database."""
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")

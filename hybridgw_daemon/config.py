@@ -1,0 +1,334 @@
+"""The daemon's configuration: file, environment, flags (later wins); all faults at once; where each value is from.
+
+Read once at start by `load`; the parts get the frozen group they need and nobody reads the environment afterwards.
+The file is `config.toml` of the profile (`server_port = 8001`). The environment is read with the prefix HYBRIDGW_ only,
+because bare names like DEBUG belong to other programs on a desktop; bare names count in a file given with --env-file.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from hybridgw_protocol.errors import ConfigInvalid
+from hybridgw_protocol.runtime import HOME_VARIABLE
+
+PREFIX: Final = "HYBRIDGW_"
+MAX_FILE_BYTES: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """The local API. port: None: 8000 or the next free one at first start, the same from then on; 0: any free one."""
+
+    port: int | None
+    max_connections: int
+    heartbeat_s: float
+    idle_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    """environment: production or development; debug: stack traces and texts of unknown errors."""
+
+    environment: str
+    debug: bool
+    level: str
+    terminal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SecretsConfig:
+    """store: keyring, passphrase or insecure-file; passphrase_file: where the passphrase is, for `passphrase`."""
+
+    store: str
+    passphrase_file: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """One key as it is in force. source: `default`, `flag --port`, `environment HYBRIDGW_…`, or the file's name."""
+
+    name: str
+    value: Any
+    default: Any
+    source: str
+    effect: str
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All of it."""
+
+    server: ServerConfig
+    log: LogConfig
+    secrets: SecretsConfig
+    device_name: str | None
+    settings: tuple[Provenance, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+# ---- the keys --------------------------------------------------------------------------------------------------------
+class _Fault(Exception):
+    """What is allowed, for the message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key: its name in the environment, its default, how text or a TOML value becomes its value, what it does."""
+
+    name: str
+    default: Any
+    read: Callable[[Any], Any]
+    effect: str
+    flag: str | None = None
+
+
+def _integer(least: int, most: int) -> Callable[[Any], int]:
+    def read(raw: Any) -> int:
+        if isinstance(raw, bool) or not isinstance(raw, int | str):
+            raise _Fault(f"a whole number from {least} to {most}")
+        try:
+            value = int(raw)
+        except ValueError:
+            raise _Fault(f"a whole number from {least} to {most}") from None
+        if not least <= value <= most:
+            raise _Fault(f"a whole number from {least} to {most}")
+        return value
+
+    return read
+
+
+def _seconds(least: float, most: float) -> Callable[[Any], float]:
+    def read(raw: Any) -> float:
+        allowed = f"seconds from {least:g} to {most:g}"
+        if isinstance(raw, bool):
+            raise _Fault(allowed)
+        try:
+            value = float(raw)
+        except (TypeError, ValueError):
+            raise _Fault(allowed) from None
+        if not least <= value <= most:
+            raise _Fault(allowed)
+        return value
+
+    return read
+
+
+def _boolean(raw: Any) -> bool:
+    if isinstance(raw, bool):
+        return raw
+    words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+    if not isinstance(raw, str) or raw.lower() not in words:
+        raise _Fault("true or false")
+    return words[raw.lower()]
+
+
+def _one_of(*choices: str, upper: bool = False) -> Callable[[Any], str]:
+    def read(raw: Any) -> str:
+        value = raw.upper() if upper and isinstance(raw, str) else raw
+        if value not in choices:
+            raise _Fault(" or ".join(choices) if len(choices) < 3 else f"{', '.join(choices[:-1])} or {choices[-1]}")
+        return str(value)
+
+    return read
+
+
+def _loopback(raw: Any) -> str:
+    allowed = "a loopback address (another one needs TLS in front of it and is not served by this version)"
+    try:
+        host = ipaddress.ip_address("127.0.0.1" if raw == "localhost" else raw)
+    except ValueError:
+        raise _Fault(allowed) from None
+    if not host.is_loopback:
+        raise _Fault(allowed)
+    return str(raw)
+
+
+def _path(raw: Any) -> str:
+    if not isinstance(raw, str) or not raw or "\0" in raw:
+        raise _Fault("the path of a file")
+    return raw
+
+
+def _name(raw: Any) -> str:
+    if not isinstance(raw, str) or not 1 <= len(raw) <= 64 or any(ch < " " or ch == "\x7f" for ch in raw):
+        raise _Fault("1 to 64 characters without control characters")
+    return raw
+
+
+def _origins(raw: Any) -> tuple[str, ...]:
+    items = raw.split(",") if isinstance(raw, str) else raw
+    found = tuple(str(item).strip() for item in items if str(item).strip()) if isinstance(items, list) else None
+    if found is None or found:
+        raise _Fault("none: web pages are admitted one by one, and not yet by this version")
+    return ()
+
+
+_SCHEMA: Final = (
+    Key("SERVER_HOST", "127.0.0.1", _loopback, "where the local API listens; on loopback always 127.0.0.1 and ::1"),
+    Key("SERVER_PORT", None, _integer(0, 65535),
+        "port of the local API; without it 8000, or the next free one at first start, kept from then on; 0: any",
+        "--port"),
+    Key("ENVIRONMENT", "production", _one_of("production", "development"), "development: readable log lines"),
+    Key("DEBUG", False, _boolean, "stack traces and the texts of unknown errors in the log, level DEBUG"),
+    Key("LOG_LEVEL", "INFO", _one_of("DEBUG", "INFO", "WARNING", "ERROR", upper=True), "least level that is logged",
+        "--log-level"),
+    Key("SECRET_STORE", "keyring", _one_of("keyring", "passphrase", "insecure-file"),
+        "where the key that seals this device's secrets lives", "--secret-store"),
+    Key("PASSPHRASE_FILE", None, _path, "file with the passphrase, for the store `passphrase` without a terminal"),
+    Key("DEVICE_NAME", None, _name, "name of this device for the others; without it the machine's own"),
+    Key("WS_MAX_CONNECTIONS", 10_000, _integer(1, 100_000), "connections to the local API at one time"),
+    Key("WS_HEARTBEAT_INTERVAL", 30.0, _seconds(1, 300), "a sign of life on event streams this often, seconds"),
+    Key("WS_CONNECTION_TIMEOUT", 300.0, _seconds(5, 86_400), "an idle connection is closed after it, seconds"),
+    Key("ALLOWED_ORIGINS", (), _origins, "web pages that may call the local API"),
+)  # fmt: skip
+
+KEYS: Final = tuple(key.name for key in _SCHEMA)
+
+# Of other parts of the product: no fault in a shared --env-file, no effect here.
+_ELSEWHERE: Final = frozenset(
+    {
+        "JWT_SECRET_KEY", "JWT_ALGORITHM", "JWT_EXPIRATION_HOURS", "DATABASE_URL", "REDIS_URL", "REDIS_PASSWORD",
+        "SUPABASE_URL", "SUPABASE_ANON_KEY", "SUPABASE_SERVICE_KEY", "RATE_LIMIT_PER_MINUTE", "RATE_LIMIT_BURST",
+        "METRICS_ENABLED", "METRICS_PORT", "ALLOWED_METHODS", "ALLOWED_HEADERS",
+    }
+)  # fmt: skip
+_OWN_VARIABLES: Final = frozenset({HOME_VARIABLE})
+
+
+@dataclass(slots=True)
+class _Reading:
+    """Values and faults while they are gathered."""
+
+    values: dict[str, tuple[Any, str]] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def take(self, key: Key, raw: Any, source: str) -> None:
+        try:
+            self.values[key.name] = (key.read(raw), source)
+        except _Fault as fault:
+            self.faults.append(f"{key.name} = {_shown(raw)} ({source}): allowed is {fault}")
+
+
+def _shown(raw: Any) -> str:
+    text = repr(raw)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def load(
+    *, file: Path, environment: Mapping[str, str], flags: Mapping[str, Any], env_file: Path | None = None,
+    terminal: bool = False,
+) -> Config:  # fmt: skip
+    """The configuration in force.
+
+    Args: file: config.toml, need not exist; flags: values given on the command line by key name, None if not given.
+    Raises: ConfigInvalid: its message lists every fault, and `detail['faults']` holds them one by one.
+    """
+    reading = _Reading()
+    by_name = {key.name: key for key in _SCHEMA}
+    _read_toml(reading, by_name, file)
+    if env_file is not None:
+        _read_env_file(reading, by_name, env_file)
+    for variable, raw in sorted(environment.items()):
+        if not variable.startswith(PREFIX) or variable in _OWN_VARIABLES:
+            continue
+        name = variable.removeprefix(PREFIX)
+        if name in by_name:
+            reading.take(by_name[name], raw, f"environment {variable}")
+        else:
+            reading.warnings.append(f"{variable} is in the environment and means nothing to this version.")
+    for name, value in flags.items():
+        if value is not None:
+            reading.take(by_name[name], value, f"flag {by_name[name].flag}")
+    if reading.faults:
+        raise ConfigInvalid(
+            "The configuration has faults:\n" + "\n".join(f"  {fault}" for fault in reading.faults),
+            faults=reading.faults,
+        )
+    return _build(reading, terminal)
+
+
+def _read_toml(reading: _Reading, by_name: Mapping[str, Key], file: Path) -> None:
+    try:
+        raw = file.read_bytes()
+        if len(raw) > MAX_FILE_BYTES:
+            reading.faults.append(f"{file}: more than {MAX_FILE_BYTES} bytes")
+            return
+        table = tomllib.loads(raw.decode())
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        reading.faults.append(f"{file}: cannot be read ({error.strerror})")
+        return
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        reading.faults.append(f"{file}: not TOML ({error})")
+        return
+    for name, value in table.items():
+        key = by_name.get(name.upper())
+        if key is None or name != name.lower():
+            reading.faults.append(f"{file}: {name} is not a key ({_nearest(name)})")
+        else:
+            reading.take(key, value, str(file))
+
+
+def _read_env_file(reading: _Reading, by_name: Mapping[str, Key], file: Path) -> None:
+    try:
+        lines = file.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reading.faults.append(f"{file}: cannot be read ({getattr(error, 'strerror', None) or 'not text'})")
+        return
+    for number, line in enumerate(lines, 1):
+        text = line.strip().removeprefix("export ").strip()
+        if not text or text.startswith("#"):
+            continue
+        name, found, value = text.partition("=")
+        name = name.strip()
+        if not found or not name:
+            reading.faults.append(f"{file}:{number}: not NAME=value")
+            continue
+        value = value.strip()
+        if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"":
+            value = value[1:-1]
+        key = by_name.get(name.removeprefix(PREFIX))
+        if key is not None:
+            reading.take(key, value, f"{file}:{number}")
+        elif name.removeprefix(PREFIX) not in _ELSEWHERE:
+            reading.warnings.append(f"{file}:{number}: {name} means nothing to the daemon.")
+
+
+def _nearest(name: str) -> str:
+    import difflib  # noqa: PLC0415 - only for a message
+
+    near = difflib.get_close_matches(name.upper(), KEYS, 1)
+    return f"did you mean {near[0].lower()}?" if near else "hybridgw config lists them"
+
+
+def _build(reading: _Reading, terminal: bool) -> Config:
+    value = {key.name: reading.values.get(key.name, (key.default, "default"))[0] for key in _SCHEMA}
+    development = value["ENVIRONMENT"] == "development"
+    return Config(
+        server=ServerConfig(
+            port=value["SERVER_PORT"],
+            max_connections=value["WS_MAX_CONNECTIONS"],
+            heartbeat_s=value["WS_HEARTBEAT_INTERVAL"],
+            idle_s=value["WS_CONNECTION_TIMEOUT"],
+        ),
+        log=LogConfig(value["ENVIRONMENT"], value["DEBUG"], value["LOG_LEVEL"], terminal or development),
+        secrets=SecretsConfig(
+            value["SECRET_STORE"], Path(value["PASSPHRASE_FILE"]) if value["PASSPHRASE_FILE"] else None
+        ),
+        device_name=value["DEVICE_NAME"],
+        settings=tuple(
+            Provenance(
+                key.name, value[key.name], key.default, reading.values.get(key.name, (None, "default"))[1], key.effect
+            )
+            for key in _SCHEMA
+        ),
+        warnings=tuple(reading.warnings),
+    )

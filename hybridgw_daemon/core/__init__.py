@@ -1,0 +1,1 @@
+"""What only devices know, pure and synchronous: clock, operations, merge, sealing, keys."""

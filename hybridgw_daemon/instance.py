@@ -1,0 +1,191 @@
+"""One daemon per profile: the lock, the endpoint file, and the port that a profile keeps.
+
+The lock is one of the operating system and ends with the process, however that ends: a left-over file means nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from hybridgw_protocol.errors import AlreadyRunning, NotRunning, PortTaken, StorageUnavailable
+from hybridgw_protocol.runtime import DEFAULT_PORT, Endpoint, decode_endpoint, encode_endpoint
+
+from .paths import Paths
+from .stores.private_files import write_private
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+PORTS_TRIED: Final = 100  # above the default one, at first start
+BACKLOG: Final = 256
+_LOCK_AT: Final = 1 << 30  # Windows locks bytes: one far behind the content, so that others can read it
+
+
+class Holder(msgspec.Struct):
+    """Who holds the lock: written into the lock file for the error message of the second one."""
+
+    pid: int
+    started_ms: int
+
+
+# ---- the lock ------------------------------------------------------------------------------------------------------
+@contextlib.contextmanager
+def lock(paths: Paths, started_ms: int) -> Iterator[None]:
+    """Hold the profile for as long as the context lasts.
+
+    Raises: AlreadyRunning: names the process that holds it; StorageUnavailable: the file cannot be opened.
+    """
+    try:
+        handle = os.open(paths.lock, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise StorageUnavailable(f"{paths.lock} cannot be opened: {error.strerror}.") from error
+    try:
+        if not _try_lock(handle):
+            raise _already_running(paths, _read_holder(handle))
+        os.ftruncate(handle, 0)
+        os.write(handle, msgspec.json.encode(Holder(os.getpid(), started_ms)))
+        yield
+    finally:
+        os.close(handle)  # lets go of the lock
+
+
+def _try_lock(handle: int) -> bool:
+    try:
+        if sys.platform == "win32":
+            os.lseek(handle, _LOCK_AT, os.SEEK_SET)
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+            os.lseek(handle, 0, os.SEEK_SET)
+        else:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+            return False
+        raise StorageUnavailable(f"This file system has no locks ({error.strerror}); choose another folder.") from error
+    return True
+
+
+def _read_holder(handle: int) -> Holder | None:
+    try:
+        os.lseek(handle, 0, os.SEEK_SET)
+        return msgspec.json.decode(os.read(handle, 4096), type=Holder)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def _already_running(paths: Paths, holder: Holder | None) -> AlreadyRunning:
+    who = f" (process {holder.pid})" if holder else ""
+    where = ""
+    with contextlib.suppress(NotRunning, OSError):
+        where = f" at {decode_endpoint(paths.endpoint.read_bytes()).url}"
+    return AlreadyRunning(
+        f"A daemon{who} serves this profile already{where}: {paths.data}. "
+        "Use that one, stop it with 'hybridgw down', or choose another profile with --home.",
+        pid=holder.pid if holder else None,
+        started_ms=holder.started_ms if holder else None,
+    )
+
+
+# ---- the endpoint file ---------------------------------------------------------------------------------------------
+def publish(paths: Paths, endpoint: Endpoint) -> None:
+    """Tell local programs where the daemon listens; called once it does."""
+    write_private(paths.endpoint, encode_endpoint(endpoint), replace=True)
+
+
+def withdraw(paths: Paths, endpoint: Endpoint) -> None:
+    """Remove the endpoint file if it is still ours."""
+    with contextlib.suppress(OSError, NotRunning):
+        if decode_endpoint(paths.endpoint.read_bytes()).token == endpoint.token:
+            paths.endpoint.unlink()
+
+
+# ---- the port ------------------------------------------------------------------------------------------------------
+def open_sockets(paths: Paths, wanted: int | None) -> list[socket.socket]:
+    """Listening sockets on 127.0.0.1 and, where there is IPv6, ::1; the same port on both.
+
+    Args: wanted: a port that was configured, 0 for any free one, None for the port of this profile: at first start
+    8000 or the next free one, the same from then on.
+    Raises: PortTaken.
+    """
+    if wanted is not None:
+        return _listen(wanted) if wanted else _listen_anywhere()
+    kept = _read_port(paths.port)
+    if kept is not None:
+        return _listen(kept)
+    for port in range(DEFAULT_PORT, DEFAULT_PORT + PORTS_TRIED):
+        with contextlib.suppress(PortTaken):
+            sockets = _listen(port)
+            try:
+                write_private(paths.port, b"%d\n" % port, replace=True)
+            except BaseException:
+                for opened in sockets:
+                    opened.close()
+                raise
+            return sockets
+    raise PortTaken(f"No port from {DEFAULT_PORT} to {DEFAULT_PORT + PORTS_TRIED - 1} is free; name one with --port.")
+
+
+def _listen_anywhere() -> list[socket.socket]:
+    for _ in range(PORTS_TRIED):
+        with contextlib.suppress(PortTaken), socket.socket(socket.AF_INET) as probe:
+            probe.bind(("127.0.0.1", 0))
+            free = probe.getsockname()[1]
+            probe.close()
+            return _listen(free)
+    raise PortTaken("No free port was found.")
+
+
+def _read_port(path: Path) -> int | None:
+    with contextlib.suppress(OSError, ValueError):
+        port = int(path.read_text())
+        return port if 0 < port < 65536 else None
+    return None
+
+
+def _listen(port: int) -> list[socket.socket]:
+    opened: list[socket.socket] = []
+    try:
+        for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+            try:
+                opened.append(_socket(family, address, port))
+            except OSError as error:
+                if family == socket.AF_INET6 and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    continue  # a machine without IPv6
+                raise
+    except OSError as error:
+        for other in opened:
+            other.close()
+        raise PortTaken(
+            f"Port {port} cannot be used ({os.strerror(error.errno or 0)}). Stop the program that has it, or name "
+            "another with --port or server_port in config.toml.",
+            port=port,
+        ) from error
+    return opened
+
+
+def _socket(family: int, address: str, port: int) -> socket.socket:
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if sys.platform == "win32":
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)  # there REUSEADDR lets others steal it
+        else:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        made.bind((address, port))
+        made.listen(BACKLOG)
+        made.setblocking(False)
+    except BaseException:
+        made.close()
+        raise
+    return made

@@ -1,0 +1,220 @@
+"""Logging: one JSON object per line in production, readable lines in development, to a file of bounded size.
+
+What may be in a line: times, codes, ids, counts, sizes. What may not: content, tokens, keys. Values of type `Secret`
+show as `***`; the text of an unknown exception may hold content and stands only in debug, else its type and its place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Final
+
+import msgspec
+
+from hybridgw_protocol.runtime import Secret
+
+MAX_FILE_BYTES: Final = 5 * 1024 * 1024
+FILES_KEPT: Final = 3  # beside the current one
+BUFFER_BYTES: Final = 32 * 1024
+FLUSH_S: Final = 0.5  # how long a line below WARNING may wait; whoever runs the program calls flush() this often
+
+_CONTEXT: Final[tuple[str, ...]] = (
+    "connection_id", "client_ip", "user_agent", "method", "path", "status", "duration_ms", "error", "code",
+)  # fmt: skip
+
+
+class Line(msgspec.Struct, omit_defaults=True):
+    """One line as JSON. timestamp: UTC, milliseconds; event: a stable name for machines, message: for people."""
+
+    timestamp: str
+    level: str
+    logger: str
+    event: str
+    message: str
+    request_id: str | None = None
+    user_id: str | None = None
+    deployment_mode: str | None = None
+    context: dict[str, Any] = {}
+    exception: str | None = None
+
+
+def _hook(value: object) -> str:
+    return repr(value) if isinstance(value, Secret) else str(value)
+
+
+class JsonFormatter(logging.Formatter):
+    """Args: debug: with whole stack traces and the texts of unknown exceptions."""
+
+    def __init__(self, *, debug: bool) -> None:
+        super().__init__()
+        self._debug = debug
+        self._encode = msgspec.json.Encoder(enc_hook=_hook).encode
+        self._second, self._second_text = -1, ""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line without its newline."""
+        given = record.__dict__
+        context = {name: given[name] for name in _CONTEXT if name in given}
+        return self._encode(
+            Line(
+                timestamp=self._timestamp(record.created),
+                level=record.levelname,
+                logger=record.name,
+                event=given.get("event") or record.name.rpartition(".")[2],
+                message=record.getMessage(),
+                request_id=given.get("request_id"),
+                user_id=given.get("user_id"),
+                deployment_mode=given.get("deployment_mode"),
+                context=context,
+                exception=describe(record.exc_info, debug=self._debug),
+            )
+        ).decode()
+
+    def _timestamp(self, created: float) -> str:
+        second = int(created)
+        if second != self._second:
+            self._second, self._second_text = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._second_text}.{int((created - second) * 1000):03d}Z"
+
+
+class ReadableFormatter(logging.Formatter):
+    """For a person at a terminal."""
+
+    def __init__(self, *, debug: bool) -> None:
+        super().__init__()
+        self._debug = debug
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line, and a stack trace below it in debug."""
+        at = time.strftime("%H:%M:%S", time.localtime(record.created))
+        line = f"{at} {record.levelname:<7} {record.name.removeprefix('hybridgw_daemon.')}: {record.getMessage()}"
+        what = describe(record.exc_info, debug=self._debug)
+        return f"{line}\n{what}" if what else line
+
+
+_ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None] | None
+
+
+def describe(exc_info: _ExcInfo, *, debug: bool) -> str | None:
+    """An exception for the log: all of it in debug; else its type and the places it went through, without its text."""
+    if not exc_info or exc_info[0] is None or exc_info[1] is None:
+        return None
+    if debug:
+        return "".join(traceback.format_exception(*exc_info)).rstrip()
+    kind, error, trace = exc_info
+    places = [f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in traceback.extract_tb(trace)[-8:]]
+    inner = "".join(f" + {type(e).__name__}" for e in getattr(error, "exceptions", ()))
+    return f"{kind.__name__}{inner} at {' > '.join(places)}"
+
+
+class LogFile(logging.Handler):
+    """Appends to a file of mode 0600 in few writes, turned over at MAX_FILE_BYTES. A full disk loses lines, no more."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        self._buffer: list[str] = []
+        self._buffered = 0
+        self._file: IO[bytes] | None = None
+        self._size = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the line; write at once what is a warning or more."""
+        try:
+            line = self.format(record)
+        except Exception:  # noqa: BLE001 - a line that cannot be formatted must not end a request
+            self.handleError(record)
+            return
+        self._buffer.append(line)
+        self._buffered += len(line)
+        if record.levelno >= logging.WARNING or self._buffered >= BUFFER_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is buffered."""
+        with self.lock or contextlib.nullcontext():
+            if not self._buffer:
+                return
+            lines, self._buffer, self._buffered = self._buffer, [], 0
+            data = ("\n".join(lines) + "\n").encode("utf-8", "replace")
+            with contextlib.suppress(OSError):
+                if self._file is None or self._size + len(data) > MAX_FILE_BYTES:
+                    self._turn_over(len(data))
+                if self._file is not None:
+                    self._file.write(data)
+                    self._size += len(data)
+
+    def _turn_over(self, needed: int) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        held = self._path.stat().st_size if self._path.exists() else 0
+        if held + needed > MAX_FILE_BYTES:
+            for k in range(FILES_KEPT, 0, -1):
+                older = self._path if k == 1 else self._path.with_name(f"{self._path.name}.{k - 1}")
+                if older.exists():
+                    os.replace(older, self._path.with_name(f"{self._path.name}.{k}"))
+            held = 0
+        handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._file, self._size = os.fdopen(handle, "ab", buffering=0), held
+
+    def close(self) -> None:
+        """Write the rest and close."""
+        self.flush()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        super().close()
+
+
+class Logging:
+    """What `setup` made; undone by `close`."""
+
+    def __init__(self, handlers: list[logging.Handler], level: int) -> None:
+        self._handlers = handlers
+        root = logging.getLogger()
+        self._before = (root.level, root.handlers[:], threading.excepthook)
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        threading.excepthook = _thread_failed
+
+    def flush(self) -> None:
+        """Write buffered lines."""
+        for handler in self._handlers:
+            handler.flush()
+
+    def close(self) -> None:
+        """Write the rest; logging is as it was before."""
+        root = logging.getLogger()
+        root.level, root.handlers[:], threading.excepthook = self._before
+        for handler in self._handlers:
+            handler.close()
+
+
+def _thread_failed(args: threading.ExceptHookArgs) -> None:
+    info = (args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback)
+    logging.getLogger("threads").error("thread %s failed", args.thread and args.thread.name, exc_info=info)
+
+
+def setup(path: Path | None, *, level: str, debug: bool, readable: bool, terminal: bool) -> Logging:
+    """Begin to log. Args: path: the file, None for none; terminal: to stderr as well."""
+    formatter = ReadableFormatter(debug=debug) if readable else JsonFormatter(debug=debug)
+    handlers: list[logging.Handler] = []
+    if path is not None:
+        handlers.append(LogFile(path))
+    if terminal:
+        handlers.append(logging.StreamHandler(sys.stderr))
+    for handler in handlers:
+        handler.setFormatter(formatter)
+    made = Logging(handlers, logging.DEBUG if debug else getattr(logging, level))
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    logging.getLogger("aiohttp").setLevel(logging.WARNING)
+    return made

@@ -1,0 +1,1 @@
+"""What the daemon does, free of carriers: services open transactions and publish events."""

@@ -1,0 +1,64 @@
+"""What services need of the world outside this machine; the transports implement it, app.py joins them."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from hybridgw_protocol.localapi import RelayCheck
+
+
+class Channel(Protocol):
+    """A byte transport that keeps message borders: a WebSocket, or two queues in a simulation."""
+
+    async def send(self, data: bytes) -> None:
+        """Send one message; waits while the other side is slow. Raises: Offline."""
+        ...
+
+    async def receive(self) -> bytes:
+        """The next message. Raises: Offline: the other side closed, or cannot be reached."""
+        ...
+
+    async def close(self) -> None:
+        """Close; idempotent."""
+        ...
+
+
+class Mailbox(Protocol):
+    """A two-party mailbox for one pairing."""
+
+    nameplate: int
+
+    async def send(self, message: bytes) -> None:
+        """To the other side. Raises: PairingFailed, Offline."""
+        ...
+
+    async def receive(self) -> bytes:
+        """From the other side. Raises: PairingFailed: closed by it or by the relay; Offline."""
+        ...
+
+    async def close(self, why: str) -> None:
+        """Give the nameplate back. why: done or abort."""
+        ...
+
+
+class Gateway(Protocol):
+    """The relays as a service sees them."""
+
+    def use(self, urls: list[str]) -> None:
+        """Keep exactly these relays connected from now on."""
+        ...
+
+    async def open_mailbox(self, url: str | None) -> tuple[Mailbox, str]:
+        """Open a pairing mailbox at that relay, or at any connected one; returns it and the relay's URL.
+
+        Raises: Offline: not connected; PairingFailed: one is open.
+        """
+        ...
+
+    async def join_mailbox(self, url: str, nameplate: int) -> Mailbox:
+        """Join the mailbox of a code. Raises: Offline, PairingFailed."""
+        ...
+
+    async def check(self, url: str) -> RelayCheck:
+        """Connect, look, disconnect; changes nothing."""
+        ...

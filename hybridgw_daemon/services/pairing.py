@@ -1,0 +1,295 @@
+"""Pairing as a person sees it: this device shows a code and admits another, or types one and joins.
+
+The exchange itself is in protocol/hybridgw_protocol/pairing.py (SPAKE2 and sealed messages); here it meets the relay's
+mailbox, the control log and the person who compares four words. One pairing at a time; nothing survives a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from hybridgw_protocol.auth import endpoint
+from hybridgw_protocol.errors import BadValue, Busy, HybridGWError, LocalError, NotFound, PairingFailed
+from hybridgw_protocol.invite import Invite
+from hybridgw_protocol.limits import PAIRING_DEAD_CODES_PER_HOUR, PAIRING_TTL_MS
+from hybridgw_protocol.localapi import Pairing, PairingOffer, Peer
+from hybridgw_protocol.membership import joiner_digest
+from hybridgw_protocol.pairing import Existing, IssuedCode, New
+from hybridgw_protocol.pairing_code import PairingCode, format_code, format_link, make_code, parse_code
+from hybridgw_protocol.pairing_messages import (
+    Admission,
+    Admitted,
+    Cause,
+    Confirmed,
+    Finished,
+    Introduced,
+    Introduction,
+    Invited,
+    Offer,
+    RelayHint,
+    clean_name,
+    failure,
+)
+
+from .gateway import Gateway, Mailbox
+from .relays import RelayService
+from .space import Candidate, Space, fingerprint
+from .sync import SyncService, Worker
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+KEPT: Final = 8  # finished pairings whose outcome can still be asked for
+HOUR_MS: Final = 3_600_000
+
+
+class _Running:
+    """One pairing: what the API shows of it, and the person's answer."""
+
+    def __init__(self, number: str) -> None:
+        self.shown = Pairing(id=number, state="waiting")
+        self.answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def is_over(self) -> bool:
+        return self.shown.state in ("done", "failed")
+
+
+class _Inbox:
+    """Messages of a mailbox, one read under way at most: so a person's answer and an abort can be awaited together."""
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self._mailbox = mailbox
+        self._reading: asyncio.Task[bytes] | None = None
+
+    def reading(self) -> asyncio.Task[bytes]:
+        """The read under way."""
+        if self._reading is None:
+            self._reading = asyncio.ensure_future(self._mailbox.receive())
+        return self._reading
+
+    async def receive(self) -> bytes:
+        """The next message. Raises: PairingFailed, Offline."""
+        message = await self.reading()
+        self._reading = None
+        return message
+
+    def close(self) -> None:
+        """Nobody reads any more."""
+        if self._reading is not None:
+            self._reading.cancel()
+
+
+class PairingService:
+    """Starts, follows and ends pairings; implements what the local API offers under /api/devices/pair."""
+
+    def __init__(
+        self, sync: SyncService, space: Space, gateway: Gateway, relays: RelayService, *, clock: Callable[[], int],
+        entropy: Callable[[int], bytes], worker: Worker, group: asyncio.TaskGroup, platform: str,
+    ) -> None:  # fmt: skip
+        """Args: worker: runs a slow function (SPAKE2) off the event loop; group: owns the running pairings."""
+        self._sync, self._space, self._gateway, self._relays = sync, space, gateway, relays
+        self._clock, self._entropy, self._worker, self._group = clock, entropy, worker, group
+        self._platform = platform
+        self._running: dict[str, _Running] = {}
+        self._spent_ms: list[int] = []  # when codes died without success
+
+    # ---- asked for by a person ------------------------------------------------------------------------------------
+    async def start(self, relay: str | None = None) -> PairingOffer:
+        """Show a code. Raises: Offline: no relay connected; SecretsLocked; Busy: one is going on."""
+        self._sync.identity  # noqa: B018 - raises SecretsLocked
+        running = self._begin()
+        try:
+            mailbox, url = await self._gateway.open_mailbox(relay)
+        except BaseException:
+            del self._running[running.shown.id]
+            raise
+        code = make_code(mailbox.nameplate, self._entropy, url)
+        running.shown.code = format_code(code)
+        expires_ms = self._clock() + PAIRING_TTL_MS
+        running.task = self._group.create_task(
+            self._guard(running, self._show(running, mailbox, code, url)), name="pairing"
+        )
+        return PairingOffer(
+            id=running.shown.id, code=running.shown.code, link=format_link(code), expires_ms=expires_ms, state="waiting"
+        )
+
+    async def join(self, text: str, name: str | None = None) -> Pairing:
+        """Type the code that another device shows.
+
+        Raises: BadValue: no code; LocalError: this device belongs to other devices already; SecretsLocked; Busy.
+        """
+        code = parse_code(text)
+        self._space.check_may_join()
+        if not code.relay:
+            raise BadValue("This code does not say which relay; type it as shown, like 417-803-265@relay.example.com.")
+        running = self._begin()
+        running.task = self._group.create_task(self._guard(running, self._join(running, code, name)), name="pairing")
+        return running.shown
+
+    async def get(self, number: str) -> Pairing:
+        """How far it is. Raises: NotFound."""
+        if number not in self._running:
+            raise NotFound("There is no such pairing; start a new one with 'hybridgw pair'.")
+        return self._running[number].shown
+
+    async def confirm(self, number: str, accept: bool) -> Pairing:
+        """The person compared the four words. Raises: NotFound; LocalError: nothing to confirm."""
+        shown = await self.get(number)
+        running = self._running[number]
+        if not accept and running.task is not None and shown.state != "done":
+            if running.answer.done():
+                running.task.cancel()
+            else:
+                running.answer.set_result(False)
+            return shown
+        if shown.state != "confirm" or running.answer.done():
+            raise LocalError("There is nothing to confirm now.")
+        running.answer.set_result(True)
+        return shown
+
+    def _begin(self) -> _Running:
+        if any(not r.is_over for r in self._running.values()):
+            raise Busy("A pairing is going on already; finish it, or wait until its code has expired.")
+        for old in list(self._running)[:-KEPT]:
+            del self._running[old]
+        running = _Running(self._entropy(8).hex())
+        self._running[running.shown.id] = running
+        return running
+
+    async def _guard(self, running: _Running, work: Awaitable[None]) -> None:
+        try:
+            async with asyncio.timeout(PAIRING_TTL_MS / 1000):
+                await work
+            running.shown.state = "done"
+        except HybridGWError as error:
+            running.shown.state, running.shown.error = "failed", error.message
+            log.info("pairing failed: %s", error.message)
+        except TimeoutError:
+            running.shown.state, running.shown.error = "failed", failure(Cause.EXPIRED).message
+        except asyncio.CancelledError:
+            running.shown.state, running.shown.error = "failed", "The pairing was cancelled."
+
+    # ---- the device that shows the code ---------------------------------------------------------------------------
+    async def _show(self, running: _Running, mailbox: Mailbox, code: PairingCode, url: str) -> None:
+        identity = self._space.identity
+        now_ms = self._clock()
+        self._spent_ms = [t for t in self._spent_ms if t > now_ms - HOUR_MS]
+        issued = IssuedCode(code, digits_allowed=len(self._spent_ms) < PAIRING_DEAD_CODES_PER_HOUR)
+        offer = Offer(identity.space, self._space.root_public, identity.seat, tuple(self._space.signing_heads()))
+        machine = Existing(
+            issued,
+            offer,
+            authority=endpoint(url),
+            joiner_digest=joiner_digest,
+            entropy=self._entropy,
+        )
+        done = False
+        inbox = _Inbox(mailbox)
+        try:
+            while not done:
+                message = await inbox.receive()
+                running.shown.state = "exchanging" if running.shown.state == "waiting" else running.shown.state
+                events = await self._off_loop(partial(machine.receive, message))
+                await self._flush(machine, mailbox)
+                for event in events:
+                    match event:
+                        case Confirmed(words=words):
+                            running.shown.words = " ".join(words)
+                        case Introduced(joiner=joiner):
+                            await self._decide(running, machine, inbox, offer, joiner, url)
+                            await self._flush(machine, mailbox)
+                        case Finished():
+                            done = True
+        except BaseException:
+            if issued.is_spent:
+                self._spent_ms.append(now_ms)
+            await self._abort(machine, mailbox)
+            raise
+        finally:
+            inbox.close()
+        await mailbox.close("done")
+
+    async def _decide(
+        self, running: _Running, machine: Existing, inbox: _Inbox, offer: Offer, joiner: Introduction, url: str
+    ) -> None:
+        running.shown.peer = Peer(name=joiner.name, platform=joiner.platform, fingerprint=fingerprint(joiner.device))
+        running.shown.state = "confirm"
+        waited: set[asyncio.Future[Any]] = {running.answer, inbox.reading()}
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        if not running.answer.done():  # the other person saw other words, or went away
+            machine.receive(await inbox.receive())
+            raise PairingFailed("The other device spoke out of turn; nothing was shared with it.")
+        if not running.answer.result():
+            machine.abort(Cause.REFUSED)
+            raise PairingFailed("You refused the other device; nothing was shared with it.")
+        running.shown.state = "joining"
+        record = self._space.add_device(joiner, offer, self._clock())
+        await self._sync.add_records([record], source="")
+        hints = [RelayHint(r.url) for r in await self._relays.list()] or [RelayHint(url)]
+        machine.admit(Admission(tuple(self._space.records()), tuple(hints), self._clock()))
+
+    # ---- the device that joins ------------------------------------------------------------------------------------
+    async def _join(self, running: _Running, code: PairingCode, name: str | None) -> None:
+        running.shown.state = "exchanging"
+        mailbox = await self._gateway.join_mailbox(code.relay, code.nameplate)
+        machine: New | None = None
+        candidate = Candidate(self._entropy)
+        offer: Offer | None = None
+        try:
+            machine = await self._off_loop(partial(New, code, authority=endpoint(code.relay), entropy=self._entropy))
+            await self._flush(machine, mailbox)
+            while True:
+                message = await mailbox.receive()
+                events = await self._off_loop(partial(machine.receive, message))
+                await self._flush(machine, mailbox)
+                for event in events:
+                    match event:
+                        case Confirmed(words=words):
+                            running.shown.words = " ".join(words)
+                            running.shown.state = "confirm"
+                        case Invited(offer=offer):
+                            machine.introduce(
+                                candidate.introduce(offer, clean_name(name or self._space.name), self._platform)
+                            )
+                            await self._flush(machine, mailbox)
+                        case Admitted(admission=admission):
+                            running.shown.state = "joining"
+                            assert offer is not None  # noqa: S101 - the machine admits nobody it has not invited
+                            await self._sync.join(candidate, offer, admission)
+                            machine.finish()
+                            await self._flush(machine, mailbox)
+                            for hint in admission.relays:
+                                await self._relays.keep(Invite(hint.url, hint.enrol))
+                            await mailbox.close("done")
+                            return
+        except BaseException:
+            if machine is not None:
+                await self._abort(machine, mailbox)
+            raise
+
+    async def _off_loop(self, work: Callable[[], T]) -> T:
+        """Run slow work in a thread; a cancelled caller still waits for it, for the machine is in its hands."""
+        task = asyncio.ensure_future(self._worker(work))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await asyncio.wait({task})
+            raise
+
+    async def _flush(self, machine: Existing | New, mailbox: Mailbox) -> None:
+        for message in machine.data_to_send():
+            await mailbox.send(message)
+
+    async def _abort(self, machine: Existing | New, mailbox: Mailbox) -> None:
+        machine.abort()
+        try:
+            await self._flush(machine, mailbox)
+            await mailbox.close("abort")
+        except HybridGWError as error:
+            log.debug("the mailbox was gone already: %s", error.message)

@@ -1,0 +1,142 @@
+"""What the local API needs of services that live elsewhere: the protocols its command table is written against."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from hybridgw_protocol.ids import DocumentId
+from hybridgw_protocol.localapi import (
+    Alarm,
+    Device,
+    Pairing,
+    PairingOffer,
+    PathList,
+    Relay,
+    RelayCheck,
+    SettingList,
+    Stopping,
+    SyncResult,
+    SyncStatus,
+)
+from hybridgw_storage.database import Tx
+
+from ..core.document_state import Row
+from ..core.operations import Request
+from ..stores.documents import Vault
+from .replica import Written
+
+
+class Principal(NamedTuple):
+    """Who asks. id: one per credential, for limits and logs; the owner may do everything."""
+
+    id: str
+    is_owner: bool
+
+
+class DocumentReplica(Protocol):
+    """What document services need of the replica; everything inside an open transaction."""
+
+    vault: Vault | None
+
+    def write(self, tx: Tx, requests: Sequence[Request], now_ms: int) -> list[Written]:
+        """Merge local requests as one transaction. Raises: LocalError kinds with nothing written."""
+        ...
+
+    def current(self, tx: Tx, collection: str, document: DocumentId) -> Row | None:
+        """The state of a document in this transaction, None if it never was."""
+        ...
+
+    def version(self, tx: Tx, collection: str, document: DocumentId) -> int:
+        """The place of its last change in the feed, in this transaction."""
+        ...
+
+
+class SyncPort(Protocol):
+    """Sync as a person sees it."""
+
+    async def status(self) -> SyncStatus:
+        """Where things stand."""
+        ...
+
+    async def trigger(
+        self, *, sync_type: str = "all", full: bool = False, wait: bool = True, timeout_s: float = 30.0
+    ) -> SyncResult:
+        """Sync now."""
+        ...
+
+
+class DevicePort(Protocol):
+    """The devices of the space."""
+
+    async def list(self) -> list[Device]:
+        """Every device that ever belonged."""
+        ...
+
+
+class PairingPort(Protocol):
+    """Adding a device."""
+
+    async def start(self, relay: str | None = None) -> PairingOffer:
+        """Ask for a code."""
+        ...
+
+    async def join(self, text: str, name: str | None = None) -> Pairing:
+        """Enter a code."""
+        ...
+
+    async def get(self, number: str) -> Pairing:
+        """How far it is."""
+        ...
+
+    async def confirm(self, number: str, accept: bool) -> Pairing:
+        """The person has compared the words."""
+        ...
+
+
+class RelayPort(Protocol):
+    """The relays of this profile."""
+
+    async def list(self) -> list[Relay]:
+        """In the order they were added."""
+        ...
+
+    async def add(self, link: str) -> Relay:
+        """Use a relay."""
+        ...
+
+    async def remove(self, url: str) -> None:
+        """Stop using one."""
+        ...
+
+    async def test(self, url: str | None) -> RelayCheck:
+        """Try one without changing anything."""
+        ...
+
+
+class AlarmPort(Protocol):
+    """What a person should know."""
+
+    async def list(self, *, all_of_them: bool = False) -> list[Alarm]:
+        """Open ones, newest first."""
+        ...
+
+    async def acknowledge(self, alarm: int) -> None:
+        """A person has seen it. Raises: NotFound."""
+        ...
+
+
+class DaemonPort(Protocol):
+    """The process itself; implemented by the composition root."""
+
+    def settings(self) -> SettingList:
+        """The configuration in force."""
+        ...
+
+    def paths(self) -> PathList:
+        """Where the files are."""
+        ...
+
+    def stop(self) -> Stopping:
+        """End in order, soon; the caller still gets its answer."""
+        ...

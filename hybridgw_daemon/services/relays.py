@@ -1,0 +1,96 @@
+"""The relays of this space: added by an invite link, kept in the database, connected by the gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hybridgw_protocol.errors import NotFound, StateError
+from hybridgw_protocol.invite import Invite, parse_invite
+from hybridgw_protocol.localapi import Relay, RelayCheck
+from hybridgw_storage.database import Database
+
+from ..core.rest import Purpose, RestSealer
+from ..stores import control
+from .gateway import Gateway
+from .sync import SyncService
+
+
+class RelayService:
+    """Adds, lists, tests and removes relays."""
+
+    def __init__(
+        self, database: Database, sync: SyncService, gateway: Gateway, *, clock: Callable[[], int],
+        entropy: Callable[[int], bytes],
+    ) -> None:  # fmt: skip
+        self._database = database
+        self._sync = sync
+        self._gateway = gateway
+        self._clock = clock
+        self._entropy = entropy
+        self.rest: RestSealer | None = None  # set once the keyring is open
+
+    def start(self) -> None:
+        """Connect the relays that are known."""
+        urls = [row.url for row in self._database.peek(control.relays)]
+        self._sync.know_relays(urls)
+        self._gateway.use(urls if self.rest is not None else [])
+
+    def enrol_secret(self, url: str) -> bytes:
+        """The invite secret to show this relay, empty once it has admitted the space."""
+        row = next((r for r in self._database.peek(control.relays) if r.url == url), None)
+        if row is None or row.enrol is None or self.rest is None:
+            return b""
+        return self.rest.open(Purpose.RELAY_INVITE, (url,), row.enrol)
+
+    async def add(self, link: str) -> Relay:
+        """Use a relay: from an invite link, or by its address when it knows the space already.
+
+        Raises: BadValue: no link; StateError kinds: nothing answers there (nothing is kept then).
+        """
+        invite = parse_invite(link)
+        check = await self._gateway.check(invite.url)
+        if not check.ok:
+            raise StateError(f"{check.error} Nothing was added; check the link, then try again.", url=invite.url)
+        await self.keep(invite)
+        return await self._one(invite.url)
+
+    async def keep(self, invite: Invite) -> None:
+        """Remember a relay and connect it."""
+        self._sync.identity  # noqa: B018 - raises SecretsLocked when there is no key to show there
+        enrol = None
+        if invite.secret and self.rest is not None:
+            enrol = self.rest.seal(Purpose.RELAY_INVITE, (invite.url,), invite.secret, self._entropy(24))
+        now_ms = self._clock()
+        await self._database.write(lambda tx: control.put_relay(tx, invite.url, enrol, now_ms))
+        self.start()
+
+    async def list(self) -> list[Relay]:
+        """In the order they were added."""
+        status = {r.url: r for r in (await self._sync.status()).relays}
+        return [
+            Relay(
+                url=row.url,
+                added_ms=row.added_ms,
+                enrolled=row.enrol is None,
+                state=status[row.url].state if row.url in status else "offline",
+                error=status[row.url].error if row.url in status else None,
+            )
+            for row in self._database.peek(control.relays)
+        ]
+
+    async def remove(self, url: str) -> None:
+        """Stop using a relay; what it stores stays there until it forgets it. Raises: NotFound."""
+        if not await self._database.write(lambda tx: control.delete_relay(tx, url)):
+            raise NotFound(f"{url} is not one of this device's relays; 'hybridgw relay list' shows them.")
+        self.start()
+
+    async def test(self, url: str | None) -> RelayCheck:
+        """Try a relay without changing anything. Raises: NotFound: none is known."""
+        known = [row.url for row in self._database.peek(control.relays)]
+        target = url or (known[0] if known else None)
+        if target is None:
+            raise NotFound("No relay is known; add one with 'hybridgw relay add LINK'.")
+        return await self._gateway.check(target)
+
+    async def _one(self, url: str) -> Relay:
+        return next(r for r in await self.list() if r.url == url)

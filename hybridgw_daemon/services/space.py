@@ -1,0 +1,293 @@
+"""The space here: its keys, its control log, who belongs. In memory; the sync service keeps it in the database.
+
+The control log is a set of signed records (protocol/SPEC.md, "Control log"). What follows from it (active devices, the
+keys this device can open, ends of logs) is computed here and handed to the replica as one value per change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import msgspec
+from nacl.bindings import crypto_sign
+
+from hybridgw_protocol.errors import LocalError, PairingFailed, SecretsLocked
+from hybridgw_protocol.ids import DeviceId, Digest, KeyId, LogId, SpaceId
+from hybridgw_protocol.limits import SHORT_HASH_BYTES
+from hybridgw_protocol.membership import Close, ControlLog, DeviceInfo, Status, joiner_digest
+from hybridgw_protocol.pairing_messages import Admission, Introduction, Offer
+from hybridgw_protocol.records import LogClose, sign_record
+
+from ..core.keys import DeviceKeys, Hand, KeyRing, RootKeys, admit, begin_space, decrypt_name, tend
+from ..core.rest import Purpose, RestSealer
+from .replica import PROVISIONAL, End, Keys, Sealer
+
+LOCKED: Final = (
+    "The keys of this device cannot be opened, so nothing is synced. Unlock the keyring, or choose another place for "
+    "them with 'hybridgw up --secret-store passphrase'. Local data is served meanwhile."
+)
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Keys and ids of this device in its space. Secrets never leave this process unsealed."""
+
+    space: SpaceId
+    device: DeviceId
+    seat: Digest
+    sign_public: bytes
+    exchange_public: bytes
+    sign_secret: bytes
+
+    def __repr__(self) -> str:
+        return f"Identity(space={self.space.hex()}, device={self.device.hex()})"
+
+
+class RestVault:
+    """Seals rows of secret collections under the key-encryption key (stores/documents.py, Vault)."""
+
+    def __init__(self, sealer: RestSealer, entropy: Callable[[int], bytes]) -> None:
+        self._sealer, self._entropy = sealer, entropy
+
+    def seal(self, place: bytes, data: bytes) -> bytes:
+        """Sealed bytes, bound to *place*."""
+        return self._sealer.seal(Purpose.SECRET_BODY, (place,), data, self._entropy(24))
+
+    def open(self, place: bytes, data: bytes) -> bytes:
+        """Inverse of seal. Raises: CannotOpen."""
+        return self._sealer.open(Purpose.SECRET_BODY, (place,), data)
+
+
+class Candidate:
+    """Keys of a device that asks to join; thrown away if it is not let in."""
+
+    def __init__(self, entropy: Callable[[int], bytes]) -> None:
+        self.seed = entropy(64)
+        self.keys = DeviceKeys.from_seed(self.seed)
+
+    def introduce(self, offer: Offer, name: str, platform: str) -> Introduction:
+        """What it tells the device that adds it."""
+        digest = joiner_digest(offer.space, offer.seat, offer.prevs, self.keys.device)
+        signature = crypto_sign(digest, self.keys.sign_secret)[:64]
+        return Introduction(self.keys.sign_public, self.keys.exchange_public, name, platform, signature)
+
+
+class Space:
+    """The space in memory. `locked` tells why there are no keys; None once there are."""
+
+    def __init__(self, *, name: str, platform: str, entropy: Callable[[int], bytes]) -> None:
+        """Args: name, platform: of this device, as other devices show them."""
+        self.name = name
+        self.platform = platform
+        self.locked: str | None = LOCKED
+        self.own_log: LogId = PROVISIONAL
+        self._entropy = entropy
+        self._identity: Identity | None = None
+        self._control: ControlLog | None = None
+        self._ring: KeyRing | None = None
+        self._owners: dict[LogId, DeviceId] = {}
+        self._verify_keys: dict[DeviceId, bytes] = {}
+
+    # ---- beginning ------------------------------------------------------------------------------------------------
+    def begin(self, now_ms: int) -> tuple[bytes, bytes, list[bytes]]:
+        """Make a space with this device in it. Returns: root seed, device seed, raw records; nothing is kept yet."""
+        root_seed, seed = self._entropy(32), self._entropy(64)
+        records = begin_space(
+            RootKeys.from_seed(root_seed), DeviceKeys.from_seed(seed), (self.name, self.platform), self._entropy, now_ms
+        )
+        return root_seed, seed, records
+
+    def load(self, space: SpaceId, seed: bytes, records: Sequence[bytes], *, trusted: bool) -> None:
+        """Take up keys and control log. Args: trusted: they come from our own database.
+
+        Raises: PairingFailed: the records do not lead from the space's root to this device, or give it no key.
+        """
+        control = ControlLog(space)
+        _, error = control.update(records, trusted=trusted)
+        keys = DeviceKeys.from_seed(seed)
+        info = control.device(keys.device) if error is None else None
+        if error is not None or info is None:
+            raise PairingFailed("The control records do not lead to this device.") from error
+        ring = KeyRing(keys.exchange_public, keys.exchange_secret, keys.device)
+        ring.follow(control)
+        if not ring.keys:
+            raise PairingFailed("The control records give this device no key.")
+        self._control, self._ring = control, ring
+        self._identity = Identity(
+            space, keys.device, info.seat, keys.sign_public, keys.exchange_public, keys.sign_secret
+        )
+        self._verify_keys.clear()
+        self.locked = None
+
+    def check_joined(self, candidate: Candidate, offer: Offer, admission: Admission) -> None:
+        """Do these records really admit this candidate to the offered space. Raises: PairingFailed."""
+        probe = Space(name=self.name, platform=self.platform, entropy=self._entropy)
+        probe.load(offer.space, candidate.seed, admission.records, trusted=False)
+        if probe.control.root_public != offer.root_public or not probe.is_active:
+            raise PairingFailed("The control records do not admit this device.")
+
+    def check_may_join(self) -> None:
+        """Raises: SecretsLocked; LocalError: other devices belong to this one's space already."""
+        if len([d for d in self.devices() if d.status is not Status.VOID]) > 1:
+            raise LocalError(
+                "This device belongs to a space with other devices already. Use a second profile: "
+                "'hybridgw --home FOLDER pair CODE'."
+            )
+
+    # ---- who this is ----------------------------------------------------------------------------------------------
+    @property
+    def identity(self) -> Identity:
+        """Keys and ids. Raises: SecretsLocked: not at hand."""
+        if self._identity is None:
+            raise SecretsLocked(self.locked or LOCKED)
+        return self._identity
+
+    @property
+    def control(self) -> ControlLog:
+        """The control log. Raises: SecretsLocked."""
+        if self._control is None:
+            raise SecretsLocked(self.locked or LOCKED)
+        return self._control
+
+    @property
+    def is_active(self) -> bool:
+        """May this device sign and seal."""
+        return self._identity is not None and self.control.is_active_seat(self._identity.seat)
+
+    @property
+    def root_public(self) -> bytes:
+        """The root key that everything is checked from."""
+        return self.control.root_public
+
+    def devices(self) -> list[DeviceInfo]:
+        """Every device that was ever seated."""
+        return self.control.devices()
+
+    def active_devices(self) -> list[DeviceInfo]:
+        """Those that belong now; none while the keys are locked."""
+        return [] if self._control is None else [d for d in self.devices() if d.status is Status.ACTIVE]
+
+    def name_of(self, info: DeviceInfo) -> tuple[str, str | None]:
+        """(name, platform) of a device; its fingerprint where the name cannot be read."""
+        found = decrypt_name(self._ring.keys, info.device, info.name) if self._ring else None
+        return found or (f"device {fingerprint(info.device)}", None)
+
+    def verify_key(self, device: DeviceId) -> bytes | None:
+        """The signing key of a device that was ever seated; called from the worker thread too."""
+        found = self._verify_keys.get(device)
+        if found is None and (found := self.control.verify_key(device)) is not None:
+            self._verify_keys[device] = found
+        return found
+
+    # ---- records --------------------------------------------------------------------------------------------------
+    def heads(self) -> list[bytes]:
+        """16-byte prefixes of the control heads, sorted."""
+        return self.control.short_heads
+
+    def signing_heads(self) -> list[Digest]:
+        """What a new record names as its prevs."""
+        return self.control.signing_heads
+
+    def records(self) -> list[bytes]:
+        """All raw records, prevs first."""
+        return [record.raw for record in self.control.since(0)]
+
+    def missing_from(self, heads: Sequence[bytes]) -> list[bytes]:
+        """Records that somebody with these heads lacks, prevs first."""
+        return self.control.missing_from(heads)
+
+    def lacks(self, heads: Sequence[bytes]) -> bool:
+        """Are there heads we do not know."""
+        return self.control.lacks(heads)
+
+    def update(self, raws: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
+        """Take records. Returns (hash, raw) of the new ones, prevs first.
+
+        Raises: RemoteError kinds, when nothing of it was new: a record that is refused for ever.
+        """
+        added, error = self.control.update(raws)
+        if error is not None and not added:
+            raise error
+        if added and self._ring is not None:
+            self._ring.follow(self.control)
+        return [(record.hash, record.raw) for record in added]
+
+    def add_device(self, joiner: Introduction, offer: Offer, now_ms: int) -> bytes:
+        """The record that admits a joiner, as it signed for. Raises: BadRecord, TooBig: there is no room."""
+        return admit(
+            self._hand(now_ms),
+            prevs=[Digest(p) for p in offer.prevs],
+            sign_public=joiner.sign_public,
+            exchange_public=joiner.exchange_public,
+            joiner_sig=joiner.signature,
+            label=(joiner.name, joiner.platform),
+        )
+
+    def close_log(self, log: LogId, end: End, now_ms: int) -> bytes:
+        """The record that ends our own log."""
+        identity = self.identity
+        return sign_record(
+            LogClose(
+                space=identity.space,
+                prevs=tuple(self.signing_heads()),
+                by=identity.seat,
+                ts=now_ms,
+                device=identity.device,
+                log=log,
+                n=end.n,
+                hash=end.hash or bytes(32),
+                fork=end.fork,
+            ),
+            identity.sign_secret,
+        )
+
+    def tend(self, now_ms: int) -> list[bytes]:
+        """Key records that are due from this device now; one step, ask again after they were taken."""
+        return tend(self._hand(now_ms)) if self.is_active else []
+
+    def _hand(self, now_ms: int) -> Hand:
+        identity = self.identity
+        assert self._ring is not None  # noqa: S101 - there is an identity
+        return Hand(self.control, identity.seat, identity.sign_secret, self._ring, self._entropy, now_ms)
+
+    # ---- for the replica ------------------------------------------------------------------------------------------
+    def know_logs(self, owners: Mapping[LogId, DeviceId]) -> None:
+        """The logs that are held here and whose they are."""
+        self._owners = dict(owners)
+
+    def keys(self) -> Keys:
+        """What opening and judging batches needs, as of now."""
+        control = self.control
+        assert self._ring is not None  # noqa: S101 - as above
+        known = frozenset(digest[:SHORT_HASH_BYTES] for digest in control.records)
+        ends = {log: _end(close) for log, close in control.ends(self._owners).items()}
+        return Keys(dict(self._ring.keys), ends, known, self._end_of)
+
+    def _end_of(self, log: LogId, device: DeviceId) -> End | None:
+        self._owners[log] = device
+        close = self.control.end_of(log, device)
+        return None if close is None else _end(close)
+
+    def sealer(self) -> Sealer | None:
+        """Keys to seal under now; None: not active, or a new key is due first."""
+        if self._identity is None or self._ring is None:
+            return None
+        epoch = self.control.sealing_epoch(self._identity.seat, self._ring.epochs)
+        if epoch is None:
+            return None
+        kid = KeyId(self.control.epochs[epoch].kid)
+        identity = self._identity
+        return Sealer(
+            identity.space, identity.device, identity.sign_secret, kid, self._ring.epochs[epoch], self._entropy,
+            tuple(self.heads()),
+        )  # fmt: skip
+
+
+def _end(close: Close) -> End:
+    return End(close.n, close.hash if any(close.hash) else b"", close.fork)
+
+
+def fingerprint(device: DeviceId) -> str:
+    """What two people compare: 16 hex digits in groups of four."""
+    text = device.hex()[:16]
+    return "-".join(text[i : i + 4] for i in range(0, 16, 4))

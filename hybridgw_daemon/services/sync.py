@@ -1,0 +1,655 @@
+"""The sync service: seals local writes in time, takes in what peers send, tells where things stand.
+
+It owns no connection and no table. Conversations (transports/peers) call it with what arrived and ask it what to send;
+the replica (services/replica.py) does the work inside transactions; the space (services/space.py) knows keys and
+membership. Clock, entropy and the worker that opens batches are arguments.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Final, NamedTuple, Protocol, TypeVar
+
+from hybridgw_protocol.batch import Head, parse_batch, verify_batch
+from hybridgw_protocol.errors import BadFrame, HybridGWError, SecretsLocked
+from hybridgw_protocol.frames import Quota
+from hybridgw_protocol.ids import DeviceId, LogId, SpaceId
+from hybridgw_protocol.limits import CLOCK_WARN_MS, SEAL_WINDOW_MS
+from hybridgw_protocol.localapi import RelayStatus, SyncResult, SyncStatus
+from hybridgw_protocol.membership import ControlLog
+from hybridgw_protocol.pairing_messages import Admission, Offer
+from hybridgw_protocol.vectors import Heads, is_equal
+from hybridgw_storage.database import Database, Tx
+
+from ..core.keys import DeviceKeys, RootKeys
+from ..core.rest import Purpose, RestSealer
+from ..stores import alarms, control, documents, meta, oplog
+from .replica import Incoming, Replica, Stored
+from .space import Candidate, Identity, RestVault, Space
+
+T = TypeVar("T")
+
+
+class Worker(Protocol):
+    """Runs a function off the event loop."""
+
+    def __call__(self, work: Callable[[], T], /) -> Awaitable[T]:
+        """The function's result."""
+        ...
+
+
+log = logging.getLogger(__name__)
+
+RETRY_S: Final = 60.0  # batches parked for their clock are tried again this often
+SAVE_CONFIRMED_S: Final = 1.0  # what peers confirmed is only a hint for alarms: saved together, not per ack
+DEVICE_SEED: Final = "device-seed"
+ROOT_SEED: Final = "root-seed"
+INLINE_BYTES: Final = 4096  # below, opening a batch is cheaper than handing it to another thread
+
+
+class PeerState:
+    """What one connection shows. theirs: heads the other side holds durably, as far as we know."""
+
+    def __init__(self, peer: str) -> None:
+        self.peer = peer
+        self.theirs: Heads = {}
+        self.catching_up = True
+        self.received = 0
+        self.sent = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.refusal: str | None = None
+        self.quota: Quota | None = None
+
+
+class Conversation(Protocol):
+    """What the service needs of a connection."""
+
+    state: PeerState
+
+    def wake(self) -> None:
+        """There is something new to send."""
+        ...
+
+
+class Opened(NamedTuple):
+    """Batches of one frame, parsed, verified and opened as far as keys are held."""
+
+    items: list[Incoming]
+    unknown_devices: set[DeviceId]
+
+    @property
+    def heads(self) -> Heads:
+        """The highest batch of each log among them."""
+        return {item.batch.log: Head(item.batch.n, item.batch.hash) for item in self.items}
+
+
+class Judged(NamedTuple):
+    """What comparing heads with a peer showed."""
+
+    forked: list[LogId]
+    rolled_back: bool
+
+
+class SyncService:
+    """One per daemon. Conversations come and go; see the module's text for who does what."""
+
+    def __init__(
+        self,
+        database: Database,
+        replica: Replica,
+        space: Space,
+        *,
+        clock: Callable[[], int],
+        worker: Worker,
+        published: Callable[[str], None] = lambda _what: None,
+    ) -> None:
+        """Args: clock: wall clock, Unix ms; worker: runs a function off the event loop; published: tells local
+        listeners `documents`, `sync`, `devices` or `alarms` when one of them changed."""
+        self._database = database
+        self._replica = replica
+        self.space = space
+        self._clock = clock
+        self._worker = worker
+        self._published = published
+        self._conversations: dict[str, Conversation] = {}
+        self._unsealed = asyncio.Event()
+        self._waiters: list[asyncio.Event] = []
+        self._confirmed: dict[str, Heads] = {}
+        self._sealed_at = 0.0
+        self._hold_own_log: int = 0  # a peer holds more of our own log than we do: fetch before sealing
+        self._offsets: dict[str, int] = {}
+        self._errors: dict[str, str] = {}
+        self._last_sync_ms: int | None = None
+        self._known: list[str] = []
+        self._reconnect: list[Callable[[], None]] = []
+        self._totals = [0, 0]
+
+    # ---- what conversations ask -----------------------------------------------------------------------------------
+    @property
+    def identity(self) -> Identity:
+        """Keys and ids of this device. Raises: SecretsLocked: not at hand yet."""
+        return self.space.identity
+
+    def now_ms(self) -> int:
+        """The wall clock, corrected when two sources or more agree that it is off."""
+        offsets = sorted(self._offsets.values())
+        if len(offsets) >= 2:
+            median = offsets[len(offsets) // 2]
+            if abs(median) > CLOCK_WARN_MS and all(abs(o - median) <= CLOCK_WARN_MS for o in offsets):
+                return self._clock() + median
+        return self._clock()
+
+    async def heads(self) -> Heads:
+        """Stored heads of every log."""
+        rows = self._database.peek(oplog.logs)
+        return {log_id: row.stored for log_id, row in rows.items() if row.stored.n}
+
+    def control_heads(self) -> list[bytes]:
+        """16-byte prefixes of our control log's heads."""
+        return self.space.heads()
+
+    def control_missing_from(self, heads: Sequence[bytes]) -> list[bytes]:
+        """Control records that somebody with these heads lacks, prevs first."""
+        return self.space.missing_from(heads)
+
+    def lacks_control(self, heads: Sequence[bytes]) -> bool:
+        """Are there heads we do not know."""
+        return self.space.lacks(heads)
+
+    async def admitted(self, peer: str, their_ms: int) -> None:
+        """A peer let us in: its clock is another source, its invite is used up."""
+        self._errors.pop(peer, None)
+        self._offsets[peer] = their_ms - self._clock()
+        offset, now_ms = self._offsets[peer], self._clock()
+
+        def note(tx: Tx) -> None:
+            rows = {r.url: r for r in control.relays(tx.connection)}
+            if peer in rows and rows[peer].enrol is not None:
+                control.put_relay(tx, peer, None, now_ms)
+            if abs(offset) <= CLOCK_WARN_MS:
+                alarms.clear_alarms(tx, "clock_drift")
+            else:
+                direction = "behind" if offset > 0 else "ahead of"
+                alarms.raise_alarm(
+                    tx, now_ms, "clock_drift",
+                    f"The clock of this machine is {abs(offset) // 1000} s {direction} {peer}. Set it right; what is "
+                    "written meanwhile may be held back on other devices.",
+                    peer=peer,
+                )  # fmt: skip
+
+        await self._database.write(note)
+
+    async def compare(self, peer: str, theirs: Mapping[LogId, Head]) -> Judged:
+        """Hold a peer's heads against ours: rollbacks and forks are alarms, never silently followed."""
+        now_ms = self._clock()
+        own = self._database.peek(oplog.logs)
+        forked: list[LogId] = []
+        for log_id, head in theirs.items():
+            row = own.get(log_id)
+            if row is None or head.n > row.stored.n or log_id in self._replica.keys.ends:
+                continue
+            held = self._database.peek(partial(oplog.hash_at, log=log_id, n=head.n))
+            if held is not None and held[: len(head.hash)] != head.hash:
+                forked.append(log_id)
+        before = self._database.peek(lambda c: control.peer_heads(c, peer))
+        lost = [log_id for log_id, head in before.items() if theirs.get(log_id, Head(0, b"")).n < head.n]
+
+        def note(tx: Tx) -> None:
+            if lost:
+                control.forget_peer(tx, peer)
+                alarms.raise_alarm(
+                    tx, now_ms, "relay_rollback",
+                    f"{peer} lost data that it had confirmed (restored from a backup?). It gets it again from here.",
+                    peer=peer, logs=len(lost),
+                )  # fmt: skip
+            for log_id in forked:
+                alarms.raise_alarm(
+                    tx, now_ms, "fork",
+                    f"{peer} holds another history of a device's log than this device.", peer=peer, log=log_id,
+                )  # fmt: skip
+
+        if lost or forked:
+            await self._database.write(note)
+            self._published("alarms")
+        mine = self.space.own_log
+        if mine in theirs and mine in own and theirs[mine].n > own[mine].stored.n:
+            self._hold_own_log = theirs[mine].n
+        return Judged(forked, bool(lost))
+
+    async def first_row_to_send(self, have: Mapping[LogId, int], refused: set[LogId]) -> int:
+        """The row before the first batch that the other side lacks; the last row if it lacks nothing."""
+
+        rows = self._database.peek(oplog.logs)
+        lacking = {k: have.get(k, 0) for k, r in rows.items() if r.stored.n > have.get(k, 0) and k not in refused}
+        return self._database.peek(lambda c: oplog.row_before(c, lacking))
+
+    async def outgoing(
+        self, cursor: int, have: dict[LogId, int], most_bytes: int, most: int
+    ) -> tuple[list[tuple[int, LogId, int, bytes]], int, bool]:
+        """Batches after a row that the other side lacks; see oplog.outgoing."""
+        return self._database.peek(lambda c: oplog.outgoing(c, cursor, have, most_bytes, most))
+
+    async def open_batches(self, blobs: Sequence[bytes]) -> Opened:
+        """Parse, verify, decrypt and decode, off the event loop when there is much of it.
+
+        Raises: BadFrame, BadSignature: the other side sent what no device wrote; nothing is kept.
+        """
+        if sum(map(len, blobs)) <= INLINE_BYTES:
+            return self._open(blobs)
+        return await self._worker(lambda: self._open(blobs))
+
+    def _open(self, blobs: Sequence[bytes]) -> Opened:
+        items: list[Incoming] = []
+        unknown: set[DeviceId] = set()
+        space = self.identity.space
+        for blob in blobs:
+            batch = parse_batch(blob)
+            if batch.space != space:
+                raise BadFrame("A batch of another space was sent.")
+            public = self.space.verify_key(batch.device)
+            if public is None:
+                unknown.add(batch.device)
+                continue
+            verify_batch(batch, public)
+            body, fault = self._replica.open(batch)
+            items.append(Incoming(batch, body, fault if fault == "broken" else None))
+        return Opened(items, unknown)
+
+    async def receive(self, opened: Opened, *, source: str) -> Stored:
+        """Keep and apply what was opened. Returns what changed; forks of our own log are repaired before."""
+        now_ms = self.now_ms()
+        devices = {item.batch.device for item in opened.items}
+
+        def store(tx: Tx) -> Stored:
+            for device in devices:
+                control.saw_device(tx, device, now_ms)
+            return self._replica.receive(tx, opened.items, now_ms, self._replica.sealer)
+
+        stored = await self._database.write(store)
+        self._totals[1] += stored.applied
+        if self._hold_own_log and stored.heads.get(self.space.own_log, Head(0, b"")).n >= self._hold_own_log:
+            self._hold_own_log = 0
+            self._unsealed.set()
+        if stored.forks:
+            self._published("alarms")
+            if self.space.own_log in stored.forks:
+                await self._repair(source)
+        if stored.applied:
+            self._published("documents")
+        self.wake(except_for=source)
+        return stored
+
+    async def _repair(self, source: str) -> None:
+        """There is proof that our own log was continued elsewhere: close it on the branch the others hold."""
+        conversation = self._conversations.get(source)
+        theirs = conversation.state.theirs.get(self.space.own_log) if conversation else None
+        end = await self._database.write(
+            lambda tx: self._replica.close_for(tx, theirs or Head(0, b"")) if self._replica.own_forked(tx) else None
+        )
+        if end is None:
+            return
+        self._hold_own_log = 0
+        log.warning("own log forked, closing it at n=%d", end.n)
+        record = self.space.close_log(self.space.own_log, end, self._clock())
+        await self.add_records([record], source="")
+
+    def confirmed(self, peer: str, heads: Mapping[LogId, Head]) -> None:
+        """A peer has these durably."""
+        self._confirmed.setdefault(peer, {}).update(heads)
+        self._last_sync_ms = self._clock()
+
+    async def add_records(self, records: Sequence[bytes], *, source: str) -> None:
+        """Control records from a peer, or our own: keep them, follow what they change, sign what is due.
+
+        Raises: RemoteError kinds: a record that nobody could have signed; what came before it is kept.
+        """
+        fresh, changed = list(records), False
+        while fresh:
+            added = self.space.update(fresh)
+            if not added:
+                break
+            changed = True
+            await self._follow(added)
+            fresh = self.space.tend(self._clock())
+            if fresh:
+                source = ""  # our own records go to everybody
+        if changed:
+            self._published("devices")
+            self.wake(except_for=source)
+            self._unsealed.set()
+
+    async def _follow(self, added: Sequence[tuple[bytes, bytes]]) -> None:
+        """Keep new records and let the replica follow what they change, in one transaction."""
+        now_ms = self.now_ms()
+        self.space.know_logs({row.log: row.device for row in self._database.peek(oplog.logs).values()})
+        keys, sealer = self.space.keys(), self.space.sealer()
+
+        def follow(tx: Tx) -> tuple[bool, LogId]:
+            control.add_records(tx, added)
+            self._replica.sealer = sealer
+            rebuilt = self._replica.learn(tx, keys, now_ms, sealer)
+            return rebuilt, self._replica.own_log(tx)
+
+        rebuilt, self.space.own_log = await self._database.write(follow)
+        if rebuilt:
+            self._published("documents")
+
+    # ---- the space begins, is opened, is joined
+    async def open(
+        self,
+        rest: RestSealer,
+        entropy: Callable[[int], bytes],
+        *,
+        is_copy: bool = False,
+        note: Callable[[Tx], None] = lambda _tx: None,
+    ) -> None:
+        """Unlock: open this device's keys, or make them and a space at the first start; then tend the keys.
+
+        Args: is_copy: this database may run elsewhere too, so a new log is begun before anything is sealed; note:
+        what else to write in the transaction that decides that.
+        Raises: CannotOpen: the key-encryption key is not the one this database was sealed under.
+        """
+        self._rest, self._entropy = rest, entropy
+        self._replica.vault = RestVault(rest, entropy)
+        sealed = self._database.peek(lambda c: control.secret(c, DEVICE_SEED))
+        if sealed is None:
+            root_seed, seed, records = self.space.begin(self._clock())
+            await self._database.write(note)
+            await self._take_up(RootKeys.from_seed(root_seed).space, seed, records, root_seed=root_seed)
+        else:
+            seed = rest.open(Purpose.DEVICE_SEED, (DEVICE_SEED,), sealed)
+            space = SpaceId(self._database.peek(lambda c: meta.get(c, "space")))
+            self.space.load(space, seed, self._database.peek(control.records), trusted=True)
+            await self._reopen(is_copy, note)
+        await self.add_records(self.space.tend(self._clock()), source="")
+        self._unsealed.set()
+        self._published("sync")
+
+    async def _reopen(self, is_copy: bool, note: Callable[[Tx], None]) -> None:
+        self.space.know_logs({row.log: row.device for row in self._database.peek(oplog.logs).values()})
+        keys, device, now_ms = self.space.keys(), self.identity.device, self.now_ms()
+
+        def begin(tx: Tx) -> None:
+            self._replica.keys = keys
+            note(tx)
+            if is_copy:
+                self._replica.switch_log(tx, device, self._entropy(32), now_ms)
+                alarms.raise_alarm(
+                    tx, now_ms, "cloned",
+                    "This profile was restored or copied; it goes on in a new log. If it also runs on another machine, "
+                    "pair one of the two anew.",
+                )  # fmt: skip
+
+        await self._database.write(begin)
+        await self._follow([])
+
+    async def join(self, candidate: Candidate, offer: Offer, admission: Admission) -> None:
+        """Belong to another space from now on, with all that was written here before.
+
+        Raises: PairingFailed: the records do not admit this device; nothing has changed then.
+        """
+        self.space.check_joined(candidate, offer, admission)
+        await self._take_up(offer.space, candidate.seed, list(admission.records), leave=True)
+        await self.add_records(self.space.tend(self._clock()), source="")
+        self._unsealed.set()
+        for what in ("devices", "documents", "sync"):
+            self._published(what)
+
+    async def _take_up(
+        self, space: SpaceId, seed: bytes, records: Sequence[bytes], *, root_seed: bytes = b"", leave: bool = False
+    ) -> None:
+        """Write a new identity down, then use it: seeds, records and a new log in one transaction."""
+        rest, entropy = self._rest, self._entropy
+        device = DeviceKeys.from_seed(seed).device
+        log_of = ControlLog(space)
+        added, _ = log_of.update(records)
+
+        def keep(tx: Tx) -> LogId:
+            if leave:
+                self._replica.leave_space(tx)
+                control.delete_secret(tx, ROOT_SEED)
+            control.add_records(tx, [(record.hash, record.raw) for record in added])
+            control.put_secret(tx, DEVICE_SEED, rest.seal(Purpose.DEVICE_SEED, (DEVICE_SEED,), seed, entropy(24)))
+            if root_seed:
+                control.put_secret(tx, ROOT_SEED, rest.seal(Purpose.ROOT_SEED, (ROOT_SEED,), root_seed, entropy(24)))
+            meta.put(tx, "space", space)
+            meta.put(tx, "device", device)
+            return self._replica.open_log(tx, device, entropy(32)).log
+
+        self.space.own_log = await self._database.write(keep)
+        self.space.load(space, seed, records, trusted=True)
+        await self._follow([])
+
+    async def refused(self, peer: str, code: str, message: str) -> None:
+        """A peer refused something we sent."""
+        self._errors[peer] = message
+        log.warning("refused peer=%s code=%s %s", peer, code, message)
+        if code == "quota":
+            now_ms = self._clock()
+            text = f"{peer} has no room left for this space: {message}"
+            await self._database.write(lambda tx: alarms.raise_alarm(tx, now_ms, "relay_quota", text, peer=peer))
+
+    def connected(self, conversation: Conversation) -> None:
+        """A conversation was welcomed."""
+        self._conversations[conversation.state.peer] = conversation
+        self._published("sync")
+
+    def disconnected(self, conversation: Conversation) -> None:
+        """It ended."""
+        if self._conversations.get(conversation.state.peer) is conversation:
+            del self._conversations[conversation.state.peer]
+            self._published("sync")
+
+    def failed(self, peer: str, error: HybridGWError) -> None:
+        """A connection could not be made, or broke."""
+        self._errors[peer] = error.message
+
+    def peer_changed(self, _conversation: Conversation) -> None:
+        """What a peer holds, or what it still sends, changed: waiters look again."""
+        self._changed_soon()
+
+    def _changed_soon(self) -> None:
+        for waiter in self._waiters:
+            waiter.set()
+
+    # ---- what local services ask ----------------------------------------------------------------------------------
+    def wrote(self) -> None:
+        """Local documents changed: seal soon, send what is sealed."""
+        self._unsealed.set()
+        self.wake()
+
+    def wake(self, *, except_for: str = "") -> None:
+        """All conversations look for something to send."""
+        for peer, conversation in self._conversations.items():
+            if peer != except_for:
+                conversation.wake()
+
+    def conversation(self, peer: str | None = None) -> Conversation | None:
+        """A live conversation: with that peer, or with any."""
+        if peer is not None:
+            return self._conversations.get(peer)
+        return next(iter(self._conversations.values()), None)
+
+    def on_reconnect(self, action: Callable[[], None]) -> None:
+        """Call *action* when a person asks for sync now."""
+        self._reconnect.append(action)
+
+    def know_relays(self, urls: Sequence[str]) -> None:
+        """The relays in use, connected or not."""
+        self._known = list(urls)
+        for gone in set(self._errors) - set(urls):
+            del self._errors[gone]
+
+    async def run(self) -> None:
+        """Seal in time, retry what is parked, save what was confirmed; until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._seal_loop(), name="seal")
+            group.create_task(self._retry_loop(), name="retry")
+            group.create_task(self._save_loop(), name="save-confirmed")
+
+    async def _seal_loop(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._unsealed.wait()
+            pause = self._sealed_at + SEAL_WINDOW_MS / 1000 - loop.time()
+            if pause > 0:
+                await asyncio.sleep(pause)
+            self._unsealed.clear()
+            if self._hold_own_log or self._replica.sealer is None:
+                continue
+            await self.seal()
+
+    async def seal(self) -> int:
+        """Seal what is pending now. Returns how many batches were made."""
+        sealer = self._replica.sealer
+        if sealer is None:
+            return 0
+        try:
+            batches = await self._database.write(lambda tx: self._replica.seal(tx, sealer))
+        except SecretsLocked:
+            return 0
+        self._sealed_at = asyncio.get_running_loop().time()
+        if batches:
+            self.wake()
+        self._changed_soon()
+        return len(batches)
+
+    async def _retry_loop(self) -> None:
+        while True:
+            await asyncio.sleep(RETRY_S)
+            await self.retry()
+
+    async def retry(self) -> None:
+        """Try parked and waiting batches again."""
+        waiting = any(r.stored.n > r.applied.n for r in self._database.peek(oplog.logs).values())
+        if waiting:
+            now_ms = self.now_ms()
+            applied = await self._database.write(lambda tx: self._replica.drain(tx, now_ms, self._replica.sealer))
+            if applied:
+                self._published("documents")
+
+    async def _save_loop(self) -> None:
+        while True:
+            await asyncio.sleep(SAVE_CONFIRMED_S)
+            await self.save_confirmed()
+
+    async def save_confirmed(self) -> None:
+        """Write down what peers confirmed."""
+        confirmed, self._confirmed = self._confirmed, {}
+        if confirmed:
+
+            def save(tx: Tx) -> None:
+                for peer, heads in confirmed.items():
+                    control.confirm_heads(tx, peer, heads)
+
+            await self._database.write(save)
+
+    # ---- status and trigger ---------------------------------------------------------------------------------------
+    async def is_in_step(self) -> bool:
+        """Everything written here is durable at a peer, and everything it has is applied here."""
+        rows = self._database.peek(oplog.logs)
+        writes, _ = self._database.peek(oplog.pending_size)
+        ours = {log_id: row.stored for log_id, row in rows.items() if row.stored.n}
+        if writes or any(row.stored.n > row.applied.n and row.waiting != "broken" for row in rows.values()):
+            return False
+        return any(not c.state.catching_up and is_equal(ours, c.state.theirs) for c in self._conversations.values())
+
+    async def status(self) -> SyncStatus:
+        """Where things stand, for a person."""
+        rows = self._database.peek(oplog.logs)
+        writes, _ = self._database.peek(oplog.pending_size)
+        open_alarms = self._database.peek(alarms.alarms)
+        waiting = sum(row.stored.n - row.applied.n for row in rows.values())
+        parked = any(row.waiting == "clock" for row in rows.values())
+        best: dict[LogId, int] = {}
+        for conversation in self._conversations.values():
+            for log_id, head in conversation.state.theirs.items():
+                best[log_id] = max(best.get(log_id, 0), head.n)
+        to_send = sum(max(0, row.stored.n - best.get(log_id, 0)) for log_id, row in rows.items())
+        conflicts = self._database.peek(documents.count_conflicts)
+        state, message = "in_step", None
+        if self.space.locked:
+            state, message = "locked", self.space.locked
+        elif not self._conversations:
+            state = "offline"
+            message = next(iter(self._errors.values()), None) or (
+                "No relay is known: 'hybridgw relay add LINK'." if not self._known else "No relay can be reached now."
+            )
+        elif parked:
+            state, message = "parked", "Another device's clock is ahead; what it wrote is shown when its time has come."
+        elif not await self.is_in_step():
+            state = "syncing"
+        return SyncStatus(
+            state=state,  # type: ignore[arg-type]
+            path="relay" if self._conversations else "none",
+            pending=writes,
+            to_send=to_send,
+            waiting=waiting,
+            logs=len(rows),
+            conflicts=conflicts,
+            alarms=len(open_alarms),
+            devices=len(self.space.active_devices()),
+            relays=[self._relay_status(url) for url in self._known],
+            last_sync_ms=self._last_sync_ms,
+            message=message,
+        )
+
+    def _relay_status(self, url: str) -> RelayStatus:
+        conversation = self._conversations.get(url)
+        if conversation:
+            return RelayStatus(
+                url=url, state="connected", error=conversation.state.refusal,
+                sent_bytes=conversation.state.bytes_out, received_bytes=conversation.state.bytes_in,
+            )  # fmt: skip
+        return RelayStatus(
+            url=url, state="offline" if url in self._errors else "connecting", error=self._errors.get(url)
+        )
+
+    async def trigger(
+        self, *, sync_type: str = "all", full: bool = False, wait: bool = True, timeout_s: float = 30.0
+    ) -> SyncResult:
+        """Sync now: connect at once, seal, and wait until in step. full: compare everything again."""
+        started, before = self._clock(), list(self._totals)
+        sent = sum(c.state.sent for c in self._conversations.values())
+        if self.space.locked:
+            return SyncResult(sync_type=sync_type, status="locked", path="none", started_at=started)
+        await self.seal()
+        for action in self._reconnect:
+            action()
+        self.wake()
+        status = "started"
+        if wait:
+            status = (
+                "done" if await self._wait_in_step(timeout_s) else ("timeout" if self._conversations else "offline")
+            )
+        return SyncResult(
+            sync_type=sync_type,
+            status=status,  # type: ignore[arg-type]
+            path="relay" if self._conversations else "none",
+            sent=max(0, sum(c.state.sent for c in self._conversations.values()) - sent),
+            received=self._totals[1] - before[1],
+            started_at=started,
+            finished_at=self._clock(),
+        )
+
+    async def _wait_in_step(self, timeout_s: float) -> bool:
+        waiter = asyncio.Event()
+        self._waiters.append(waiter)
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not await self.is_in_step():
+                    waiter.clear()
+                    try:
+                        async with asyncio.timeout(0.25):
+                            await waiter.wait()
+                    except TimeoutError:
+                        continue
+        except TimeoutError:
+            return False
+        finally:
+            self._waiters.remove(waiter)
+        return True

@@ -1,0 +1,1 @@
+"""The daemon's SQL: modules of functions that take the open transaction."""

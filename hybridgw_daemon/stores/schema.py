@@ -1,0 +1,134 @@
+"""The daemon's tables. One file holds one space. Forward only: a script that has shipped is never edited.
+
+Times are Unix milliseconds (`_ms`), stamps hybrid clock values, `n` a batch number, `log` a signed 64-bit log id.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+_0001: Final = """
+-- One row per fact about this installation: seq, stamp, own log, space, device, schema of builtin collections, counter.
+CREATE TABLE meta(
+  key   TEXT PRIMARY KEY,
+  value ANY
+) STRICT, WITHOUT ROWID;
+
+-- Names get small numbers; floor_ms: documents whose id is older are gone; secret: bodies are sealed at rest.
+CREATE TABLE collection(
+  cid      INTEGER PRIMARY KEY,
+  name     TEXT NOT NULL UNIQUE,
+  floor_ms INTEGER NOT NULL DEFAULT 0,
+  secret   INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+-- The replica. A row with an even cl is a tombstone and stays. seq is the place in the change feed: it rises with every
+-- change of the row, so the table ordered by seq *is* the feed and never needs trimming. A rowid table with a unique
+-- key, because scattered ids in a clustered one cost three times as much.
+CREATE TABLE document(
+  rid       INTEGER PRIMARY KEY,
+  cid       INTEGER NOT NULL,
+  id        ANY NOT NULL,      -- 16 bytes for a UUID, else text
+  cl        INTEGER NOT NULL,  -- generation: odd alive, even deleted
+  seq       INTEGER NOT NULL,
+  conflicts INTEGER NOT NULL,  -- siblings to show
+  body      ANY,               -- JSON text of the shown document; sealed bytes in a secret collection; NULL if deleted
+  clk       BLOB NOT NULL,     -- all the rest of the merge state
+  UNIQUE(cid, id)
+) STRICT;
+CREATE INDEX document_seq ON document(seq);
+CREATE INDEX document_conflict ON document(cid, rid) WHERE conflicts > 0;
+
+-- Writes that are applied here and not sealed yet; n is the number of the batch they will be in.
+CREATE TABLE pending(
+  rid    INTEGER PRIMARY KEY,
+  n      INTEGER NOT NULL,
+  secret INTEGER NOT NULL,
+  ops    BLOB NOT NULL
+) STRICT;
+
+-- Every log of the space that we know of.
+CREATE TABLE log(
+  log          INTEGER PRIMARY KEY,
+  device       BLOB NOT NULL,
+  salt         BLOB NOT NULL,      -- prev of batch 1
+  stored_n     INTEGER NOT NULL,   -- gapless and verified up to here
+  stored_hash  BLOB NOT NULL,
+  applied_n    INTEGER NOT NULL,
+  applied_hash BLOB NOT NULL,
+  last_stamp   INTEGER NOT NULL,
+  deps         BLOB NOT NULL,      -- msgpack: what the writer had applied at applied_n, {log: [n, hash16]}
+  control      BLOB NOT NULL,      -- msgpack: control heads the writer knew at applied_n
+  waiting      TEXT                -- why the next batch waits: clock, deps, key, control, broken; NULL = nothing
+) STRICT;
+
+-- Sealed batches in order of arrival (rid), dependencies first. state: 0 stored, 1 applied; authored: sealed by this
+-- very database (a copy of it elsewhere may have written the same log too).
+CREATE TABLE batch(
+  rid      INTEGER PRIMARY KEY,
+  log      INTEGER NOT NULL,
+  n        INTEGER NOT NULL,
+  hash     BLOB NOT NULL,
+  state    INTEGER NOT NULL,
+  authored INTEGER NOT NULL,
+  blob     BLOB NOT NULL,
+  UNIQUE(log, n)
+) STRICT;
+
+-- What is off the live branch of a log: the other side of a fork (proof, and the batches to return to if a close names
+-- them) and what lies beyond the end of a closed log.
+CREATE TABLE evidence(
+  log      INTEGER NOT NULL,
+  n        INTEGER NOT NULL,
+  hash     BLOB NOT NULL,
+  at_ms    INTEGER NOT NULL,
+  authored INTEGER NOT NULL,
+  blob     BLOB NOT NULL,
+  PRIMARY KEY(log, n, hash)
+) STRICT, WITHOUT ROWID;
+
+-- Highest heads a relay or device has confirmed: what not to send again, and the alarm when it goes back.
+CREATE TABLE peer(
+  peer TEXT NOT NULL,
+  log  INTEGER NOT NULL,
+  n    INTEGER NOT NULL,
+  hash BLOB NOT NULL,
+  PRIMARY KEY(peer, log)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE control(
+  rid    INTEGER PRIMARY KEY,      -- order of arrival, prevs first
+  hash   BLOB NOT NULL UNIQUE,
+  record BLOB NOT NULL
+) STRICT;
+
+-- Secrets sealed under the key-encryption key: device seeds, root seed, key check value.
+CREATE TABLE secret(
+  name   TEXT PRIMARY KEY,
+  sealed BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE relay(
+  url      TEXT PRIMARY KEY,
+  enrol    BLOB,                   -- sealed invite secret until the relay has admitted the space
+  added_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Things a person should know: forks, rollbacks, clocks, damage. Kept until acknowledged.
+CREATE TABLE alarm(
+  id           INTEGER PRIMARY KEY,
+  at_ms        INTEGER NOT NULL,
+  code         TEXT NOT NULL,
+  message      TEXT NOT NULL,
+  detail       TEXT NOT NULL,      -- JSON
+  acknowledged INTEGER NOT NULL DEFAULT 0,
+  UNIQUE(code, detail)
+) STRICT;
+
+CREATE TABLE seen(
+  device  BLOB PRIMARY KEY,
+  last_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+
+MIGRATIONS: Final = [("0001_replica", _0001)]

@@ -1,0 +1,1 @@
+"""Carriers without logic: the local API and the links to peers."""

@@ -1,0 +1,1 @@
+"""The local API over loopback: one command table behind HTTP."""

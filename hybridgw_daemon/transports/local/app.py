@@ -1,0 +1,59 @@
+"""The local API as one part: table, gate and carrier over sockets that are open already."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from typing import Final
+
+from aiohttp import web
+
+from hybridgw_protocol.runtime import Secret
+
+from .auth import Gate
+from .commands import Services, build
+from .http import HttpApi
+from .routes import Routes
+
+SHUTDOWN_S: Final = 3.0  # for requests under way when the daemon stops
+
+
+class LocalApi:
+    """Serves the local API. `start`, `run` as a task, `close`."""
+
+    def __init__(
+        self,
+        services: Services,
+        token: Secret[str],
+        port: int,
+        *,
+        prefix: str,
+        max_connections: int,
+        heartbeat_s: float,
+        idle_s: float,
+    ) -> None:
+        """Args: prefix: of request ids, new for each start; the rest: see config.ServerConfig."""
+        self._services = services
+        self._http = HttpApi(
+            Routes(build(services)), Gate(token, port), prefix=prefix, max_connections=max_connections,
+            heartbeat_s=heartbeat_s, idle_s=idle_s,
+        )  # fmt: skip
+        self._runner: web.ServerRunner | None = None
+
+    async def start(self, sockets: Sequence[socket.socket]) -> None:
+        """Answer on these listening sockets, which it owns from now on."""
+        self._runner = web.ServerRunner(self._http.server(), handle_signals=False, shutdown_timeout=SHUTDOWN_S)
+        await self._runner.setup()
+        for listening in sockets:
+            await web.SockSite(self._runner, listening).start()
+
+    async def run(self) -> None:
+        """Watch over connections; until cancelled."""
+        await self._http.run()
+
+    async def close(self) -> None:
+        """End event streams, let requests under way finish, close."""
+        self._services.events.close()
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None

@@ -1,0 +1,399 @@
+"""The HTTP carrier: a request becomes a command of the table, its result the answer. No meaning lives here.
+
+Order of judgement, the same for every path, upgrade and method: Host, then origin, then the route, then the credential,
+then the content. Refusals before the credential have constant bodies and tell a stranger nothing.
+
+aiohttp's low-level server is used without its application layer: routes come from the table, one handler does all, and
+an answer is written in one piece. Source of the error form: RFC 9457.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Mapping
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any, Final
+from urllib.parse import quote
+
+import msgspec
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.streams import StreamReader
+from aiohttp.web_protocol import RequestHandler
+
+from hybridgw_protocol.errors import (
+    HybridGWError,
+    LocalError,
+    MethodNotAllowed,
+    NotFound,
+    RequestTimeout,
+    TooBig,
+    Unauthorized,
+    UnsupportedMediaType,
+)
+from hybridgw_protocol.localapi import Document, encode
+
+from ...services.documents import NotModified
+from . import sse
+from .auth import Gate, Verdict
+from .commands import require
+from .routes import Route, Routes, command_of
+
+HEAD_TIMEOUT_S: Final = 10.0  # from connecting to a whole request head
+BODY_TIMEOUT_S: Final = 30.0  # from the head to the whole body
+SWEEP_S: Final = 2.0
+LINGER_S: Final = 2.0  # reading on after an early refusal, so that the caller sees it
+BUFFER_BYTES: Final = 256 * 1024  # answers not taken by the caller; beyond, we wait for it
+MAX_REQUEST_ID: Final = 64
+
+_ID_CHARS: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+_COMMON: Final = (
+    "Server: hybridgw\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nVary: Origin\r\n"
+    "Referrer-Policy: no-referrer\r\n"
+)
+_STATUS: Final = {int(s): f"HTTP/1.1 {int(s)} {s.phrase}\r\n" for s in HTTPStatus}
+JSON: Final = "application/json"
+PROBLEM: Final = "application/problem+json"
+
+log = logging.getLogger(__name__)
+access = logging.getLogger("access")
+
+
+def problem(status: int, code: str, message: str, retryable: bool, request_id: str | None, **more: object) -> bytes:
+    """Problem details. `code` is stable, `detail` is for a person; *more*: extension members."""
+    body: dict[str, Any] = {
+        "type": f"urn:hybridgw:error:{code}",
+        "title": code.replace("_", " ").capitalize(),
+        "status": status,
+        "detail": message,
+        "code": code,
+        "retryable": retryable,
+    }
+    if request_id is not None:
+        body["request_id"] = request_id
+    for name, value in more.items():
+        body.setdefault(name, value)
+    return encode(body)
+
+
+_MISDIRECTED: Final = problem(
+    421, "misdirected", "This server answers only as localhost, 127.0.0.1 or [::1], with its port.", False, None
+)
+_FORBIDDEN: Final = problem(403, "forbidden", "Requests of this page are not admitted.", False, None)
+_UNAUTHORIZED: Final = problem(
+    401, "unauthorized", "A valid bearer token is needed; the endpoint file of the profile holds it.", False, None
+)
+
+
+class Answer(web.StreamResponse):
+    """A whole answer, formed beforehand and handed to the transport in one piece."""
+
+    def __init__(self, status: int, body: bytes, request_id: str, *, kind: str = JSON, more: str = "") -> None:
+        super().__init__(status=status)
+        self._answer_body = body
+        self._head = (
+            f"{_STATUS[status]}Content-Type: {kind}\r\nContent-Length: {len(body)}\r\nX-Request-ID: {request_id}\r\n"
+            f"Date: {_date()}\r\n{_COMMON}{more}"
+        )
+        self._stay = True
+        if status == 304:
+            self._head = f"{_STATUS[304]}X-Request-ID: {request_id}\r\nDate: {_date()}\r\n{_COMMON}{more}"
+
+    def close_after(self) -> Answer:
+        """The connection ends with this answer."""
+        self._stay = False
+        return self
+
+    @property
+    def keep_alive(self) -> bool | None:
+        """Whether the connection goes on; asked for by the server once the answer is written."""
+        return self._stay
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Write all of it."""
+        if request.version < (1, 1) or not request.keep_alive:
+            self._stay = False
+        body = b"" if request.method == "HEAD" else self._answer_body
+        transport = request.transport
+        if transport is None:
+            raise ConnectionResetError
+        end = "\r\n" if self._stay else "Connection: close\r\n\r\n"
+        transport.write(f"{self._head}{end}".encode("latin-1") + body)
+        if transport.get_write_buffer_size() > BUFFER_BYTES:
+            await request.writer.drain()
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Nothing is left to write."""
+
+
+class _Clock:
+    """The Date header, formed once a second."""
+
+    second = 0
+    text = ""
+
+
+def _date() -> str:
+    now = int(time.time())
+    if now != _Clock.second:
+        _Clock.second, _Clock.text = now, formatdate(now, usegmt=True)
+    return _Clock.text
+
+
+# ---- connections -----------------------------------------------------------------------------------------------------
+class Connection(RequestHandler):
+    """One TCP connection: bounded in number and in how long it may take to ask; its errors have our form."""
+
+    __slots__ = ("_api", "deadline")
+
+    def __init__(self, api: HttpApi, manager: web.Server, **settings: Any) -> None:
+        super().__init__(manager, **settings)
+        self._api = api
+        self.deadline = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, unless there are too many."""
+        super().connection_made(transport)
+        if len(self._api.connections) >= self._api.max_connections:
+            self.force_close()
+            return
+        self._api.connections.add(self)
+        self.deadline = self._loop.time() + HEAD_TIMEOUT_S
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Forget it."""
+        self._api.connections.discard(self)
+        super().connection_lost(exc)
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """The parser's texts quote what was sent, tokens included; they stay out of the log."""
+        error = kw.get("exc_info")
+        log.info("request not understood: %s", type(error).__name__, extra={"event": "http.bad_request"})
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to bytes that are no HTTP request."""
+        self.log_exception(exc_info=exc)
+        request_id = self._api.next_id()
+        text = "This is not an HTTP request that can be read." if status < 500 else "The request failed."
+        code = "bad_request" if status < 500 else "internal"
+        return Answer(status, problem(status, code, text, False, request_id), request_id, kind=PROBLEM).close_after()
+
+
+class _Server(web.Server):
+    def __init__(self, api: HttpApi, **settings: Any) -> None:
+        super().__init__(api.handle, **settings)
+        self._api, self._settings = api, settings
+
+    def __call__(self) -> RequestHandler:
+        return Connection(self._api, self, loop=self._loop, **self._settings)
+
+
+# ---- requests --------------------------------------------------------------------------------------------------------
+class HttpApi:
+    """Handles every request of the local API. `server()` gives what listens; `run` is its task."""
+
+    def __init__(
+        self, routes: Routes, gate: Gate, *, prefix: str, max_connections: int, heartbeat_s: float, idle_s: float
+    ) -> None:
+        """Args: prefix: of request ids, new for each start."""
+        self._routes = routes
+        self._gate = gate
+        self._prefix = prefix
+        self._count = 0
+        self._heartbeat_s = heartbeat_s
+        self._idle_s = idle_s
+        self.max_connections = max_connections
+        self.connections: set[Connection] = set()
+
+    def server(self) -> web.Server:
+        """The protocol factory; must be called with the event loop running."""
+        return _Server(
+            self, access_log=None, keepalive_timeout=self._idle_s, lingering_time=LINGER_S, auto_decompress=False,
+            max_line_size=16_384, max_field_size=16_384,
+        )  # fmt: skip
+
+    def next_id(self) -> str:
+        """A request id of our own."""
+        self._count += 1
+        return f"{self._prefix}-{self._count:x}"
+
+    async def run(self) -> None:
+        """End connections that do not ask in time; until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            now = loop.time()
+            for connection in [c for c in self.connections if c.deadline and c.deadline < now]:
+                self._time_out(connection)
+
+    def _time_out(self, connection: Connection) -> None:
+        request_id = self.next_id()
+        error = RequestTimeout("The request did not arrive in time.")
+        body = problem(408, error.code, error.message, error.retryable, request_id)
+        transport = connection.transport
+        if transport is not None:
+            head = f"{_STATUS[408]}Content-Type: {PROBLEM}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
+            transport.write(f"{head}{_COMMON}\r\n".encode() + body)
+        connection.force_close()
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """One request, never raises but for a lost connection."""
+        started = time.perf_counter()
+        headers = request.headers
+        request.protocol.deadline = 0.0  # type: ignore[attr-defined]
+        request_id = _given_id(headers) or self.next_id()
+        template = "-"
+        try:
+            verdict = self._gate.judge(headers)
+            if verdict is not Verdict.ADMITTED:
+                answer: web.StreamResponse = _refusal(verdict, request_id)
+                code = "misdirected" if verdict is Verdict.MISDIRECTED else "forbidden"
+                self._log(request, template, answer.status, started, request_id, code)
+                return answer
+            path, _, query = request.raw_path.partition("?")
+            found = self._routes.find(path) if path.startswith("/") and "#" not in query else None
+            method = "GET" if request.method == "HEAD" else request.method
+            route = found[0].get(method) if found else None
+            if route is not None:
+                template = route.row.path
+            principal = None
+            if route is None or route.row.scope != "open":
+                principal = self._gate.principal(headers)
+                if principal is None:
+                    if "token" in query:
+                        log.warning("a token was sent in a URL, where it does not count", extra={"event": "misuse"})
+                    raise Unauthorized("")
+            if found is None:
+                raise NotFound("There is nothing at this path.")
+            if route is None:
+                raise MethodNotAllowed(f"{request.method} is not done here.", allow=", ".join(sorted(found[0])))
+            require(principal, route.row)
+            body = await self._body(request, route)
+            command = command_of(route, found[1], query, headers, body)
+            if route.row.stream is not None:
+                subscription = route.row.stream(principal, sse.resumed(command, headers))
+                self._log(request, template, 200, started, request_id, None)
+                return await sse.serve(request, subscription, request_id, self._heartbeat_s)
+            assert route.row.handler is not None  # noqa: S101 - a row has the one or the other
+            result = await route.row.handler(principal, command)
+            more = ""
+            if type(result) is Document:
+                more = f'ETag: "{result.version}"\r\n'
+                if route.row.status == 201:
+                    more += f"Location: {_location(result)}\r\n"
+            answer = Answer(route.row.status, encode(result), request_id, more=more)
+            self._log(request, template, route.row.status, started, request_id, None)
+            return answer
+        except NotModified as same:
+            self._log(request, template, 304, started, request_id, None)
+            return Answer(304, b"", request_id, more=f'ETag: "{same.version}"\r\n')
+        except HybridGWError as error:
+            self._log(request, template, error.http_status, started, request_id, error.code)
+            return self._failed(error, request_id)
+        except (ConnectionError, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            log.exception("request failed", extra={"request_id": request_id, "event": "http.internal"})
+            self._log(request, template, 500, started, request_id, "internal")
+            text = f"An error of ours. The log has the reference {request_id}."
+            del error
+            return Answer(500, problem(500, "internal", text, False, request_id), request_id, kind=PROBLEM)
+
+    async def _body(self, request: web.BaseRequest, route: Route) -> bytes | None:
+        """The body, None for calls without one. Raises: UnsupportedMediaType, TooBig, RequestTimeout, LocalError."""
+        headers = request.headers
+        stream: StreamReader = request.content
+        if route.row.body is None:
+            if not stream.is_eof() or headers.get("Content-Length", "0") != "0":
+                raise LocalError("This call has no body.", close=True)
+            return None
+        kind, _, parameters = headers.get("Content-Type", "").partition(";")
+        if kind.strip().lower() != JSON or "Content-Encoding" in headers:
+            raise UnsupportedMediaType("Send the body as application/json, not compressed.", close=True)
+        if parameters and "charset" in parameters.lower() and "utf-8" not in parameters.lower():
+            raise UnsupportedMediaType("JSON is UTF-8.", close=True)
+        most = route.row.max_body_bytes
+        if (request.content_length or 0) > most:
+            raise TooBig(f"A body of this call has at most {most} bytes.", close=True)
+        if stream.is_eof():
+            return stream.read_nowait(-1)
+        parts: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                while part := await stream.readany():
+                    size += len(part)
+                    if size > most:
+                        raise TooBig(f"A body of this call has at most {most} bytes.", close=True)
+                    parts.append(part)
+        except TimeoutError as error:
+            raise RequestTimeout("The body did not arrive in time.", close=True) from error
+        except web.RequestPayloadError as error:
+            raise LocalError("The body did not arrive whole.", close=True) from error
+        return b"".join(parts)
+
+    def _failed(self, error: HybridGWError, request_id: str) -> Answer:
+        detail = dict(error.detail)
+        ends = bool(detail.pop("close", False))
+        more = ""
+        if isinstance(error, Unauthorized):
+            return Answer(401, _UNAUTHORIZED, request_id, kind=PROBLEM, more="WWW-Authenticate: Bearer\r\n")
+        if isinstance(error, MethodNotAllowed):
+            more = f"Allow: {detail['allow']}\r\n"
+        elif error.retryable:
+            more = "Retry-After: 1\r\n"
+        status = error.http_status
+        with contextlib.suppress(TypeError, msgspec.EncodeError):  # a detail that is no JSON is left out
+            body = problem(status, error.code, error.message, error.retryable, request_id, **detail)
+            answer = Answer(status, body, request_id, kind=PROBLEM, more=more)
+            return answer.close_after() if ends else answer
+        body = problem(status, error.code, error.message, error.retryable, request_id)
+        return Answer(status, body, request_id, kind=PROBLEM, more=more)
+
+    def _log(
+        self, request: web.BaseRequest, template: str, status: int, started: float, request_id: str, code: str | None
+    ) -> None:
+        if not access.isEnabledFor(logging.INFO):
+            return
+        took_ms = round((time.perf_counter() - started) * 1000, 2)
+        extra = {
+            "request_id": request_id,
+            "event": "http.access",
+            "method": request.method,
+            "path": template,
+            "status": status,
+            "duration_ms": took_ms,
+        }
+        if code is not None:
+            extra["code"] = code
+        access.info("%s %s %d", request.method, template, status, extra=extra)
+
+
+def _refusal(verdict: Verdict, request_id: str) -> Answer:
+    if verdict is Verdict.MISDIRECTED:
+        return Answer(421, _MISDIRECTED, request_id, kind=PROBLEM).close_after()
+    return Answer(403, _FORBIDDEN, request_id, kind=PROBLEM).close_after()
+
+
+def _given_id(headers: Mapping[str, str]) -> str | None:
+    given = headers.get("X-Request-ID")
+    if given and len(given) <= MAX_REQUEST_ID and _ID_CHARS.issuperset(given):
+        return given
+    return None
+
+
+def _location(document: Document) -> str:
+
+    name = document.id if document.id.isascii() and document.id.replace("-", "").isalnum() else quote(document.id, "")
+    return f"/api/data/{document.collection}/{name}"

@@ -1,0 +1,88 @@
+"""Server-sent events: the change feed over HTTP. The id of an event is its place, so a browser resumes by itself.
+
+Source: WHATWG HTML, "Server-sent events".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from hybridgw_protocol.errors import BadValue
+from hybridgw_protocol.localapi import Command, Subscribe
+
+from ...services.events import Event, Subscription
+
+SLOW_S: Final = 10.0  # a reader that takes nothing for so long is dropped; it resumes where it was
+RETRY_MS: Final = 1_000
+
+
+def resumed(command: Command, headers: Mapping[str, str]) -> Command:
+    """The command with the place of a reader that returns. Raises: BadValue: not one of our ids."""
+    last = headers.get("Last-Event-ID")
+    if last is None or not isinstance(command, Subscribe):
+        return command
+    if len(last) > 64:
+        raise BadValue("Last-Event-ID is not an id of this stream.")
+    return msgspec.structs.replace(command, since=last)
+
+
+def formed(events: Sequence[Event], epoch: str) -> bytes:
+    """Events as they go over the wire."""
+    parts: list[bytes] = []
+    for event in events:
+        if event.seq is not None:
+            parts.append(f"id: {epoch}-{event.seq}\n".encode())
+        parts += (b"event: ", event.kind.encode(), b"\ndata: ", event.data, b"\n\n")
+    return b"".join(parts)
+
+
+async def serve(
+    request: web.BaseRequest, subscription: Subscription, request_id: str, heartbeat_s: float
+) -> web.StreamResponse:
+    """Send events until either side ends it. A reader that is too slow is cut off."""
+    response = web.StreamResponse(
+        headers={
+            "Content-Type": "text/event-stream",
+            "Cache-Control": "no-store",
+            "X-Content-Type-Options": "nosniff",
+            "Vary": "Origin",
+            "Server": "hybridgw",
+            "X-Request-ID": request_id,
+        }
+    )
+    response.force_close()
+    try:
+        await response.prepare(request)
+        async with asyncio.timeout(SLOW_S):
+            await response.write(f"retry: {RETRY_MS}\n\n".encode())
+        async for part in _with_heartbeat(subscription, heartbeat_s):
+            async with asyncio.timeout(SLOW_S):
+                await response.write(part)
+    except (TimeoutError, ConnectionError):
+        if request.transport is not None:
+            request.transport.abort()
+    finally:
+        subscription.close()
+    with contextlib.suppress(ConnectionError):
+        await response.write_eof()
+    return response
+
+
+async def _with_heartbeat(subscription: Subscription, heartbeat_s: float) -> AsyncIterator[bytes]:
+    """Parts of the stream; a comment when nothing happens for a while, which also finds readers that are gone."""
+    while True:
+        try:
+            async with asyncio.timeout(heartbeat_s):
+                events = await anext(subscription)
+        except TimeoutError:
+            yield b":\n\n"
+            continue
+        except StopAsyncIteration:
+            return
+        yield formed(events, subscription.epoch)

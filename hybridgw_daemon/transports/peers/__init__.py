@@ -1,0 +1,1 @@
+"""Links to other machines: one driver for relay and LAN, and pairing."""

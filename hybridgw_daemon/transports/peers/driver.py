@@ -1,0 +1,409 @@
+"""The driver: one sync conversation over one channel, from the device's side. The same for a relay and, later, a peer.
+
+    challenge -> auth (proves the device key, tells what is held) -> [control records] -> welcome
+    then three pumps at once: in (frames to the service), out (our batches while there is credit), pings.
+
+What a conversation learns goes to the SyncService; what it must send it reads from there. It owns no data.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from hybridgw_protocol.auth import choose_version, sign_auth
+from hybridgw_protocol.batch import EMPTY_HEAD
+from hybridgw_protocol.errors import BadFrame, HybridGWError, Offline, PairingFailed, RemoteClosed, Revoked
+from hybridgw_protocol.frames import (
+    Auth,
+    Batches,
+    Challenge,
+    Credit,
+    Ctl,
+    CtlAck,
+    CtlGet,
+    CtlPut,
+    Err,
+    Frame,
+    PairClose,
+    PairJoined,
+    PairMsg,
+    PairOpen,
+    PairOpened,
+    Ping,
+    Pong,
+    Push,
+    PushAck,
+    Want,
+    Welcome,
+)
+from hybridgw_protocol.ids import LogId
+from hybridgw_protocol.limits import (
+    AUTH_TIMEOUT_S,
+    FRAME_TARGET_BYTES,
+    MAX_FRAME_BATCHES,
+    PING_DEADLINE_S,
+    PING_S,
+)
+from hybridgw_protocol.link import Link, Role
+from hybridgw_protocol.vectors import from_entries, to_entries
+
+from ...services.gateway import Channel
+from ...services.sync import Opened, PeerState, SyncService
+
+log = logging.getLogger(__name__)
+
+PIPELINE: Final = 3  # frames opened ahead of the one being applied
+CTL_FRAME_BYTES: Final = 256 * 1024
+
+
+class Conversation:
+    """One connection's life. `run` returns when the other side closed and raises what went wrong."""
+
+    def __init__(
+        self, channel: Channel, sync: SyncService, *, peer: str, endpoint: str, enrol: bytes,
+        entropy: Callable[[int], bytes],
+    ) -> None:  # fmt: skip
+        self._channel = channel
+        self._sync = sync
+        self._peer = peer
+        self._endpoint = endpoint
+        self._enrol = enrol
+        self._entropy = entropy
+        self._link = Link(Role.CLIENT)
+        self._have: dict[LogId, int] = {}  # what the other side holds, as far as we know
+        self._refused: set[LogId] = set()  # forked logs: not pushed until they are closed
+        self._cursor = 0
+        self._told_control: set[bytes] = set()
+        self._wake_out = asyncio.Event()
+        self._flush_lock = asyncio.Lock()
+        self._control_here = asyncio.Event()
+        self._alive_at = 0.0
+        self._arrived: asyncio.Queue[Batches] = asyncio.Queue()
+        self._opened: asyncio.Queue[tuple[Opened, int, bool]] = asyncio.Queue(PIPELINE)
+        self.mailbox: RelayMailbox | None = None
+        self.state = PeerState(peer)
+
+    # ---- the whole conversation -----------------------------------------------------------------------------------
+    async def run(self) -> None:
+        """Authenticate, then sync until the channel closes.
+
+        Raises: Offline, RemoteError kinds (version, auth, revoked, not_admitted, quota, …), LocalError kinds.
+        """
+        try:
+            try:
+                async with asyncio.timeout(AUTH_TIMEOUT_S * 3):
+                    welcome = await self._authenticate()
+            except TimeoutError as error:
+                raise Offline(f"{self._peer} did not answer in time.") from error
+            await self._sync.admitted(self._peer, welcome.t)
+            await self._begin(welcome)
+            self._sync.connected(self)
+            await self._pump()
+        finally:
+            self._sync.disconnected(self)
+            if self.mailbox:
+                self.mailbox.closed("gone")
+            await self._channel.close()
+
+    async def _pump(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._pump_in(), name="pump-in")
+                group.create_task(self._pump_open(), name="pump-open")
+                group.create_task(self._pump_apply(), name="pump-apply")
+                group.create_task(self._pump_out(), name="pump-out")
+                group.create_task(self._ping(), name="ping")
+        except* HybridGWError as errors:
+            raise _first(errors) from None
+
+    async def _authenticate(self) -> Welcome:
+        challenge, _ = await self._receive()
+        if not isinstance(challenge, Challenge):
+            raise BadFrame("The first frame was no challenge.")
+        identity = self._sync.identity
+        auth = Auth(
+            v=choose_version(challenge),
+            sp=identity.space,
+            pk=identity.sign_public + identity.exchange_public,
+            nc=self._entropy(32),
+            ep=self._endpoint,
+            sig=bytes(64),
+            t=self._sync.now_ms(),
+            vv=to_entries(await self._sync.heads()),
+            ctl=self._sync.control_heads(),
+            enrol=self._enrol,
+        )
+        auth.sig = sign_auth(challenge, auth, identity.sign_secret)
+        await self._send(auth)
+        while True:
+            frame, request = await self._receive()
+            match frame:
+                case Welcome():
+                    return frame
+                case CtlGet():
+                    await self._send_control(self._sync.control_missing_from(frame.heads), request)
+                case _:
+                    raise BadFrame(f"A {frame.type.name.lower()} frame came before the welcome.")
+
+    async def _begin(self, welcome: Welcome) -> None:
+        theirs = from_entries(welcome.vv)
+        self._have = {entry: head.n for entry, head in theirs.items()}
+        ours = await self._sync.heads()
+        judged = await self._sync.compare(self._peer, theirs)
+        self._refused = set(judged.forked)
+        self._cursor = await self._sync.first_row_to_send({k: v for k, v in self._have.items()}, self._refused)
+        self._told_control = set(welcome.ctl)
+        if judged.forked:
+            await self._send(Want(vv=to_entries({k: h for k, h in ours.items() if k not in self._refused})))
+        if self._sync.lacks_control(welcome.ctl):
+            await self._send(CtlGet(heads=self._sync.control_heads()))
+        else:
+            self._control_here.set()
+        missing = self._sync.control_missing_from(welcome.ctl)
+        if missing:
+            await self._put_control(missing)
+        self.state.theirs = theirs
+        self.state.quota = welcome.quota
+        self._wake_out.set()
+
+    # ---- pumps ----------------------------------------------------------------------------------------------------
+    async def _pump_in(self) -> None:
+        while True:
+            frame, request = await self._receive()
+            match frame:
+                case Batches():
+                    self._arrived.put_nowait(frame)  # bounded by the credit we gave
+                case PushAck():
+                    heads = from_entries(frame.vv)
+                    for entry, head in heads.items():
+                        self._have[entry] = max(self._have.get(entry, 0), head.n)
+                    self._sync.confirmed(self._peer, heads)
+                    self.state.theirs.update(heads)
+                    self._sync.peer_changed(self)
+                case Credit():
+                    self._wake_out.set()
+                case Ctl():
+                    await self._sync.add_records(frame.recs, source=self._peer)
+                    if not frame.more:
+                        self._control_here.set()
+                case CtlGet():
+                    await self._send_control(self._sync.control_missing_from(frame.heads), request)
+                case CtlAck():
+                    self._told_control.update(frame.heads)
+                case Ping(t=t):
+                    await self._send(Pong(t=t), request)
+                case Err():
+                    await self._refused_by_peer(frame, request)
+                case PairOpened() | PairJoined() | PairMsg() | PairClose():
+                    if self.mailbox:
+                        self.mailbox.received(frame)
+                case _:
+                    pass
+
+    async def _pump_open(self) -> None:
+        while True:
+            frame = await self._arrived.get()
+            await self._control_here.wait()  # batches are judged only when the peer's control records are here too
+            opened = await self._sync.open_batches(frame.b)
+            if opened.unknown_devices:
+                raise Offline("Batches came of a device that no control record names yet; connecting again.")
+            await self._opened.put((opened, sum(map(len, frame.b)) + 16, frame.more))
+
+    async def _pump_apply(self) -> None:
+        while True:
+            opened, size, more = await self._opened.get()
+            stored = await self._sync.receive(opened, source=self._peer)
+            self._link.stored(size)
+            await self._flush()
+            for entry, head in opened.heads.items():  # what it sends it holds
+                self._have[entry] = max(self._have.get(entry, 0), head.n)
+                if head.n > self.state.theirs.get(entry, EMPTY_HEAD).n:
+                    self.state.theirs[entry] = head
+            self.state.catching_up = more
+            self.state.received += stored.fresh
+            self._sync.peer_changed(self)
+            if stored.gaps:
+                ours = await self._sync.heads()
+                await self._send(Want(vv=to_entries({k: h for k, h in ours.items() if k not in self._refused})))
+
+    async def _pump_out(self) -> None:
+        while True:
+            await self._wake_out.wait()
+            self._wake_out.clear()
+            missing = self._sync.control_missing_from(sorted(self._told_control))
+            if missing:
+                await self._put_control(missing)
+            while self._link.may_send_batches:
+                have = {**self._have, **dict.fromkeys(self._refused, 2**62)}
+                rows, self._cursor, more = await self._sync.outgoing(
+                    self._cursor, have, FRAME_TARGET_BYTES, MAX_FRAME_BATCHES
+                )
+                if not rows:
+                    break
+                for _, entry, n, _ in rows:
+                    self._have[entry] = n
+                self.state.sent += len(rows)
+                await self._send(Push(b=[blob for *_, blob in rows]))
+                if not more:
+                    break
+            self._sync.peer_changed(self)
+
+    async def _ping(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(PING_S)
+            if loop.time() - self._alive_at < PING_S / 2:
+                continue
+            sent_at = loop.time()
+            await self._send(Ping(t=self._sync.now_ms()))
+            await asyncio.sleep(PING_DEADLINE_S)
+            if self._alive_at < sent_at:
+                raise Offline(f"{self._peer} does not answer any more.")
+
+    def wake(self) -> None:
+        """There is something new to send."""
+        self._wake_out.set()
+
+    async def _refused_by_peer(self, frame: Err, request: int) -> None:
+        if frame.code == "revoked":
+            raise Revoked(f"{self._peer} refuses this device: {frame.msg}")
+        if request == 0:
+            raise RemoteClosed(f"{self._peer} closed: {frame.msg}", remote_code=frame.code, retry_ms=frame.retry)
+        await self._sync.refused(self._peer, frame.code, frame.msg)
+        self.state.refusal = frame.code
+        if frame.code in ("gap", "fork", "rate", "quota"):
+            raise RemoteClosed(f"{self._peer}: {frame.msg}", remote_code=frame.code, retry_ms=frame.retry or 5_000)
+
+    # ---- control records ------------------------------------------------------------------------------------------
+    async def _put_control(self, records: list[bytes]) -> None:
+        for part in _parts(records):
+            self._link.ask(CtlPut(recs=part))
+        await self._flush()
+        self._told_control.update(self._sync.control_heads())
+
+    async def _send_control(self, records: list[bytes], request: int) -> None:
+        parts = _parts(records) or [[]]
+        for k, part in enumerate(parts):
+            self._link.send(Ctl(recs=part, more=k + 1 < len(parts)), request=request)
+        await self._flush()
+
+    # ---- pairing --------------------------------------------------------------------------------------------------
+    async def open_mailbox(self) -> RelayMailbox:
+        """Open a pairing mailbox over this connection. Raises: PairingFailed: one is open already."""
+        if self.mailbox and not self.mailbox.is_closed:
+            raise PairingFailed("A pairing is going on already; finish or cancel it first.")
+        self.mailbox = RelayMailbox(self._send)
+        await self._send(PairOpen())
+        await self.mailbox.opened()
+        return self.mailbox
+
+    # ---- bytes ----------------------------------------------------------------------------------------------------
+    async def _receive(self) -> tuple[Frame, int]:
+        data = await self._channel.receive()
+        self._alive_at = asyncio.get_running_loop().time()
+        self.state.bytes_in += len(data)
+        frame, request = self._link.receive(data)
+        if isinstance(frame, Err) and self._link.state.name == "CLOSED":
+            await self._refused_by_peer(frame, 0)
+        return frame, request
+
+    async def _send(self, frame: Frame, request: int = 0) -> None:
+        self._link.send(frame, request=request)
+        await self._flush()
+
+    async def _flush(self) -> None:
+        async with self._flush_lock:  # frames leave in the order they were queued
+            for data in self._link.data_to_send():
+                self.state.bytes_out += len(data)
+                await self._channel.send(data)
+
+
+class RelayMailbox:
+    """A pairing mailbox over frames; used by both sides."""
+
+    def __init__(self, send: Callable[[Frame], Awaitable[None]]) -> None:
+        self._send = send
+        self._messages: asyncio.Queue[bytes | str] = asyncio.Queue(64)
+        self._ready = asyncio.Event()
+        self.nameplate = -1
+        self.is_closed = False
+
+    async def opened(self) -> None:
+        """Wait for the nameplate. Raises: PairingFailed."""
+        await self._ready.wait()
+        if self.is_closed:
+            raise PairingFailed("The relay opened no pairing mailbox; try again in a minute.")
+
+    def received(self, frame: Frame) -> None:
+        """A frame for this mailbox arrived."""
+        match frame:
+            case PairOpened(np=np):
+                self.nameplate = np
+                self._ready.set()
+            case PairMsg(m=message):
+                if self._messages.full():
+                    self.closed("flooded")
+                else:
+                    self._messages.put_nowait(message)
+            case PairClose(why=why):
+                self.closed(why)
+            case _:
+                pass
+
+    def closed(self, why: str) -> None:
+        """The mailbox is gone."""
+        if not self.is_closed:
+            self.is_closed = True
+            self._ready.set()
+            if self._messages.full():
+                self._messages.get_nowait()
+            self._messages.put_nowait(why)
+
+    async def send(self, message: bytes) -> None:
+        """To the other side. Raises: PairingFailed: closed."""
+        if self.is_closed:
+            raise PairingFailed("The pairing ended.")
+        await self._send(PairMsg(m=message))
+
+    async def receive(self) -> bytes:
+        """From the other side. Raises: PairingFailed: closed, with the reason."""
+        message = await self._messages.get()
+        if isinstance(message, str):
+            raise PairingFailed(CLOSED_BECAUSE.get(message, "The pairing was ended by the other side."), why=message)
+        return message
+
+    async def close(self, why: str) -> None:
+        """Give the nameplate back."""
+        if not self.is_closed:
+            self.closed(why)
+            await self._send(PairClose(why=why))
+
+
+CLOSED_BECAUSE: Final = {
+    "expired": "The code is older than ten minutes; ask for a new one.",
+    "gone": "The connection to the relay broke; ask for a new code.",
+    "abort": "The other device ended the pairing: wrong code, or its person said no.",
+    "joined": "Somebody else used this code; ask for a new one.",
+}
+
+
+def _parts(records: list[bytes]) -> list[list[bytes]]:
+    parts: list[list[bytes]] = []
+    size = CTL_FRAME_BYTES
+    for record in records:
+        if size + len(record) > CTL_FRAME_BYTES:
+            parts.append([])
+            size = 0
+        parts[-1].append(record)
+        size += len(record)
+    return parts
+
+
+def _first(errors: BaseExceptionGroup[HybridGWError]) -> HybridGWError:
+    found: BaseException = errors
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found if isinstance(found, HybridGWError) else BadFrame(str(found))

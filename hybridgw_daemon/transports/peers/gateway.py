@@ -1,0 +1,104 @@
+"""The relays of this device: one RelayLink each, started and stopped as the person adds and removes them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from hybridgw_protocol.errors import BadFrame, HybridGWError, Offline
+from hybridgw_protocol.frames import Challenge
+from hybridgw_protocol.limits import AUTH_TIMEOUT_S
+from hybridgw_protocol.link import Link, Role
+from hybridgw_protocol.localapi import RelayCheck
+
+from ...services.gateway import Mailbox
+from ...services.sync import SyncService
+from .relay import JoinMailbox, RelayLink, WebSocketChannel
+
+
+class RelayGateway:
+    """Implements services/gateway.py."""
+
+    def __init__(self, sync: SyncService, *, entropy: Callable[[int], bytes], enrol: Callable[[str], bytes]) -> None:
+        """Args: enrol: relay URL -> invite secret, empty if none is due."""
+        self._sync = sync
+        self._entropy = entropy
+        self._enrol = enrol
+        self._links: dict[str, RelayLink] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._wanted: list[str] = []
+        self._changed = asyncio.Event()
+
+    def use(self, urls: list[str]) -> None:
+        """Keep exactly these relays connected from now on."""
+        self._wanted = list(urls)
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Start and stop links until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                for url in [u for u in self._tasks if u not in self._wanted]:
+                    self._tasks.pop(url).cancel()
+                    self._links.pop(url)
+                for url in self._wanted:
+                    if url not in self._tasks:
+                        link = RelayLink(
+                            url,
+                            self._sync,
+                            entropy=self._entropy,
+                            enrol=lambda u=url: self._enrol(u),  # type: ignore[misc]
+                        )
+                        self._links[url] = link
+                        self._tasks[url] = group.create_task(link.run(), name=f"relay {urlsplit(url).netloc}")
+                await self._changed.wait()
+                self._changed.clear()
+
+    def reconnect(self) -> None:
+        """Every relay that is not connected is tried now."""
+        for link in self._links.values():
+            link.reconnect()
+
+    async def open_mailbox(self, url: str | None) -> tuple[Mailbox, str]:
+        """Open a pairing mailbox. Raises: Offline, PairingFailed."""
+        for link in self._links.values():
+            if link.conversation is not None and url in (None, link.url):
+                async with asyncio.timeout(AUTH_TIMEOUT_S):
+                    return await link.conversation.open_mailbox(), link.url
+        raise Offline(
+            "No relay is connected, so another device cannot reach this one. Add one with 'hybridgw relay add LINK', "
+            "or see 'hybridgw relay list'."
+        )
+
+    async def join_mailbox(self, url: str, nameplate: int) -> Mailbox:
+        """Join the mailbox of a code. Raises: Offline, PairingFailed."""
+        return await JoinMailbox.join(url, nameplate)
+
+    async def check(self, url: str) -> RelayCheck:
+        """Connect, read the challenge, disconnect."""
+        loop = asyncio.get_running_loop()
+        tls = urlsplit(url).scheme in ("https", "wss")
+        started = loop.time()
+        try:
+            channel = await WebSocketChannel.connect(url)
+            try:
+                async with asyncio.timeout(AUTH_TIMEOUT_S):
+                    frame, _ = Link(Role.CLIENT).receive(await channel.receive())
+            finally:
+                await channel.close()
+            if not isinstance(frame, Challenge) or frame.role != "relay":
+                raise BadFrame("Something answers there, but it is no relay.")
+        except (HybridGWError, TimeoutError) as error:
+            return RelayCheck(url=url, ok=False, tls=tls, error=str(error) or "no answer in time")
+        link = self._links.get(url)
+        quota = link.conversation.state.quota if link and link.conversation else None
+        return RelayCheck(
+            url=url,
+            ok=True,
+            tls=tls,
+            rtt_ms=round((loop.time() - started) * 1000, 1),
+            clock_offset_ms=frame.t - self._sync.now_ms(),
+            quota_bytes=quota.bytes if quota else None,
+            used_bytes=quota.used if quota else None,
+        )

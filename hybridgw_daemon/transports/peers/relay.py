@@ -1,0 +1,229 @@
+"""Relays: the WebSocket under a conversation, the loop that keeps one alive, and the mailbox of a device that joins."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import urlsplit, urlunsplit
+
+import aiohttp
+
+from hybridgw_protocol.auth import choose_version, endpoint
+from hybridgw_protocol.errors import (
+    BadFrame,
+    HybridGWError,
+    NotAdmitted,
+    Offline,
+    PairingFailed,
+    RemoteClosed,
+    Revoked,
+    UnsupportedVersion,
+)
+from hybridgw_protocol.frames import Challenge, Err, Frame, PairClose, PairJoin, PairJoined, PairMsg
+from hybridgw_protocol.limits import AUTH_TIMEOUT_S, BACKOFF_FIRST_S, BACKOFF_MAX_S, MAX_FRAME_BYTES
+from hybridgw_protocol.link import Link, Role
+
+from ...services.sync import SyncService
+from .driver import Conversation, RelayMailbox
+
+log = logging.getLogger(__name__)
+
+PATH: Final = "/hgw/1"
+PERSON_NEEDED: Final = (Revoked, NotAdmitted, UnsupportedVersion)  # trying again soon helps nobody
+
+
+class WebSocketChannel:
+    """A channel over one WebSocket (services/ports.py, Channel)."""
+
+    def __init__(self, session: aiohttp.ClientSession, socket: aiohttp.ClientWebSocketResponse, peer: str) -> None:
+        self._session, self._socket, self._peer = session, socket, peer
+
+    @classmethod
+    async def connect(cls, url: str) -> WebSocketChannel:
+        """Open the relay's WebSocket. Raises: Offline: with the reason a person can act on."""
+        parts = urlsplit(url)
+        scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
+        target = urlunsplit((scheme, parts.netloc, parts.path.rstrip("/") + PATH, "", ""))
+        session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None, sock_connect=10))
+        try:
+            socket = await session.ws_connect(
+                target, max_msg_size=MAX_FRAME_BYTES + 1024, compress=0, autoping=True, heartbeat=None
+            )
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            await session.close()
+            raise Offline(f"{parts.netloc} cannot be reached: {reason(error)}", peer=url) from error
+        except BaseException:
+            await session.close()
+            raise
+        return cls(session, socket, parts.netloc)
+
+    async def send(self, data: bytes) -> None:
+        """Send one message. Raises: Offline."""
+        try:
+            await self._socket.send_bytes(data)
+        except (aiohttp.ClientError, ConnectionError, RuntimeError) as error:
+            raise Offline(f"The connection to {self._peer} broke.") from error
+
+    async def receive(self) -> bytes:
+        """The next message. Raises: Offline."""
+        message = await self._socket.receive()
+        if message.type is aiohttp.WSMsgType.BINARY:
+            return bytes(message.data)
+        if message.type is aiohttp.WSMsgType.TEXT:
+            raise BadFrame(f"{self._peer} sent text; is it a relay?")
+        why = f" (code {self._socket.close_code})" if self._socket.close_code else ""
+        raise Offline(f"{self._peer} closed the connection{why}.")
+
+    async def close(self) -> None:
+        """Close; idempotent."""
+        await self._socket.close()
+        await self._session.close()
+
+
+def reason(error: BaseException) -> str:
+    """One clause a person can act on."""
+    match error:
+        case aiohttp.WSServerHandshakeError():
+            return f"it answers, but is no relay (HTTP {error.status})"
+        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError():
+            return "its TLS certificate is not trusted here"
+        case aiohttp.ClientConnectorDNSError():
+            return "its name is not known; are you online?"
+        case TimeoutError():
+            return "no answer; a firewall or a wrong address"
+        case aiohttp.ClientConnectorError():
+            return f"nothing answers there ({error.strerror or 'refused'}); is the relay running?"
+        case _:
+            return str(error) or type(error).__name__
+
+
+class RelayLink:
+    """Keeps one relay connected: a conversation after another, with full jitter between failures."""
+
+    def __init__(
+        self, url: str, sync: SyncService, *, entropy: Callable[[int], bytes], enrol: Callable[[], bytes]
+    ) -> None:
+        """Args: enrol: the invite secret to show, empty once the relay has admitted the space."""
+        self.url = url
+        self._sync = sync
+        self._entropy = entropy
+        self._enrol = enrol
+        self._now = asyncio.Event()
+        self.conversation: Conversation | None = None
+
+    def reconnect(self) -> None:
+        """Try now instead of waiting."""
+        self._now.set()
+
+    async def run(self) -> None:
+        """Until cancelled. What goes wrong is told to the sync service and tried again."""
+        pause = BACKOFF_FIRST_S
+        while True:
+            self._now.clear()
+            floor = 0.0
+            started = asyncio.get_running_loop().time()
+            try:
+                await self._converse()
+            except HybridGWError as error:
+                self._sync.failed(self.url, error)
+                log.info("relay %s: %s", self.url, error.message)
+                if isinstance(error, PERSON_NEEDED):
+                    pause = BACKOFF_MAX_S
+                retry_ms = error.detail.get("retry_ms")
+                floor = retry_ms / 1000 if isinstance(retry_ms, int) else 0.0
+            if asyncio.get_running_loop().time() - started > BACKOFF_MAX_S:
+                pause = BACKOFF_FIRST_S
+            share = int.from_bytes(self._entropy(4), "big") / 2**32
+            try:
+                async with asyncio.timeout(min(BACKOFF_MAX_S, floor + pause * share)):
+                    await self._now.wait()
+            except TimeoutError:
+                pause = min(BACKOFF_MAX_S, pause * 2)
+            else:
+                pause = BACKOFF_FIRST_S
+
+    async def _converse(self) -> None:
+        channel = await WebSocketChannel.connect(self.url)
+        self.conversation = Conversation(
+            channel, self._sync, peer=self.url, endpoint=endpoint(self.url), enrol=self._enrol(), entropy=self._entropy
+        )
+        try:
+            await self.conversation.run()
+        finally:
+            self.conversation = None
+
+
+class JoinMailbox:
+    """The new device's end of a pairing mailbox: a connection that may do nothing else."""
+
+    def __init__(self, channel: WebSocketChannel, link: Link) -> None:
+        self._channel, self._link = channel, link
+        self._box = RelayMailbox(self._send)
+        self.nameplate = -1
+
+    @classmethod
+    async def join(cls, url: str, nameplate: int) -> JoinMailbox:
+        """Connect and join. Raises: Offline; PairingFailed: no such code there, or used; UnsupportedVersion."""
+        channel = await WebSocketChannel.connect(url)
+        box = cls(channel, Link(Role.CLIENT))
+        try:
+            async with asyncio.timeout(AUTH_TIMEOUT_S):
+                challenge = await box._receive()
+                if not isinstance(challenge, Challenge):
+                    raise BadFrame("The first frame was no challenge.")
+                choose_version(challenge)
+                await box._send(PairJoin(np=nameplate))
+                match await box._receive():
+                    case PairJoined():
+                        box.nameplate = nameplate
+                    case Err(code=code, msg=text):
+                        raise PairingFailed(text, remote_code=code)
+                    case _:
+                        raise BadFrame("The relay answered the code with something else.")
+        except TimeoutError as error:
+            await channel.close()
+            raise Offline(f"{url} did not answer in time.") from error
+        except BaseException:
+            await channel.close()
+            raise
+        return box
+
+    async def send(self, message: bytes) -> None:
+        """To the device that showed the code."""
+        await self._send(PairMsg(m=message))
+
+    async def receive(self) -> bytes:
+        """From it. Raises: PairingFailed, Offline."""
+        while True:
+            match await self._receive():
+                case PairMsg(m=message):
+                    return message
+                case PairClose() as closed:
+                    self._box.received(closed)
+                    return await self._box.receive()
+                case Err(code=code, msg=text):
+                    raise PairingFailed(text, remote_code=code)
+                case _:
+                    continue
+
+    async def close(self, why: str) -> None:
+        """Leave the mailbox and close the connection."""
+        try:
+            await self._send(PairClose(why=why))
+        except HybridGWError:
+            log.debug("mailbox was closed by the other side")
+        await self._channel.close()
+
+    async def _receive(self) -> Frame:
+        frame, _ = self._link.receive(await self._channel.receive())
+        return frame
+
+    async def _send(self, frame: Frame) -> None:
+        self._link.send(frame)
+        for data in self._link.data_to_send():
+            await self._channel.send(data)
+
+
+__all__ = ["JoinMailbox", "RelayLink", "RemoteClosed", "WebSocketChannel", "reason"]

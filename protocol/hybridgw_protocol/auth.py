@@ -1,0 +1,96 @@
+"""Proof of a device key on a connection: what is hashed and signed at both ends, and the place it is bound to.
+
+A signature covers everything both sides said: the version range offered, both nonces, the endpoint the *client* dialled
+(never one the server told it), the space and both devices. So it cannot be replayed, reflected, downgraded or relayed
+to another relay. Source: protocol/SPEC.md, "Authentication".
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from nacl.bindings import crypto_sign, crypto_sign_open
+from nacl.exceptions import BadSignatureError
+
+from .codec import encode_canonical
+from .errors import AuthFailed, BadValue, UnsupportedVersion
+from .frames import Auth, Challenge
+from .ids import DeviceId, SpaceId, blake2b, device_id
+from .limits import PROTOCOL_VERSION
+
+DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+
+
+def endpoint(url: str) -> str:
+    """ "host:<authority>" of a relay URL as dialled: lower case, IDNA, default port removed, brackets kept.
+
+    Raises: BadValue: no scheme or host.
+    """
+    parts = urlsplit(url)
+    try:
+        host, port = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise BadValue(f"{url} has no valid port.") from error
+    if parts.scheme not in DEFAULT_PORTS or not host:
+        raise BadValue(f"{url} is not a relay address: it starts with http://, https://, ws:// or wss://.")
+    if ":" in host:
+        host = f"[{host}]"
+    else:
+        try:
+            host = host.encode("idna").decode() if not host.isascii() else host
+        except UnicodeError as error:
+            raise BadValue(f"{host} is not a valid host name.") from error
+    suffix = "" if port is None or port == DEFAULT_PORTS[parts.scheme] else f":{port}"
+    return f"host:{host.lower()}{suffix}"
+
+
+def choose_version(challenge: Challenge) -> int:
+    """The highest version both know. Raises: UnsupportedVersion."""
+    low, high = challenge.v
+    if not low <= PROTOCOL_VERSION <= high:
+        raise UnsupportedVersion(
+            f"The other side speaks protocol versions {low} to {high}, this program {PROTOCOL_VERSION}. "
+            "Upgrade the older one."
+        )
+    return PROTOCOL_VERSION
+
+
+def auth_digest(label: str, challenge: Challenge, auth: Auth, server: DeviceId | None) -> bytes:
+    """32 bytes to sign. Args: label: hgw-auth-c (client) or hgw-auth-s (peer's answer); server: None for a relay."""
+    said = [
+        label, list(challenge.v), auth.v, challenge.role, challenge.ns, auth.nc, auth.ep, auth.sp,
+        auth.pk, server or b"", auth.ctl, list(auth.caps), auth.enrol,
+    ]  # fmt: skip
+    return blake2b(encode_canonical(said), 32, "hgw-auth")
+
+
+def sign_auth(challenge: Challenge, auth: Auth, sign_secret: bytes, server: DeviceId | None = None) -> bytes:
+    """The client's signature (64 bytes). Args: sign_secret: 64-byte libsodium secret key."""
+    return crypto_sign(auth_digest("hgw-auth-c", challenge, auth, server), sign_secret)[:64]
+
+
+def verify_auth(
+    challenge: Challenge, auth: Auth, expected_endpoints: frozenset[str], server: DeviceId | None = None
+) -> DeviceId:
+    """The device that proved its key. Membership is checked after this, never before.
+
+    Args: expected_endpoints: this server's own names, from its configuration.
+    Raises: UnsupportedVersion, AuthFailed.
+    """
+    if auth.v != PROTOCOL_VERSION:
+        raise UnsupportedVersion(f"Protocol version {auth.v} is not spoken here, only {PROTOCOL_VERSION}.")
+    if auth.ep not in expected_endpoints:
+        raise AuthFailed(
+            f"The device dialled {auth.ep.removeprefix('host:')}, which is not a name of this relay. "
+            "Add it to the relay's public names, or use the address of the invite."
+        )
+    try:
+        crypto_sign_open(auth.sig + auth_digest("hgw-auth-c", challenge, auth, server), auth.pk[:32])
+    except (BadSignatureError, ValueError) as error:
+        raise AuthFailed("The device did not prove its key.") from error
+    return device_id(auth.pk[:32], auth.pk[32:])
+
+
+def space_of(auth: Auth) -> SpaceId:
+    """The space an auth frame is about."""
+    return SpaceId(auth.sp)

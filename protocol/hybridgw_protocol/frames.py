@@ -1,0 +1,283 @@
+"""Frames: what travels on a link. One WebSocket binary message is one frame: msgpack `[type, id, map]`.
+
+`id` joins an answer to its request; 0 where nothing is answered. Unknown keys of a map are ignored (a newer program
+may send more), unknown types are refused. The same frames serve a relay and a device on the LAN.
+Source: protocol/SPEC.md, "Frames".
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import ClassVar, Final
+
+import msgspec
+
+from .codec import decode
+from .errors import BadFrame
+from .limits import MAX_FRAME_BATCHES, MAX_FRAME_BYTES, MAX_PAIRING_BYTES, MAX_RECORDS
+from .vectors import Entry
+
+
+class FrameType(IntEnum):
+    """First element of a frame."""
+
+    CHALLENGE = 0x01
+    AUTH = 0x02
+    WELCOME = 0x03
+    PUSH = 0x10
+    PUSH_ACK = 0x11
+    WANT = 0x12
+    BATCHES = 0x13
+    CREDIT = 0x14
+    CTL_GET = 0x20
+    CTL = 0x21
+    CTL_PUT = 0x22
+    CTL_ACK = 0x23
+    PAIR_OPEN = 0x70
+    PAIR_OPENED = 0x71
+    PAIR_JOIN = 0x72
+    PAIR_JOINED = 0x73
+    PAIR_MSG = 0x74
+    PAIR_CLOSE = 0x75
+    PING = 0x7D
+    PONG = 0x7E
+    ERR = 0x7F
+
+
+class Frame(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Base of all frames; `type` is the wire number, `id` the request it belongs to."""
+
+    type: ClassVar[FrameType]
+
+
+class Challenge(Frame):
+    """Server's first frame. v: lowest and highest protocol version; ns: 32 random bytes; role: relay or peer;
+    ep: peer only, "fp:<sha256 of its TLS certificate>"; t: its clock, Unix ms."""
+
+    type = FrameType.CHALLENGE
+    v: tuple[int, int]
+    ns: bytes
+    role: str
+    t: int
+    ep: str = ""
+    tags: list[bytes] = []
+
+
+class Auth(Frame):
+    """Who the client is and what it holds. v: chosen version; sp: space; pk: sign and exchange public keys (64 bytes);
+    nc: 32 random bytes; ep: "host:<authority it dialled>" or the peer's "fp:…"; sig: see auth.py; vv: stored heads;
+    ctl: 16-byte prefixes of control log heads; sub: keep sending what arrives; enrol: invite secret, once."""
+
+    type = FrameType.AUTH
+    v: int
+    sp: bytes
+    pk: bytes
+    nc: bytes
+    ep: str
+    sig: bytes
+    t: int
+    vv: list[Entry] = []
+    ctl: list[bytes] = []
+    caps: list[str] = []
+    sub: bool = True
+    enrol: bytes = b""
+
+
+class Quota(msgspec.Struct, kw_only=True):
+    """What a relay account may still store; 0 = no limit told."""
+
+    bytes: int = 0
+    used: int = 0
+    devices: int = 0
+
+
+class Welcome(Frame):
+    """Admitted. In step exactly if vv and ctl equal the client's. sig and pk: peer only."""
+
+    type = FrameType.WELCOME
+    sid: str
+    t: int
+    vv: list[Entry] = []
+    ctl: list[bytes] = []
+    quota: Quota | None = None
+    sig: bytes = b""
+    pk: bytes = b""
+
+
+class Push(Frame):
+    """Batches in an order whose dependencies come first. Costs credit."""
+
+    type = FrameType.PUSH
+    b: list[bytes]
+
+
+class PushAck(Frame):
+    """Durable here: the heads now stored of every log that was touched."""
+
+    type = FrameType.PUSH_ACK
+    vv: list[Entry]
+
+
+class Want(Frame):
+    """Send everything above this vector from now on (replaces the vector of auth)."""
+
+    type = FrameType.WANT
+    vv: list[Entry]
+
+
+class Batches(Frame):
+    """Batches in arrival order, dependencies first. more: the sender holds further ones right now. Costs credit."""
+
+    type = FrameType.BATCHES
+    b: list[bytes]
+    more: bool = False
+
+
+class Credit(Frame):
+    """So many more bytes of push or batches frames may be sent: what was sent is stored durably."""
+
+    type = FrameType.CREDIT
+    n: int
+
+
+class CtlGet(Frame):
+    """Send the control records that are not at or below these heads."""
+
+    type = FrameType.CTL_GET
+    heads: list[bytes] = []
+
+
+class Ctl(Frame):
+    """Control records, `prevs` first. more: another ctl frame follows."""
+
+    type = FrameType.CTL
+    recs: list[bytes]
+    more: bool = False
+
+
+class CtlPut(Frame):
+    """New control records to keep; answered by ctl_ack or err."""
+
+    type = FrameType.CTL_PUT
+    recs: list[bytes]
+
+
+class CtlAck(Frame):
+    """Durable here; the heads now known (16-byte prefixes)."""
+
+    type = FrameType.CTL_ACK
+    heads: list[bytes]
+
+
+class PairOpen(Frame):
+    """Open a pairing mailbox; only after authentication."""
+
+    type = FrameType.PAIR_OPEN
+
+
+class PairOpened(Frame):
+    """np: the nameplate to tell the new device; ttl: ms until it is burned."""
+
+    type = FrameType.PAIR_OPENED
+    np: int
+    ttl: int
+
+
+class PairJoin(Frame):
+    """Join a mailbox; the only thing a client without membership may ask for."""
+
+    type = FrameType.PAIR_JOIN
+    np: int
+
+
+class PairJoined(Frame):
+    """Both are there (told to both sides)."""
+
+    type = FrameType.PAIR_JOINED
+
+
+class PairMsg(Frame):
+    """Opaque bytes for the other side of the mailbox."""
+
+    type = FrameType.PAIR_MSG
+    m: bytes
+
+
+class PairClose(Frame):
+    """The mailbox is gone. why: done, abort, expired, gone."""
+
+    type = FrameType.PAIR_CLOSE
+    why: str
+
+
+class Ping(Frame):
+    """Are you there; answered at once."""
+
+    type = FrameType.PING
+    t: int = 0
+
+
+class Pong(Frame):
+    """Answer to ping with its t."""
+
+    type = FrameType.PONG
+    t: int = 0
+
+
+class Err(Frame):
+    """Something was refused. id 0: the link closes after it; else the answer to that request. retry: ms, 0 = never."""
+
+    type = FrameType.ERR
+    code: str
+    msg: str
+    retry: int = 0
+
+
+_CLASSES: Final[dict[int, type[Frame]]] = {int(kind.type): kind for kind in Frame.__subclasses__()}
+_LISTS: Final = {"b": MAX_FRAME_BATCHES, "recs": MAX_RECORDS, "heads": 256, "ctl": 256, "caps": 32, "tags": 16}
+_encoder: Final = msgspec.msgpack.Encoder()
+
+
+class _Raw(msgspec.Struct, array_like=True):
+    type: int
+    id: int
+    body: msgspec.Raw
+
+
+def encode_frame(frame: Frame, request: int = 0) -> bytes:
+    """Wire bytes of a frame. Args: request: its id, or the id it answers."""
+    return _encoder.encode((int(frame.type), request, frame))
+
+
+def decode_frame(data: bytes) -> tuple[Frame, int]:
+    """The frame and its id. Raises: BadFrame: too long, not msgpack, unknown type, a field of wrong type or size."""
+    if len(data) > MAX_FRAME_BYTES:
+        raise BadFrame(f"A frame has at most {MAX_FRAME_BYTES} bytes, this one {len(data)}.")
+    raw = decode(data, _Raw, "frame")
+    kind = _CLASSES.get(raw.type)
+    if kind is None:
+        raise BadFrame(f"Frame type {raw.type:#x} is not known here.")
+    if not 0 <= raw.id < 2**32:
+        raise BadFrame("A frame id is an integer of 32 bits.")
+    frame = decode(bytes(raw.body), kind, f"{kind.type.name.lower()} frame")
+    for name, most in _LISTS.items():
+        if len(getattr(frame, name, ())) > most:
+            raise BadFrame(f"The {kind.type.name.lower()} frame has more than {most} entries in {name}.")
+    match frame:
+        case Challenge(ns=ns) if len(ns) != 32 or len(frame.ep) > 300:
+            raise BadFrame("A challenge has a nonce of 32 bytes.")
+        case Auth():
+            sizes = (len(frame.sp), len(frame.pk), len(frame.nc), len(frame.sig))
+            if sizes != (16, 64, 32, 64) or len(frame.ep) > 300 or len(frame.enrol) > 1024:
+                raise BadFrame("The auth frame has a field of the wrong size.")
+        case PairMsg(m=message) if len(message) > MAX_PAIRING_BYTES:
+            raise BadFrame("A pairing message is too long.")
+        case Credit(n=n) if not 0 < n <= 2**40:
+            raise BadFrame("Credit is a positive number of bytes.")
+        case PairOpened(np=np) | PairJoin(np=np) if not 0 <= np <= 9999:
+            raise BadFrame("A nameplate has at most four digits.")
+        case Err(code=code, msg=msg) if len(code) > 64 or len(msg) > 1024:
+            raise BadFrame("An error frame is too long.")
+        case _:
+            pass
+    return frame, raw.id

@@ -1,0 +1,83 @@
+"""Every shared constant, with its unit and its reason. What only one module needs stands in that module.
+
+Names end in their unit (_ms, _s, _bytes) where they have one.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+PROTOCOL_VERSION: Final = 1
+BATCH_VERSION: Final = 1
+
+# ---- values and documents ------------------------------------------------------------------------------------------
+MAX_INT: Final = 2**53 - 1  # the integers that JavaScript and JSON readers keep exact
+MAX_DEPTH: Final = 32  # nesting of arrays and maps in one value; far below any parser's stack
+MAX_ELEMENT_BYTES: Final = 256  # one set element, canonical bytes
+MAX_SET_ELEMENTS: Final = 1_000  # changed in one operation
+MAX_FIELD_BYTES: Final = 64 * 1024  # one field value, canonical bytes
+MAX_DOCUMENT_BYTES: Final = 128 * 1024  # all fields of one operation, canonical bytes
+MAX_TX_BYTES: Final = 192 * 1024  # one transaction, encoded: fits one batch even if it does not compress
+MAX_TX_OPS: Final = 2_000
+MAX_DOCUMENT_ID_BYTES: Final = 64
+MAX_COLLECTION_BYTES: Final = 64
+MAX_FIELD_NAME_BYTES: Final = 128
+GENERATION_END: Final = 2**31  # first generation that is void; the last valid one is alive (odd)
+
+# ---- clock ---------------------------------------------------------------------------------------------------------
+STAMP_BITS: Final = 16  # stamp = unix_ms << 16 | counter
+CLOCK_BOUND_MS: Final = 15 * 60_000  # batches further ahead are parked, never dropped, never clamped
+CLOCK_WARN_MS: Final = 60_000
+FLOOR_MARGIN_MS: Final = 86_400_000  # a floor may not come closer than a day to its own stamp
+MAX_STAMP: Final = 2**63 - 1
+
+# ---- batches -------------------------------------------------------------------------------------------------------
+BATCH_HEADER_BYTES: Final = 114
+SIGNATURE_BYTES: Final = 64
+BATCH_MIN_BYTES: Final = 450  # header + 256 padded + 16 tag + 64 signature
+BATCH_TARGET_BYTES: Final = 64 * 1024  # plaintext body; XChaCha20 and L2 cache like this size best
+MAX_BATCH_BYTES: Final = 256 * 1024  # whole blob
+MAX_BODY_BYTES: Final = 1024 * 1024  # after inflating: a bomb stops here
+PAD_FLOOR_BYTES: Final = 256
+DEFLATE_FLOOR_BYTES: Final = 512  # below, deflate rarely pays
+SEAL_WINDOW_MS: Final = 20
+EARLY_SEAL_BYTES: Final = 48 * 1024
+MAX_PENDING_BYTES: Final = 64 * 1024 * 1024  # writes not yet sealed (keyring locked); beyond: busy
+LOGS_PER_DEVICE: Final = 16  # open ones; closed logs do not count
+LOGS_PER_SPACE: Final = 512  # 32 devices x 16 logs
+SHORT_HASH_BYTES: Final = 16  # hashes in version vectors and deps; 64 bits could be collided
+
+# ---- control log ---------------------------------------------------------------------------------------------------
+MAX_RECORD_BYTES: Final = 8 * 1024
+MAX_RECORDS: Final = 4_000  # per space; as many again that are dead or void, so that a flood can be expelled
+MAX_CONTROL_BYTES: Final = 4 * 1024 * 1024  # per space; likewise
+ROOT_RESERVE: Final = 200  # records beyond MAX_RECORDS that only root may add: an expel has always room
+MAX_HEADS: Final = 256  # of the control log, in one frame
+MAX_WAITING_RECORDS: Final = 512  # records whose prevs are not here yet; the oldest is dropped
+MAX_WAITING_BYTES: Final = 1024 * 1024
+MAX_DEVICES: Final = 32  # active, per space
+
+# ---- links ---------------------------------------------------------------------------------------------------------
+MAX_FRAME_BYTES: Final = 1024 * 1024
+CREDIT_START_BYTES: Final = 4 * 1024 * 1024
+MAX_FRAME_BATCHES: Final = 1_024
+FRAME_TARGET_BYTES: Final = 512 * 1024  # batches packed into one frame up to here
+UNAPPLIED_BYTES_PER_LOG: Final = (
+    8 * 1024 * 1024
+)  # stored but parked or waiting, per log; above, the log is not asked for
+PING_S: Final = 25.0
+PING_DEADLINE_S: Final = 8.0
+AUTH_TIMEOUT_S: Final = 10.0
+BACKOFF_FIRST_S: Final = 0.5
+BACKOFF_MAX_S: Final = 60.0
+
+# ---- pairing -------------------------------------------------------------------------------------------------------
+PAIRING_TTL_MS: Final = 10 * 60_000
+PAIRING_CODE_DIGITS: Final = 6
+PAIRING_NAMEPLATE_DIGITS: Final = 3
+PAIRING_DEAD_CODES_PER_HOUR: Final = 3
+MAX_PAIRING_BYTES: Final = 512 * 1024  # one mailbox message; the whole control log travels in it
+
+# ---- kept ----------------------------------------------------------------------------------------------------------
+RESOLVED_CONFLICT_DAYS: Final = 180
+QUARANTINE_DAYS: Final = 90

@@ -1,0 +1,1 @@
+"""The relay: stores sealed batches and forwards them; it can read none of them."""

@@ -1,0 +1,373 @@
+"""`hybridgw-relay`: serve, invite, accounts, audit, stats.
+
+Exit codes: 0 ok, 1 error, 2 usage, 3 there is no relay here. Results go to stdout, talk to stderr.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from hybridgw_protocol.errors import BadValue, HybridGWError, NotRunning
+
+from . import config as configuration
+from . import logs
+
+if TYPE_CHECKING:
+    from hybridgw_storage.database import InlineDatabase
+
+HOURS: Final = click.FloatRange(0.01, 24 * 365)
+DATA_OPTION: Final = click.option(
+    "--data", "DATA_DIR", metavar="DIR", help="Folder of the database; DATA_DIR in the environment."
+)
+JSON_OPTION: Final = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+
+
+def _default_data() -> Path:
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("hybridgw-relay", appauthor=False))
+
+
+def _load(file: Path | None = None, **flags: str | None) -> configuration.Config:
+    given = {name: value for name, value in flags.items() if value is not None}
+    return configuration.load(environment=os.environ, flags=given, file=file, default_data=_default_data())
+
+
+def _stamp() -> str:
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="hybridgw", prog_name="hybridgw-relay")
+def cli() -> None:
+    """A relay for HybridGW: stores sealed batches, passes them on, and can read none of them."""
+
+
+# ---- serve -----------------------------------------------------------------------------------------------------------
+@cli.command()
+@click.option("--config", "file", type=click.Path(path_type=Path, dir_okay=False), help="TOML file with options.")
+@DATA_OPTION
+@click.option("--host", "SERVER_HOST", metavar="ADDRESS", help="Address to listen on [0.0.0.0].")
+@click.option("--port", "SERVER_PORT", metavar="PORT", help="Port [8080]; 0 takes a free one.")
+@click.option("--public-url", "urls", multiple=True, metavar="URL", help="Address that devices dial; repeatable.")
+@click.option("--tls-cert", "TLS_CERT", metavar="FILE", help="Certificate chain (PEM), to serve TLS without a proxy.")
+@click.option("--tls-key", "TLS_KEY", metavar="FILE", help="Its private key (PEM).")
+@click.option("--trusted-proxy", "proxies", multiple=True, metavar="ADDRESS", help="Believe its X-Forwarded-For.")
+@click.option("--log-level", "LOG_LEVEL", metavar="LEVEL", help="DEBUG, INFO, WARNING or ERROR.")
+@click.option("--development", is_flag=True, help="Readable logs.")
+def serve(
+    file: Path | None, urls: tuple[str, ...], proxies: tuple[str, ...], development: bool, **flags: str | None
+) -> None:
+    """Run the relay until it is stopped. Every option is also a name in the environment or the file."""
+    config = _load(
+        file,
+        PUBLIC_URL=",".join(urls) or None,
+        TRUSTED_PROXIES=",".join(proxies) or None,
+        ENVIRONMENT="development" if development else None,
+        **flags,
+    )
+    logs.set_up(config.log_level, readable=config.is_development)
+    from . import app
+
+    sys.setswitchinterval(0.001)  # the store's thread comes back from libsodium 10,000 times a second
+    with asyncio.Runner(loop_factory=_loop_factory(), debug=False) as runner:
+        runner.run(app.run(config, ready=lambda url: _announce(config, url)))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+def _announce(config: configuration.Config, url: str) -> None:
+    click.echo(f"The relay listens on {url}, its data is in {config.data}.")
+    if not config.public_urls:
+        click.echo("From outside it is known by no name: give --public-url https://… if devices shall come from there.")
+    click.echo("It lets nobody in without an invite: hybridgw-relay invite" + _data_hint(config))
+    sys.stdout.flush()
+
+
+def _data_hint(config: configuration.Config) -> str:
+    return "" if config.data == _default_data() else f" --data {config.data}"
+
+
+# ---- invite ----------------------------------------------------------------------------------------------------------
+@cli.command()
+@DATA_OPTION
+@click.option("--account", metavar="NAME", help="Account to admit to; made if it is new. [a new one]")
+@click.option("--expires", "hours", type=HOURS, default=72.0, show_default=True, metavar="HOURS", help="Link's life.")
+@click.option("--devices", type=click.IntRange(1, 100_000), help="How many devices the account may have.")
+@click.option("--bytes", "size", metavar="SIZE", help="How much it may store, like 500M or 2G.")
+@click.option("--url", metavar="URL", help="Address in the link, if it is not the one the relay last served.")
+@click.option("--qr", is_flag=True, help="Draw the link as a QR code, too.")
+@JSON_OPTION
+def invite(
+    DATA_DIR: str | None, account: str | None, hours: float, devices: int | None, size: str | None,
+    url: str | None, qr: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Print a link that admits one person's devices, once. The relay may be running or not."""
+    from hybridgw_protocol.invite import INVITE_SECRET_BYTES, format_invite, normal_url
+
+    from .services.admission import invite_hash
+    from .stores import admin
+
+    config = _load(DATA_DIR=DATA_DIR)
+    max_bytes = _size(size)
+    secret, now_ms = os.urandom(INVITE_SECRET_BYTES), _now_ms()
+    name = account or f"invited-{datetime.now(UTC):%Y-%m-%d}-{os.urandom(3).hex()}"
+    database = admin.open_file(config.database, stamp=_stamp(), must_exist=False)
+    try:
+        known = (database.peek(lambda c: admin.read_meta(c, "urls")) or "").split()
+        address = url or next(iter((*config.public_urls, *known)), None)
+        if address is None:
+            raise BadValue(
+                "This relay has not run yet, so its address is not known. Start it, or say --url https://relay.example.com."
+            )
+        link = format_invite(normal_url(address), secret)
+        expires_ms = now_ms + int(hours * 3_600_000)
+        row = database.write_now(
+            lambda tx: admin.create_invite(
+                tx,
+                name,
+                invite_hash(secret),
+                now_ms=now_ms,
+                expires_ms=expires_ms,
+                max_bytes=max_bytes,
+                max_devices=devices,
+                default_bytes=config.account_bytes,
+                default_devices=config.account_devices,
+            )
+        )
+    finally:
+        _close(database)
+    if as_json:
+        _print_json({"link": link, "account": row.name, "expires_ms": expires_ms, "max_bytes": row.max_bytes,
+                     "max_devices": row.max_devices})  # fmt: skip
+        return
+    click.echo(link)
+    if qr:
+        import segno
+
+        segno.make(link, error="m").terminal(sys.stdout, compact=True)
+    click.echo(
+        f"Use it once within {hours:g} hours:  hybridgw relay add '{link}'\n"
+        f"Account {row.name}: {_bytes(row.max_bytes)}, {row.max_devices} devices.", err=True,
+    )  # fmt: skip
+
+
+# ---- accounts --------------------------------------------------------------------------------------------------------
+@cli.group(invoke_without_command=True)
+@DATA_OPTION
+@JSON_OPTION
+@click.pass_context
+def accounts(context: click.Context, DATA_DIR: str | None, as_json: bool) -> None:
+    """List accounts, or change one: set, rename, remove."""
+    from .stores import admin
+
+    context.obj = _load(DATA_DIR=DATA_DIR)
+    if context.invoked_subcommand:
+        return
+    database = _open(context.obj)
+    try:
+        rows = database.peek(admin.accounts)
+    finally:
+        _close(database)
+    if as_json:
+        _print_json({"items": [asdict(row) for row in rows]})
+        return
+    if not rows:
+        click.echo("No accounts yet: 'hybridgw-relay invite' makes the first.", err=True)
+    for row in rows:
+        click.echo(
+            f"{row.name:<32} {_bytes(row.used_bytes):>10} of {_bytes(row.max_bytes):<10} "
+            f"{row.active_devices:>4} of {row.max_devices} devices"
+        )
+
+
+@accounts.command("set")
+@click.argument("name")
+@click.option("--bytes", "size", metavar="SIZE", help="Room, like 500M or 2G.")
+@click.option("--devices", type=click.IntRange(1, 100_000), help="Active devices.")
+@click.pass_obj
+def accounts_set(config: configuration.Config, name: str, size: str | None, devices: int | None) -> None:
+    """Change what the account NAME may use."""
+    from .stores import admin
+
+    max_bytes = _size(size)
+    row = _change(config, lambda tx: admin.set_quota(tx, name, max_bytes=max_bytes, max_devices=devices))
+    click.echo(f"{row.name}: {_bytes(row.max_bytes)}, {row.max_devices} devices")
+
+
+@accounts.command("rename")
+@click.argument("name")
+@click.argument("new_name")
+@click.pass_obj
+def accounts_rename(config: configuration.Config, name: str, new_name: str) -> None:
+    """Give the account NAME another name."""
+    from .stores import admin
+
+    row = _change(config, lambda tx: admin.rename_account(tx, name, new_name))
+    click.echo(row.name)
+
+
+@accounts.command("remove")
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def accounts_remove(config: configuration.Config, name: str, yes: bool) -> None:
+    """Remove the account NAME and everything that its devices stored here; the devices keep their own copies."""
+    from .stores import admin
+
+    if not yes:
+        click.confirm(f"Remove {name} and all its sealed data from this relay?", abort=True, err=True)
+    row = _change(config, lambda tx: admin.remove_account(tx, name))
+    click.echo(f"Removed {row.name}: {_bytes(row.used_bytes)}.")
+
+
+# ---- what is stored --------------------------------------------------------------------------------------------------
+@cli.command()
+@DATA_OPTION
+@JSON_OPTION
+def audit(DATA_DIR: str | None, as_json: bool) -> None:
+    """Show exactly what this relay stores."""
+    from .stores import admin
+
+    database = _open(_load(DATA_DIR=DATA_DIR))
+    try:
+        found = database.peek(admin.audit)
+    finally:
+        _close(database)
+    if as_json:
+        _print_json(found)
+        return
+    for space in found["spaces"]:
+        _print_space(space)
+    click.echo("Tables, with one raw row each (bytes as hex):")
+    for name, table in found["tables"].items():
+        click.echo(f"  {name}: {table['rows']} rows")
+        for column, value in (table["sample"] or {}).items():
+            click.echo(f"    {column} = {value}")
+    click.echo("\nNothing here can be read: documents, collections and device names are sealed with keys that only the")
+    click.echo("devices have. What the relay does see: which device stored how much and when, and the padded sizes.")
+
+
+def _print_space(space: dict[str, Any]) -> None:
+    click.echo(f"Space {space['space']}, account {space['account']}, since {_time(space['created_ms'])}")
+    click.echo(
+        f"  {space['batches']} sealed batches, {_bytes(space['batch_bytes'])}, from {_time(space['first_batch_ms'])} "
+        f"to {_time(space['last_batch_ms'])}; {space['control_records']} control records, "
+        f"{_bytes(space['control_bytes'])}"
+    )
+    for device in space["devices"]:
+        state = "active" if device["active"] else "out"
+        click.echo(
+            f"  device {device['device']}  key {device['key_fingerprint']}  {state}, seen {_time(device['seen_ms'])}"
+        )
+    for log in space["logs"]:
+        click.echo(f"  log {log['log']} of {log['device'][:8]}: batch {log['n']}, {log['hash'][:16]}…")
+    click.echo("")
+
+
+@cli.command()
+@DATA_OPTION
+@JSON_OPTION
+def stats(DATA_DIR: str | None, as_json: bool) -> None:
+    """Sums over the whole relay."""
+    import shutil
+
+    from .stores import admin
+
+    config = _load(DATA_DIR=DATA_DIR)
+    database = _open(config)
+    try:
+        found = asdict(database.peek(lambda connection: admin.totals(connection, _now_ms())))
+    finally:
+        _close(database)
+    paths = [Path(f"{config.database}{suffix}") for suffix in ("", "-wal")]
+    found["file_bytes"] = sum(path.stat().st_size for path in paths if path.exists())
+    found["free_bytes"] = shutil.disk_usage(config.database.parent).free
+    if as_json:
+        _print_json(found)
+        return
+    for name, value in found.items():
+        click.echo(f"{name:<16} {_bytes(value) if name.endswith('bytes') else value}")
+
+
+# ---- small things ----------------------------------------------------------------------------------------------------
+def _open(config: configuration.Config) -> InlineDatabase:
+    from .stores import admin
+
+    return admin.open_file(config.database, stamp=_stamp())
+
+
+def _change(config: configuration.Config, fn: Callable[[Any], Any]) -> Any:
+    database = _open(config)
+    try:
+        return database.write_now(fn)
+    finally:
+        _close(database)
+
+
+def _close(database: InlineDatabase) -> None:
+    asyncio.run(database.close())
+
+
+def _size(text: str | None) -> int | None:
+    try:
+        return None if text is None else configuration.parse_size(text)
+    except BadValue as error:
+        raise click.BadParameter(f"it {error.message}", param_hint="--bytes") from error
+
+
+def _print_json(content: object) -> None:
+    click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+
+
+def _bytes(size: int) -> str:
+    amount = float(size)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024 or unit == "GiB":
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    raise AssertionError
+
+
+def _time(at_ms: int | None) -> str:
+    return "never" if not at_ms else datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point; ends the process."""
+    try:
+        cli.main(args=arguments, prog_name="hybridgw-relay", standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(1)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except HybridGWError as error:
+        click.echo(f"hybridgw-relay: {error.message}", err=True)
+        sys.exit(3 if isinstance(error, NotRunning) else 1)
+
+
+if __name__ == "__main__":
+    main()

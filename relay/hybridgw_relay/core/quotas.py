@@ -1,0 +1,165 @@
+"""How much one device, one address and one account may ask of a relay. Pure: time is an argument.
+
+Rates are token buckets: a bucket holds at most `burst` and fills with `rate_per_s`; a request takes what it costs, and
+one that costs more than is there is refused with the time to wait. Source: protocol/SPEC.md, "Relay".
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Final
+
+# A device that seals every 20 ms makes 50 pushes a second at most: the default leaves it room and stops a flood. A cold
+# sync packs up to half a MiB into one push, so bytes are what bounds it.
+PUSHES_PER_S: Final = 100.0
+PUSH_BURST: Final = 1_000
+BYTES_PER_S: Final = 16 * 1024 * 1024
+BYTES_BURST: Final = 128 * 1024 * 1024
+RECORDS_PER_S: Final = 2.0  # a signature check and a resolution each
+RECORD_BURST: Final = 4_000  # a whole control log at once
+ACCOUNT_BYTES: Final = 1024**3
+ACCOUNT_DEVICES: Final = 32
+TRACKED_ADDRESSES: Final = 10_000  # least recently seen ones are forgotten
+TRACKED_DEVICES: Final = 20_000
+
+
+@dataclass(slots=True)
+class TokenBucket:
+    """One budget. A clock that goes back refills nothing and takes nothing away."""
+
+    rate_per_s: float
+    burst: float
+    level: float | None = None  # None: not used yet, so full
+    at_ms: int = 0
+
+    def take(self, amount: float, now_ms: int) -> int:
+        """Take *amount*, or nothing. Returns 0 if it was taken, else the ms until it could be.
+
+        An amount above the burst is let through when the bucket is full, and leaves a debt.
+        """
+        level, needed = self._fill(now_ms), min(amount, self.burst)
+        if level >= needed:
+            self.level = level - amount
+            return 0
+        return int((needed - level) / self.rate_per_s * 1000) + 1
+
+    def put_back(self, amount: float) -> None:
+        """Undo a take that was not used."""
+        if self.level is not None:
+            self.level = min(self.burst, self.level + amount)
+
+    def has(self, amount: float, now_ms: int) -> bool:
+        """Would a take of *amount* succeed now."""
+        return self._fill(now_ms) >= min(amount, self.burst)
+
+    def _fill(self, now_ms: int) -> float:
+        level = self.burst if self.level is None else self.level
+        self.level = min(self.burst, level + max(0, now_ms - self.at_ms) * self.rate_per_s / 1000)
+        self.at_ms = now_ms
+        return self.level
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceLimits:
+    """What one device may push, over all its connections."""
+
+    pushes_per_s: float = PUSHES_PER_S
+    push_burst: float = PUSH_BURST
+    bytes_per_s: float = BYTES_PER_S
+    bytes_burst: float = BYTES_BURST
+    records_per_s: float = RECORDS_PER_S
+    record_burst: float = RECORD_BURST
+
+
+class DeviceRate:
+    """The budgets of one device. Once refused it stays refused until the wait is over, so that of a row of pushes
+    none in the middle is taken."""
+
+    __slots__ = ("_bytes", "_pushes", "_records", "_refused_until_ms")
+
+    def __init__(self, limits: DeviceLimits) -> None:
+        self._pushes = TokenBucket(limits.pushes_per_s, limits.push_burst)
+        self._bytes = TokenBucket(limits.bytes_per_s, limits.bytes_burst)
+        self._records = TokenBucket(limits.records_per_s, limits.record_burst)
+        self._refused_until_ms = 0
+
+    def push(self, size_bytes: int, now_ms: int) -> int:
+        """Account for one push frame. Returns 0, or the ms to wait; a refused one costs nothing."""
+        wait = self._refused_until_ms - now_ms
+        if 0 < wait <= 60_000:
+            return wait
+        wait = self._bytes.take(size_bytes, now_ms)
+        if not wait:
+            wait = self._pushes.take(1, now_ms)
+            if wait:
+                self._bytes.put_back(size_bytes)
+        if wait:
+            wait = max(wait, 1_000)  # let a useful number of tokens gather
+            self._refused_until_ms = now_ms + wait
+        return wait
+
+    def records(self, count: int, now_ms: int) -> int:
+        """Account for *count* control records. Returns 0, or the ms to wait."""
+        return self._records.take(count, now_ms)
+
+
+class DeviceRates:
+    """The budgets of the devices that were here lately; the memory is bounded."""
+
+    def __init__(self, limits: DeviceLimits, most: int = TRACKED_DEVICES) -> None:
+        self._limits, self._most = limits, most
+        self._rates: OrderedDict[bytes, DeviceRate] = OrderedDict()
+
+    def of(self, device: bytes) -> DeviceRate:
+        """The budgets of a device: the same over all its connections, and after it came back."""
+        rate = self._rates.get(device)
+        if rate is None:
+            rate = self._rates[device] = DeviceRate(self._limits)
+            if len(self._rates) > self._most:
+                self._rates.popitem(last=False)
+        else:
+            self._rates.move_to_end(device)
+        return rate
+
+
+@dataclass(slots=True)
+class AddressBuckets:
+    """One bucket per network address of a stranger (other text is a key of its own); the memory is bounded."""
+
+    rate_per_s: float
+    burst: float
+    most: int = TRACKED_ADDRESSES
+    _buckets: OrderedDict[str, TokenBucket] = field(default_factory=OrderedDict)
+
+    def take(self, address: str, amount: float, now_ms: int) -> int:
+        """As TokenBucket.take, for the network of *address*."""
+        return self._bucket(address).take(amount, now_ms)
+
+    def has(self, address: str, amount: float, now_ms: int) -> bool:
+        """As TokenBucket.has; an address not seen before has a full bucket."""
+        bucket = self._buckets.get(network_of(address))
+        return bucket is None or bucket.has(amount, now_ms)
+
+    def _bucket(self, address: str) -> TokenBucket:
+        network = network_of(address)
+        bucket = self._buckets.get(network)
+        if bucket is None:
+            bucket = self._buckets[network] = TokenBucket(self.rate_per_s, self.burst)
+            if len(self._buckets) > self.most:
+                self._buckets.popitem(last=False)
+        else:
+            self._buckets.move_to_end(network)
+        return bucket
+
+
+def network_of(address: str) -> str:
+    """The network that one person can be assumed to hold: /24 of IPv4, /64 of IPv6; other text as it is."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if parsed.version == 6 and parsed.ipv4_mapped:
+        parsed = parsed.ipv4_mapped
+    return str(ipaddress.ip_network((parsed, 24 if parsed.version == 4 else 64), strict=False))

@@ -1,0 +1,1 @@
+"""Waking other connections of a space: a hint that something is new, never the data."""

@@ -1,0 +1,1 @@
+"""What the relay does: batches, devices, mailboxes, accounts, clearing up."""

@@ -1,0 +1,147 @@
+"""Taking batches in: pushes of all connections, checked and stored together, one commit for many.
+
+While one commit is under way the next group gathers, so a lone push waits for nothing and a flood is amortised.
+Signatures are checked on the store's thread: libsodium works outside the interpreter lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from hybridgw_protocol.errors import Busy, Fork, HybridGWError
+from hybridgw_protocol.ids import DeviceId
+
+from ..core.intake import read_batches
+from ..fanout.base import Fanout, News
+from ..stores.base import Append, Appended, RelayStore
+from .host import Host
+from .spaces import Space
+
+log = logging.getLogger(__name__)
+
+GROUP_BATCHES: Final = 512  # in one commit
+GROUP_BYTES: Final = 8 * 1024 * 1024
+WAITING_BYTES: Final = 64 * 1024 * 1024  # taken from sockets and not stored yet, over all connections
+DISK_RETRY_MS: Final = 30_000
+
+
+@dataclass(slots=True)
+class Push:
+    """One push frame. done: called on the event loop once it is durable or refused."""
+
+    space: Space
+    device: DeviceId
+    blobs: Sequence[bytes]
+    size_bytes: int
+    done: Callable[[Appended], None]
+
+
+class BatchService:
+    """One per process; `run` is its only task."""
+
+    def __init__(self, store: RelayStore, fanout: Fanout, host: Host) -> None:
+        self._store, self._fanout, self._host = store, fanout, host
+        self._waiting: deque[Push] = deque()
+        self._waiting_bytes = 0
+        self._filled = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._disk_full_told = False
+        self.stored_batches = 0
+        self.stored_bytes = 0
+        self.commits = 0
+
+    async def submit(self, push: Push) -> None:
+        """Queue a push; pushes of one connection are stored in the order they were submitted.
+
+        Waits while too much is queued: the caller stops reading its socket meanwhile.
+        """
+        await self._has_room.wait()
+        self._waiting.append(push)
+        self._waiting_bytes += push.size_bytes
+        if self._waiting_bytes > WAITING_BYTES:
+            self._has_room.clear()
+        self._idle.clear()
+        self._filled.set()
+
+    async def settled(self) -> None:
+        """Wait until nothing is queued or under way."""
+        await self._idle.wait()
+
+    async def run(self) -> None:
+        """Store groups until cancelled."""
+        while True:
+            if not self._waiting:
+                self._idle.set()
+                self._filled.clear()
+                await self._filled.wait()
+            await self._store_group(self._take_group())
+
+    def _take_group(self) -> list[Push]:
+        group: list[Push] = []
+        count = size = 0
+        while self._waiting and (not group or (count < GROUP_BATCHES and size < GROUP_BYTES)):
+            push = self._waiting.popleft()
+            group.append(push)
+            count += len(push.blobs)
+            size += push.size_bytes
+        self._waiting_bytes -= size
+        if self._waiting_bytes <= WAITING_BYTES:
+            self._has_room.set()
+        return group
+
+    async def _store_group(self, group: list[Push]) -> None:
+        try:
+            results = await self._store.append([self._append_of(push) for push in group], self._host.wall_ms())
+            self._disk_full_told = False
+        except HybridGWError as error:
+            if not self._disk_full_told:
+                log.error("storing failed code=%s pushes=%d: %s", error.code, len(group), error.message)
+                self._disk_full_told = True
+            refusal = Busy("The relay cannot store anything now; its operator was told.", retry_ms=DISK_RETRY_MS)
+            results = [Appended(error=refusal) for _ in group]
+        self.commits += 1
+        changed: dict[Space, None] = {}
+        rewritten: set[Space] = set()
+        for push, result in zip(group, results, strict=True):
+            if isinstance(result.error, Fork) or (result.error and "logs" in result.error.detail):
+                result = await self._try_closed(push, result)
+                rewritten.add(push.space)
+            if result.stored:
+                self.stored_batches += len(result.stored)
+                push.space.tail.add(result.after_rid, result.stored)
+                changed[push.space] = None
+            push.done(result)
+        for space in rewritten:
+            space.tail.clear()
+        for space in changed:
+            self._fanout.publish(space.id, News.BATCHES)
+
+    async def _try_closed(self, push: Push, result: Appended) -> Appended:
+        """A fork, or too many open logs, may be settled by control records that close logs: look, and try once more."""
+        before = dict(push.space.known_closes)
+        if await push.space.closes() != before:
+            try:
+                (again,) = await self._store.append([self._append_of(push)], self._host.wall_ms())
+            except HybridGWError:
+                return result
+            again.stored = result.stored + again.stored
+            result = again
+        if isinstance(result.error, Fork):
+            log.warning(
+                "fork space=%s log=%s device=%s: %s",
+                push.space.id.hex(), result.error.detail.get("log"), push.device.hex(), result.error.message,
+            )  # fmt: skip
+        return result
+
+    def _append_of(self, push: Push) -> Append:
+        read = partial(read_batches, push.blobs, push.space.id, push.space.sign_keys)
+        return Append(push.space.sid, push.space.aid, push.device, read, push.space.known_closes)

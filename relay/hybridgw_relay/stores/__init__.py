@@ -1,0 +1,1 @@
+"""The relay's SQL: modules of functions that take the open transaction."""

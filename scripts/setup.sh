@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Makes .venv from requirements.lock (hashes checked) and puts the project itself into it, editable.
+# Does nothing when nothing changed: the stamp holds the contents of both files, the place and the Python.
+# uv is used when it is there and works; plain venv and pip do the same on a machine that has only Python.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf '%s\n' "$*" >&2; }
+new_enough() { "$1" -c 'import sys; raise SystemExit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
+
+stamp=.venv/.ready
+wanted=$( (cat requirements.lock pyproject.toml scripts/setup.sh; pwd) | cksum)
+if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && new_enough .venv/bin/python; then
+    exit 0
+fi
+
+python=""
+for candidate in "${PYTHON:-python3}" python3.13 python3.12 python3.11 python3.14; do
+    if new_enough "$candidate"; then python=$candidate; break; fi
+done
+if [ -z "$python" ]; then
+    found=$("${PYTHON:-python3}" --version 2>&1) || found="no Python at all"
+    say "HybridGW needs Python 3.11 or newer; '${PYTHON:-python3}' is ${found}."
+    say "Install one (Debian: apt-get install python3 python3-venv) or name it: make PYTHON=/path/to/python3.12 ..."
+    exit 1
+fi
+
+uv=""
+if command -v uv >/dev/null 2>&1 && uv --version >/dev/null 2>&1; then
+    uv="uv"
+elif "$python" -m uv --version >/dev/null 2>&1; then
+    uv="$python -m uv"
+fi
+export UV_PYTHON_DOWNLOADS=never PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
+
+if ! new_enough .venv/bin/python; then
+    say "Setting up .venv with $("$python" --version) ..."
+    rm -rf .venv
+    if ! why=$("$python" -m venv .venv 2>&1); then
+        rm -rf .venv
+        if [ -z "$uv" ] || ! $uv venv --quiet --seed --python "$python" .venv; then
+            say "$why"
+            say "'$python -m venv' does not work here. Debian and Ubuntu: apt-get install python3-venv"
+            exit 1
+        fi
+    fi
+fi
+
+say "Installing what requirements.lock names ..."
+if [ -z "$uv" ] || ! $uv pip install --quiet --python .venv/bin/python --require-hashes -r requirements.lock; then
+    .venv/bin/python -m pip install -qq --require-hashes -r requirements.lock
+fi
+# The project itself has no hash: editable, without dependencies, built by the hatchling of the lock.
+.venv/bin/python -m pip install -qq --no-deps --no-build-isolation -e .
+printf '%s\n' "$wanted" >"$stamp"

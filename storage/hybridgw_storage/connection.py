@@ -1,0 +1,78 @@
+"""Opening one SQLite file with the project's settings, and sqlite3's exceptions turned into ours where they enter."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from hybridgw_protocol.errors import Busy, DatabaseDamaged, DiskFull, HybridGWError, StorageUnavailable
+
+BUSY_TIMEOUT_S: Final = 10.0
+
+# Codes of a file that may not grow: no space, a quota (EDQUOT) or a limit of the process (EFBIG). SQLite tells only the
+# first as SQLITE_FULL. A failing medium gives the same codes; the message names both.
+_CANNOT_GROW: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE})
+
+
+def connect(
+    path: Path, *, read_only: bool = False, cache_kib: int = 16 * 1024, timeout_s: float = BUSY_TIMEOUT_S
+) -> sqlite3.Connection:
+    """A connection with the project's settings; the caller owns it.
+
+    Args: timeout_s: how long it waits for a lock that another connection holds.
+    Raises: DatabaseDamaged: not a database; StorageUnavailable: cannot be opened or is not writable.
+    """
+    with translated(path):
+        target = f"file:{_quoted(path)}?mode={'ro' if read_only else 'rwc'}"
+        connection = sqlite3.connect(
+            target, uri=True, timeout=timeout_s, isolation_level=None, check_same_thread=False, cached_statements=256
+        )
+        try:
+            connection.execute(f"PRAGMA cache_size=-{cache_kib}")
+            connection.execute("PRAGMA foreign_keys=ON")
+            connection.execute("PRAGMA temp_store=MEMORY")
+            if read_only:
+                connection.execute("PRAGMA query_only=ON")
+            else:
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("PRAGMA synchronous=FULL")
+                connection.execute("PRAGMA fullfsync=ON")  # macOS: fsync alone does not reach the platter
+                connection.execute("PRAGMA wal_autocheckpoint=0")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+@contextlib.contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn sqlite3's exceptions into ours where they enter."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise translate(error, path) from error
+
+
+def translate(error: sqlite3.Error, path: Path) -> HybridGWError:
+    """The error of our tree for an exception of sqlite3, with what to do next."""
+    extended = getattr(error, "sqlite_errorcode", 0)
+    code = extended & 0xFF
+    if extended in _CANNOT_GROW:
+        return DiskFull(
+            f"No space left for {path.name} (or the disk refuses it); nothing was half-written. "
+            "Free some space and try again."
+        )
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return DatabaseDamaged(f"{path.name} is damaged ({error}). Stop, and run 'hybridgw doctor'.")
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return Busy(f"Another program holds {path.name} locked. Close it, then try again.")
+    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR):
+        return StorageUnavailable(f"{path} cannot be opened or written ({error}). Check the folder's owner and space.")
+    return StorageUnavailable(f"SQLite refused: {error}")

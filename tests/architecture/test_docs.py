@@ -1,0 +1,96 @@
+"""Docs and code name the same things: docstrings, error codes, configuration keys, links."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+
+import pytest
+
+from hybridgw_protocol import errors
+from tests.architecture._tree import ROOT, modules, syntax, texts
+
+REFERENCE = ROOT / "docs" / "reference"
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+Documented = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+def public(body: list[ast.stmt], inside: str = "") -> list[tuple[str, Documented]]:
+    """Functions, classes and methods of public classes whose names start with no underscore.
+
+    Left out: overloads, property setters, and methods that override one of a base class (`@override`).
+    """
+    found: list[tuple[str, Documented]] = []
+    for node in body:
+        if not isinstance(node, Documented) or node.name.startswith("_"):
+            continue
+        marks = {ast.unparse(mark).split("(")[0].split(".")[-1] for mark in node.decorator_list}
+        if marks & {"overload", "setter", "override"}:
+            continue
+        found.append((f"{inside}{node.name}", node))
+        if isinstance(node, ast.ClassDef):
+            found += public(node.body, f"{inside}{node.name}.")
+    return found
+
+
+@pytest.mark.parametrize("name", modules())
+def test_public_names_have_docstrings(name: str) -> None:
+    tree = syntax(modules()[name])
+    assert ast.get_docstring(tree), f"{name} does not say what it is for"
+    silent = [what for what, node in public(tree.body) if not ast.get_docstring(node)]
+    assert not silent, f"{name}: no docstring at {', '.join(silent)}"
+
+
+def error_classes() -> list[type[errors.HybridGWError]]:
+    """The whole tree of errors.py."""
+    return [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.HybridGWError)]
+
+
+def test_every_error_is_documented() -> None:
+    """One row per class: its code, its HTTP status, whether trying again helps."""
+    page = (REFERENCE / "exit-codes-and-errors.md").read_text()
+    rows = {row[0]: row for row in re.findall(r"^\| `([a-z_]+)` \| (\d+) \| (yes|no) \|", page, re.MULTILINE)}
+    known = {kind.code: kind for kind in error_classes()}
+    assert len(known) > 30
+    for code, kind in known.items():
+        assert rows.get(code) == (code, str(kind.http_status), "yes" if kind.retryable else "no"), kind.__name__
+    assert not rows.keys() - {kind.code for kind in error_classes()}, "codes that no class has"
+
+
+@pytest.mark.parametrize("package", ["hybridgw_daemon", "hybridgw_relay"])
+def test_every_configuration_key_is_documented(package: str) -> None:
+    """Each key of a Config stands in docs/reference/configuration.md under its name in the environment."""
+    if f"{package}.config" not in modules():
+        pytest.skip("not written yet")
+    keys = importlib.import_module(f"{package}.config").KEYS
+    page = (REFERENCE / "configuration.md").read_text()
+    assert len(keys) > 5
+    assert not [key for key in keys if f"`{key}`" not in page]
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    checked, broken = 0, []
+    for path, text in texts().items():
+        if path.suffix != ".md":
+            continue
+        for target in LINK.findall(text):
+            if "://" in target or target.startswith(("#", "mailto:")):
+                continue
+            checked += 1
+            if not (path.parent / target.split("#")[0]).exists():
+                broken.append(f"{path.relative_to(ROOT)}: {target}")
+    assert checked > 30
+    assert not broken
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (ROOT / "docs" / "README.md").read_text()
+    decisions = (ROOT / "docs" / "adr" / "README.md").read_text()
+    for path in sorted((ROOT / "docs").rglob("*.md")):
+        name = path.relative_to(ROOT / "docs").as_posix()
+        if name == "README.md":
+            continue
+        listed = path.name in decisions if name.startswith("adr/0") else f"({name})" in index
+        assert listed or name in {"adr/template.md"}, f"docs/{name} is in no index"

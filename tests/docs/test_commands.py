@@ -1,0 +1,107 @@
+"""Every command that README and docs show is run; and the runner itself is shown to find faults."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.docs._commands import Block, PageFault, blocks, run_page
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted(
+    page.relative_to(ROOT).as_posix()
+    for page in (ROOT / "README.md", *ROOT.glob("docs/tutorial/*.md"), *ROOT.glob("docs/how-to/*.md"))
+)
+
+EXAMPLE = """\
+# A page
+```sh
+mkdir box
+echo "one  two" > box/file   # indentation and quotes stay
+```
+Not this one:
+```text
+rm box/file
+```
+- in a list:
+  ```sh save=WORD
+  cat box/file | cut -d' ' -f1
+  ```
+<!-- norun: needs a second machine -->
+```sh norun
+never
+```
+```sh answer=yes exit=3
+read word; [ "$word" = yes ]; test WORD = one; exit 3
+```
+"""
+
+
+def page(folder: Path, text: str) -> Path:
+    """A page on disk."""
+    path = folder / "page.md"
+    path.write_text(text)
+    return path
+
+
+def test_blocks_are_found() -> None:
+    first, second, third, fourth = blocks(EXAMPLE)
+    assert first == Block(3, 'mkdir box\necho "one  two" > box/file   # indentation and quotes stay')
+    assert (second.line, second.commands, second.save) == (12, "cat box/file | cut -d' ' -f1", "WORD")
+    assert third.norun == "needs a second machine"
+    assert (fourth.answer, fourth.exit_code) == ("yes\n", 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("```sh norun\nls\n```\n", "norun and its reason"),
+        ("<!-- norun: because -->\n```sh\nls\n```\n", "norun and its reason"),
+        ("```sh later\nls\n```\n", "unknown word"),
+        ("```sh\nls\n", "never closed"),
+    ],
+)
+def test_a_page_written_wrongly_is_refused(text: str, says: str) -> None:
+    with pytest.raises(PageFault, match=says):
+        blocks(text)
+
+
+def test_blocks_run_in_order_in_one_home(tmp_path: Path) -> None:
+    ran = list(run_page(page(tmp_path, EXAMPLE), tmp_path))
+    assert [printed for _, printed in ran] == ["", "one\n", "", ""]
+    assert (tmp_path / "home" / "box" / "file").read_text() == "one  two\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("```sh\ntrue\n```\n```sh\necho here; false; echo no\n```\n", "line 5: exit code 1, not 0\n(.|\n)*here"),
+        ("```sh\nno_such_command_of_ours\n```\n", "line 2: exit code 127"),
+        ("```sh save=CODE\necho nothing here\n```\n", "nothing to save as CODE"),
+        ("```sh stop\ntrue\n```\n", "nothing runs"),
+        ("```sh background save=LINK\necho nothing here\n```\n", "never came up"),
+    ],
+)
+def test_a_command_that_fails_fails_the_page(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(PageFault, match=says):
+        list(run_page(page(tmp_path, text), tmp_path))
+
+
+def test_a_background_block_runs_until_the_page_ends(tmp_path: Path) -> None:
+    text = (
+        "```sh background save=LINK\necho $$ > pid; echo 'open http://127.0.0.1:1/#k=abc now'; exec sleep 600\n```\n"
+        '```sh\ntest "LINK" = "http://127.0.0.1:1/#k=abc"; kill -0 $(cat pid)\n```\n'
+        "```sh background save=CODE\necho 'code 417-803-265@127.0.0.1:8080'; exec sleep 600\n```\n"
+        "```sh stop\ntest CODE = 417-803-265@127.0.0.1:8080; kill -0 $(cat pid)\n```\n"
+    )
+    list(run_page(page(tmp_path, text), tmp_path))
+    pid = (tmp_path / "home" / "pid").read_text().strip()
+    assert subprocess.run(["ps", "-p", pid, "-o", "comm="], capture_output=True, check=False).stdout.strip() == b""
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_can_be_read(name: str) -> None:
+    """Fences close, words after sh are known, norun has its reason."""
+    blocks((ROOT / name).read_text())

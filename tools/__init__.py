@@ -1,0 +1,1 @@
+"""Programs for the people who build HybridGW; nothing here is shipped."""
