@@ -71,7 +71,7 @@ async def main(path: str, relay_port: int) -> None:
                 await store(blob, document, body)
                 await socket.send_bytes(bytes(8))
                 for response in events:
-                    await response.write(b"event: document\ndata: " + document + b"\n\n")
+                    await response.write(b"event: document\ndata: " + body.encode() + b"\n\n")
 
     applying = asyncio.create_task(apply())
     app = web.Application()

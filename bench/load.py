@@ -20,8 +20,7 @@ def encode_request(method: str, port: int, path: str, body: bytes = b"", token: 
     """The bytes of one HTTP/1.1 request. Args: more: further header lines, each with its line end."""
     head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{more}"
     if body:
-        kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
-        head += f"Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
     if token:
         head += f"Authorization: Bearer {token}\r\n"
     return head.encode() + b"\r\n" + body

@@ -25,7 +25,8 @@ from hybridgw_protocol.localapi import PathList, Setting, SettingList, Stopping
 from hybridgw_protocol.pairing_messages import clean_name
 from hybridgw_protocol.runtime import VERSION, Endpoint, Secret
 from hybridgw_storage.database import Database, SqliteDatabase
-from hybridgw_storage.migrations import is_sound, prepare_file
+from hybridgw_storage.check import is_sound
+from hybridgw_storage.migrations import prepare_file
 
 from . import instance, logs
 from .config import Config
@@ -175,6 +176,7 @@ class Daemon:
             max_connections=self._config.server.max_connections,
             heartbeat_s=self._config.server.heartbeat_s,
             idle_s=self._config.server.idle_s,
+            access=self._logging.access,
         )
         await api.start(sockets)
         stack.push_async_callback(api.close)

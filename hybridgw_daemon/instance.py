@@ -110,11 +110,11 @@ def withdraw(paths: Paths, endpoint: Endpoint) -> None:
 
 
 # ---- the port ------------------------------------------------------------------------------------------------------
-def open_sockets(paths: Paths, wanted: int | None) -> list[socket.socket]:
+def open_sockets(paths: Paths, wanted: int | None, first: int = DEFAULT_PORT) -> list[socket.socket]:
     """Listening sockets on 127.0.0.1 and, where there is IPv6, ::1; the same port on both.
 
     Args: wanted: a port that was configured, 0 for any free one, None for the port of this profile: at first start
-    8000 or the next free one, the same from then on.
+    *first* or the next free one, the same from then on.
     Raises: PortTaken.
     """
     if wanted is not None:
@@ -122,7 +122,7 @@ def open_sockets(paths: Paths, wanted: int | None) -> list[socket.socket]:
     kept = _read_port(paths.port)
     if kept is not None:
         return _listen(kept)
-    for port in range(DEFAULT_PORT, DEFAULT_PORT + PORTS_TRIED):
+    for port in range(first, min(first + PORTS_TRIED, 65_536)):
         with contextlib.suppress(PortTaken):
             sockets = _listen(port)
             try:
@@ -132,7 +132,7 @@ def open_sockets(paths: Paths, wanted: int | None) -> list[socket.socket]:
                     opened.close()
                 raise
             return sockets
-    raise PortTaken(f"No port from {DEFAULT_PORT} to {DEFAULT_PORT + PORTS_TRIED - 1} is free; name one with --port.")
+    raise PortTaken(f"None of the {PORTS_TRIED} ports from {first} on is free; name one with --port.")
 
 
 def _listen_anywhere() -> list[socket.socket]:

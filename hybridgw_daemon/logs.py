@@ -50,6 +50,20 @@ def _hook(value: object) -> str:
     return repr(value) if isinstance(value, Secret) else str(value)
 
 
+class _Times:
+    """Times as text; what changes once a second is formed once a second."""
+
+    def __init__(self) -> None:
+        self._second, self._text = -1, ""
+
+    def text(self, at: float) -> str:
+        """UTC with milliseconds, RFC 3339."""
+        second = int(at)
+        if second != self._second:
+            self._second, self._text = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._text}.{int((at - second) * 1000):03d}Z"
+
+
 class JsonFormatter(logging.Formatter):
     """Args: debug: with whole stack traces and the texts of unknown exceptions."""
 
@@ -57,7 +71,7 @@ class JsonFormatter(logging.Formatter):
         super().__init__()
         self._debug = debug
         self._encode = msgspec.json.Encoder(enc_hook=_hook).encode
-        self._second, self._second_text = -1, ""
+        self._times = _Times()
 
     def format(self, record: logging.LogRecord) -> str:
         """One line without its newline."""
@@ -65,7 +79,7 @@ class JsonFormatter(logging.Formatter):
         context = {name: given[name] for name in _CONTEXT if name in given}
         return self._encode(
             Line(
-                timestamp=self._timestamp(record.created),
+                timestamp=self._times.text(record.created),
                 level=record.levelname,
                 logger=record.name,
                 event=given.get("event") or record.name.rpartition(".")[2],
@@ -77,12 +91,6 @@ class JsonFormatter(logging.Formatter):
                 exception=describe(record.exc_info, debug=self._debug),
             )
         ).decode()
-
-    def _timestamp(self, created: float) -> str:
-        second = int(created)
-        if second != self._second:
-            self._second, self._second_text = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return f"{self._second_text}.{int((created - second) * 1000):03d}Z"
 
 
 class ReadableFormatter(logging.Formatter):
@@ -116,10 +124,12 @@ def describe(exc_info: _ExcInfo, *, debug: bool) -> str | None:
 
 
 class LogFile(logging.Handler):
-    """Appends to a file of mode 0600 in few writes, turned over at MAX_FILE_BYTES. A full disk loses lines, no more."""
+    """Appends to a file of mode 0600 in few writes, turned over in time. A full disk loses lines, no more."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, most_bytes: int = MAX_FILE_BYTES) -> None:
+        """Args: most_bytes: of one file; FILES_KEPT older ones stay."""
         super().__init__()
+        self._most_bytes = most_bytes
         self._path = path
         self._buffer: list[str] = []
         self._buffered = 0
@@ -133,9 +143,15 @@ class LogFile(logging.Handler):
         except Exception:  # noqa: BLE001 - a line that cannot be formatted must not end a request
             self.handleError(record)
             return
+        self.add(line)
+        if record.levelno >= logging.WARNING:
+            self.flush()
+
+    def add(self, line: str) -> None:
+        """Keep a line that is formed already."""
         self._buffer.append(line)
         self._buffered += len(line)
-        if record.levelno >= logging.WARNING or self._buffered >= BUFFER_BYTES:
+        if self._buffered >= BUFFER_BYTES:
             self.flush()
 
     def flush(self) -> None:
@@ -146,7 +162,7 @@ class LogFile(logging.Handler):
             lines, self._buffer, self._buffered = self._buffer, [], 0
             data = ("\n".join(lines) + "\n").encode("utf-8", "replace")
             with contextlib.suppress(OSError):
-                if self._file is None or self._size + len(data) > MAX_FILE_BYTES:
+                if self._file is None or self._size + len(data) > self._most_bytes:
                     self._turn_over(len(data))
                 if self._file is not None:
                     self._file.write(data)
@@ -157,7 +173,7 @@ class LogFile(logging.Handler):
             self._file.close()
             self._file = None
         held = self._path.stat().st_size if self._path.exists() else 0
-        if held + needed > MAX_FILE_BYTES:
+        if held + needed > self._most_bytes:
             for k in range(FILES_KEPT, 0, -1):
                 older = self._path if k == 1 else self._path.with_name(f"{self._path.name}.{k - 1}")
                 if older.exists():
@@ -178,13 +194,42 @@ class LogFile(logging.Handler):
 class Logging:
     """What `setup` made; undone by `close`."""
 
-    def __init__(self, handlers: list[logging.Handler], level: int) -> None:
+    def __init__(self, handlers: list[logging.Handler], level: int, *, readable: bool) -> None:
         self._handlers = handlers
+        self._level = level
+        self._readable = readable
+        self._times = _Times()
         root = logging.getLogger()
         self._before = (root.level, root.handlers[:], threading.excepthook)
         root.handlers[:] = handlers
         root.setLevel(level)
         threading.excepthook = _thread_failed
+
+    def access(
+        self, method: str, path: str, status: int, took_ms: float, request_id: str, code: str | None = None
+    ) -> None:
+        """One line per call of the local API, at INFO. Args: path: the template of the route, never what was sent.
+
+        Made without the logging machinery, which would cost a tenth of a small request.
+        """
+        if self._level > logging.INFO:
+            return
+        now = time.time()
+        method = method if method.isalpha() and method.isascii() else "-"
+        if self._readable:
+            line = f"{time.strftime('%H:%M:%S', time.localtime(now))} INFO    {method} {path} {status} {took_ms:.2f} ms"
+        else:
+            more = f',"code":"{code}"' if code else ""
+            line = (
+                f'{{"timestamp":"{self._times.text(now)}","level":"INFO","logger":"access","event":"http.access",'
+                f'"message":"{method} {path} {status}","request_id":"{request_id}","context":{{"method":"{method}",'
+                f'"path":"{path}","status":{status},"duration_ms":{took_ms:.2f}{more}}}}}'
+            )
+        for handler in self._handlers:
+            if isinstance(handler, LogFile):
+                handler.add(line)
+            elif isinstance(handler, logging.StreamHandler):
+                handler.stream.write(f"{line}\n")
 
     def flush(self) -> None:
         """Write buffered lines."""
@@ -214,7 +259,7 @@ def setup(path: Path | None, *, level: str, debug: bool, readable: bool, termina
         handlers.append(logging.StreamHandler(sys.stderr))
     for handler in handlers:
         handler.setFormatter(formatter)
-    made = Logging(handlers, logging.DEBUG if debug else getattr(logging, level))
+    made = Logging(handlers, logging.DEBUG if debug else getattr(logging, level), readable=readable)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     logging.getLogger("aiohttp").setLevel(logging.WARNING)
     return made

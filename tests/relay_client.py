@@ -21,6 +21,8 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
+from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
+
 from hybridgw_protocol.auth import endpoint, sign_auth
 from hybridgw_protocol.batch import BATCH_HEADER_BYTES, EMPTY_HEAD, Head, batch_hash, encode_header
 from hybridgw_protocol.frames import (
@@ -39,17 +41,29 @@ from hybridgw_protocol.frames import (
     Welcome,
 )
 from hybridgw_protocol.ids import DeviceId, KeyId, SpaceId, device_id, log_id, space_id
-from hybridgw_protocol.invite import parse_invite
+from hybridgw_protocol.invite import INVITE_SECRET_BYTES
 from hybridgw_protocol.limits import BATCH_MIN_BYTES, MAX_FRAME_BYTES
 from hybridgw_protocol.link import Link, Role
 from hybridgw_protocol.membership import ControlLog
-from hybridgw_protocol.records import ROOT, Add, AnyPayload, Expel, Genesis, LogClose, Remove, joiner_digest, sign_record
+from hybridgw_protocol.records import (
+    ROOT,
+    Add,
+    AnyPayload,
+    Expel,
+    Genesis,
+    LogClose,
+    Remove,
+    joiner_digest,
+    sign_record,
+)
 from hybridgw_protocol.vectors import Heads, from_entries, to_entries
-from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
+from hybridgw_relay.services.admission import invite_hash
+from hybridgw_relay.stores import admin
 
 F = TypeVar("F", bound=Frame)
 ROOT_FOLDER = Path(__file__).resolve().parent.parent
 WAIT_S = 20.0
+MANY_TRIES = {"RATE_LIMIT_BURST": "1000000", "PAIRING_JOINS_PER_MINUTE": "100000"}  # for relays that tests share
 
 
 class Keys:
@@ -77,7 +91,8 @@ class Family:
         self._put(
             Genesis(
                 space=self.space, prevs=(), by=ROOT, ts=1, root_public=self.root_public,
-                root_exchange=self.rng.randbytes(32), sign_public=self.first.public, exchange_public=self.first.exchange,
+                root_exchange=self.rng.randbytes(32), sign_public=self.first.public,
+                exchange_public=self.first.exchange,
             ),
             self.root_secret,
         )  # fmt: skip
@@ -169,8 +184,16 @@ class Writer:
         other.space, other.keys, other.salt, other.log = self.space, self.keys, self.salt, self.log
         other.rng = random.Random(self.rng.random())
         other.blobs = self.blobs[:at]
-        other.head = Head(at, batch_hash(self.blobs[at - 1][:-64])) if at else EMPTY_HEAD
+        other.head = self.head_at(at)
         return other
+
+    def batch(self, n: int) -> bytes:
+        """Batch *n* of this log."""
+        return self.blobs[n - 1]
+
+    def head_at(self, n: int) -> Head:
+        """The end of the log as it was after batch *n*."""
+        return Head(n, batch_hash(self.blobs[n - 1][:-64])) if n else EMPTY_HEAD
 
     def make_many(self, count: int, size: int = BATCH_MIN_BYTES) -> list[bytes]:
         return [self.make(size) for _ in range(count)]
@@ -204,7 +227,8 @@ class Client:
         connector = aiohttp.TCPConnector(ssl=False) if url.startswith("https") else None
         async with aiohttp.ClientSession(connector=connector) as session:
             target = url.replace("http", "ws", 1) + "/hgw/1"
-            async with session.ws_connect(target, max_msg_size=MAX_FRAME_BYTES + 1, compress=0, **options) as socket:  # type: ignore[arg-type]
+            settings = {"max_msg_size": MAX_FRAME_BYTES + 1, "compress": 0, **options}
+            async with session.ws_connect(target, **settings) as socket:
                 client = cls(socket, url)
                 client.challenge = await client.expect(Challenge)
                 yield client
@@ -218,8 +242,8 @@ class Client:
             yield client
 
     def auth(
-        self, family: Family, keys: Keys, *, enrol: bytes = b"", have: Heads | None = None, ctl: list[bytes] | None = None,
-        sub: bool = True, ep: str | None = None,
+        self, family: Family, keys: Keys, *, enrol: bytes = b"", have: Heads | None = None,
+        ctl: list[bytes] | None = None, sub: bool = True, ep: str | None = None,
     ) -> Auth:  # fmt: skip
         """A signed auth frame."""
         assert self.challenge is not None
@@ -327,6 +351,8 @@ class Client:
 class RelayProcess:
     """`hybridgw-relay serve` in its own process, on a port of its own choice."""
 
+    program = (sys.executable, "-m", "hybridgw_relay")
+
     def __init__(self, data: Path, *arguments: str, environment: dict[str, str] | None = None, port: int = 0) -> None:
         self.data, self.arguments, self.port = data, arguments, port
         self.environment = {**os.environ, "PYTHONWARNINGS": "error", **(environment or {})}
@@ -338,8 +364,8 @@ class RelayProcess:
         """Start, and wait until it listens."""
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
-                [*os.environ.get("RELAY_PROGRAM", f"{sys.executable} -m hybridgw_relay").split(), "serve", "--data", str(self.data), "--host", "127.0.0.1",
-                 "--port", str(self.port), *self.arguments],
+                [*self.program, "serve", "--data", str(self.data), "--host", "127.0.0.1", "--port", str(self.port),
+                 *self.arguments],
                 cwd=self.data.parent, stdout=subprocess.PIPE, stderr=log, text=True, env=self.environment,
             )  # fmt: skip
         assert self.process.stdout is not None
@@ -368,14 +394,32 @@ class RelayProcess:
     def command(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """An administrator's command on the same data."""
         return subprocess.run(
-            [sys.executable, "-m", "hybridgw_relay", *arguments], capture_output=True, text=True, check=check,
+            [*self.program, *arguments, "--data", str(self.data)], capture_output=True, text=True, check=check,
             env=self.environment, timeout=WAIT_S * 3,
         )  # fmt: skip
 
-    def invite(self, *arguments: str) -> bytes:
-        """The secret of a new invite."""
-        printed = self.command("invite", "--data", str(self.data), *arguments).stdout
-        return parse_invite(printed.split("\n")[0]).secret
+    def invite(
+        self, account: str = "tests", *, max_bytes: int | None = None, max_devices: int | None = None,
+        now_ms: int | None = None, hours: float = 1,
+    ) -> bytes:  # fmt: skip
+        """The secret of a new invite; made as the command makes it, without its start-up."""
+        secret = os.urandom(INVITE_SECRET_BYTES)
+        made_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+        with admin.opened(self.data / "relay.db", stamp="test", must_exist=False) as database:
+            database.write_now(
+                lambda tx: admin.create_invite(
+                    tx,
+                    account,
+                    invite_hash(secret),
+                    now_ms=made_ms,
+                    expires_ms=made_ms + int(hours * 3_600_000),
+                    max_bytes=max_bytes,
+                    max_devices=max_devices,
+                    default_bytes=2**30,
+                    default_devices=32,
+                )
+            )
+        return secret
 
     def rss_bytes(self) -> int:
         """Resident memory now."""

@@ -8,12 +8,22 @@ A line that the daemon refuses is named and left out; the others of its batch go
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from hybridgw_protocol.errors import AlreadyExists, BadValue, LocalError, NeedsPerson, NotFound, Offline, TooBig
+from hybridgw_protocol.errors import (
+    AlreadyExists,
+    BadValue,
+    Busy,
+    Deleted,
+    InvalidDocument,
+    NotFound,
+    RateLimited,
+    TooBig,
+)
 from hybridgw_protocol.ids import check_collection
 
 from .formats.record import BadLine, Item, LeftOut, Record
@@ -26,7 +36,8 @@ Json = dict[str, Any]
 BATCH_DOCUMENTS: Final = 500
 BATCH_BYTES: Final = 96 * 1024  # of JSON: half of what one transaction may hold, which is counted in another encoding
 KEPT_BAD: Final = 1_000  # bad lines kept for the summary; all are counted
-_STOPS: Final = (NeedsPerson, Offline)  # the daemon's state, not the line's fault
+BUSY_TRIES: Final = 6
+_LINE_FAULTS: Final = (BadValue, TooBig, InvalidDocument, NotFound, Deleted)  # all else stops the import
 
 
 @dataclass
@@ -143,37 +154,39 @@ class Importer:
 
     # ---- writing ---------------------------------------------------------------------------------------------------
     def _write(self, batch: list[Record]) -> None:
-        """One transaction. Without the lines that are refused, as long as any is left."""
-        while batch:
-            operations = [self._operation(record) for record in batch]
-            if self._dry_run:
-                self._count_dry(batch)
-                return
-            try:
-                result = self._client.write(operations)
-            except AlreadyExists:
-                self._known.pop(batch[0].collection, None)  # somebody else writes too: look again
-                for collection in {record.collection for record in batch}:
-                    self._known.pop(collection, None)
-                continue
-            except TooBig as error:
-                if len(batch) == 1:
-                    self._bad(batch[0].line, error.message)
-                    return
-                if "index" in error.detail:
-                    batch = self._without(batch, error)
-                    continue
-                middle = len(batch) // 2
-                self._write(batch[:middle])
-                batch = batch[middle:]
-                continue
-            except LocalError as error:
-                if isinstance(error, _STOPS):
-                    raise
-                batch = self._without(batch, error)
-                continue
-            self._count(batch, result["items"])
+        """One transaction; without the lines that are refused, in halves until they are found."""
+        if not batch:
             return
+        if self._dry_run:
+            self._count_dry(batch)
+            return
+        try:
+            result = self._send([self._operation(record) for record in batch])
+        except AlreadyExists:
+            for collection in {record.collection for record in batch}:
+                self._known.pop(collection, None)  # somebody else writes too: look again
+            self._write(batch)
+        except _LINE_FAULTS as error:
+            index = error.detail.get("index", 0 if len(batch) == 1 else None)
+            if isinstance(index, int) and 0 <= index < len(batch):
+                self._bad(batch[index].line, error.message)
+                self._write(batch[:index] + batch[index + 1 :])
+            else:
+                self._write(batch[: len(batch) // 2])
+                self._write(batch[len(batch) // 2 :])
+        else:
+            self._count(batch, result["items"])
+
+    def _send(self, operations: list[Json]) -> Json:
+        """One request, again when the daemon is busy. Raises: as the daemon."""
+        for tries in range(1, BUSY_TRIES + 1):
+            try:
+                return self._client.write(operations)
+            except (Busy, RateLimited):
+                if tries == BUSY_TRIES:
+                    raise
+                time.sleep(0.1 * 2**tries)
+        raise AssertionError
 
     def _operation(self, record: Record) -> Json:
         place = {"collection": record.collection, "id": record.id}
@@ -188,19 +201,9 @@ class Importer:
         """A patch merges maps; a file's map replaces the one that is there, so what went from it is named."""
         try:
             before: Json = self._client.document(record.collection, record.id).get("data") or {}
-        except (NotFound, LocalError):
+        except (NotFound, Deleted):
             return record.fields
         return {name: _replacing(before.get(name), value) for name, value in record.fields.items()}
-
-    def _without(self, batch: list[Record], error: LocalError) -> list[Record]:
-        """The batch without the line that was refused. Raises: the error, if it names none of them."""
-        index = error.detail.get("index")
-        if not isinstance(index, int) or not 0 <= index < len(batch):
-            if len(batch) > 1:
-                raise error
-            index = 0
-        self._bad(batch[index].line, error.message)
-        return batch[:index] + batch[index + 1 :]
 
     def _count(self, batch: list[Record], changes: list[Json]) -> None:
         for record, change in zip(batch, changes, strict=True):

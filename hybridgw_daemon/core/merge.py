@@ -69,23 +69,22 @@ def _apply(cells: Cells, operation: Operation, dot: Dot, seen: Mapping[LogId, in
                 _forget_values(cell, dot, seen)
                 for raw in list(cell.elements):
                     _forget_element(cell, raw, dot, seen)
+    # A write covers its field in its own and every lower generation: a register its values, a set the element.
+    covered: dict[str, list[Cell]] = {}
+    for (cl, name), cell in cells.items():
+        if cl <= operation.cl:
+            covered.setdefault(name, []).append(cell)
     for name, value in operation.puts.items():
-        for cell in _covered(cells, operation.cl, name):
+        for cell in covered.get(name, ()):
             _forget_values(cell, dot, seen)
         cells.setdefault((operation.cl, name), Cell()).values[dot] = value
     for change in operation.sets:
-        covered = _covered(cells, operation.cl, change.field)
         for element in (*change.adds, *change.removes):
-            for cell in covered:
+            for cell in covered.get(change.field, ()):
                 _forget_element(cell, canonical(element), dot, seen)
         own = cells.setdefault((operation.cl, change.field), Cell())
         for element in change.adds:
             own.elements.setdefault(canonical(element), (element, []))[1].append(dot)
-
-
-def _covered(cells: Cells, cl: int, name: str) -> list[Cell]:
-    """A write covers its field in its own and every lower generation: a register its values, a set the element."""
-    return [cell for (at, field), cell in cells.items() if field == name and at <= cl]
 
 
 def _forget_values(cell: Cell, dot: Dot, seen: Mapping[LogId, int]) -> None:

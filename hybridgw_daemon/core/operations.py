@@ -311,7 +311,7 @@ def _drafted(
             raise NotFound("There is no such document.")
         case Delete():
             return _Draft(DELETE, draft.cl + alive)
-        case Edit():
+        case _:
             if not alive:
                 raise Deleted("The document is deleted; restore it first.")
             draft.put(request.puts)

@@ -30,6 +30,8 @@ WireSet = tuple[str, list[Plain], list[Plain]]
 
 
 class WireEdit(msgspec.Struct, array_like=True, forbid_unknown_fields=True, tag=EDIT, gc=False):
+    """[0, delta, collection, document, generation, shape, values, sets?]; numbers point into the tables."""
+
     delta: int
     collection: int
     id: bytes | tuple[str]
@@ -40,10 +42,12 @@ class WireEdit(msgspec.Struct, array_like=True, forbid_unknown_fields=True, tag=
 
 
 class WireCreate(WireEdit, array_like=True, forbid_unknown_fields=True, tag=CREATE, gc=False):
-    pass
+    """The same with kind 1."""
 
 
 class WireDelete(msgspec.Struct, array_like=True, forbid_unknown_fields=True, tag=DELETE, gc=False):
+    """[2, delta, collection, document, generation]."""
+
     delta: int
     collection: int
     id: bytes | tuple[str]
@@ -51,6 +55,8 @@ class WireDelete(msgspec.Struct, array_like=True, forbid_unknown_fields=True, ta
 
 
 class WireFloor(msgspec.Struct, array_like=True, forbid_unknown_fields=True, tag=FLOOR, gc=False):
+    """[5, delta, collection, Unix milliseconds]."""
+
     delta: int
     collection: int
     floor_ms: int
@@ -63,6 +69,8 @@ class Unreadable(msgspec.Struct):
 
 
 class OtherKind(msgspec.Struct):
+    """An operation of a kind not known here, as it came."""
+
     delta: int
     kind: int
     raw: bytes
@@ -73,12 +81,16 @@ Item = WireOperation | Unreadable | OtherKind
 
 
 class Dependency(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """One entry of `d`."""
+
     log: int
     n: int
     hash: bytes
 
 
 class WireBody(msgspec.Struct):
+    """The map: dependencies, control heads, base stamp, collection names, shapes, operations."""
+
     d: list[Dependency] = []
     c: list[bytes] | msgspec.UnsetType = msgspec.UNSET
     t: int = 0

@@ -58,9 +58,17 @@ def forget_epoch(tx: Tx) -> None:
 class EventHub:
     """One per daemon; `run` is its task. Everything here is used on the event loop only."""
 
-    def __init__(self, database: Database, vault: Callable[[], Vault | None], epoch: str) -> None:
+    def __init__(
+        self,
+        database: Database,
+        vault: Callable[[], Vault | None],
+        epoch: str,
+        *,
+        memory_events: int = MEMORY_EVENTS,
+    ) -> None:
         """Args: vault: opens bodies of secret collections, None while locked; epoch: see `prepare`."""
         self._database = database
+        self._memory_events = memory_events
         self._vault = vault
         self.epoch = epoch
         self._changed = asyncio.Event()
@@ -149,7 +157,7 @@ class EventHub:
     def _remember(self, event: Event) -> None:
         self._memory.append(event)
         self._memory_bytes += len(event.data)
-        while len(self._memory) > MEMORY_EVENTS or self._memory_bytes > MEMORY_BYTES:
+        while len(self._memory) > self._memory_events or self._memory_bytes > MEMORY_BYTES:
             oldest = self._memory.popleft()
             self._memory_bytes -= len(oldest.data)
             self._floor = oldest.seq or self._floor

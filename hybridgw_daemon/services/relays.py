@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
-from hybridgw_protocol.errors import NotFound, StateError
+from hybridgw_protocol.errors import NotAdmitted, NotFound, Revoked, StateError
 from hybridgw_protocol.invite import Invite, parse_invite
 from hybridgw_protocol.localapi import Relay, RelayCheck
 from hybridgw_storage.database import Database
@@ -13,6 +14,9 @@ from ..core.rest import Purpose, RestSealer
 from ..stores import control
 from .gateway import Gateway
 from .sync import SyncService
+
+
+CONTACT_S: Final = 8.0  # how long `add` waits to tell whether the relay lets this space in
 
 
 class RelayService:
@@ -48,15 +52,20 @@ class RelayService:
         Raises: BadValue: no link; StateError kinds: nothing answers there (nothing is kept then).
         """
         invite = parse_invite(link)
+        self._sync.identity  # noqa: B018 - raises SecretsLocked: there is no key to show there
         check = await self._gateway.check(invite.url)
         if not check.ok:
             raise StateError(f"{check.error} Nothing was added; check the link, then try again.", url=invite.url)
+        was_used = any(row.url == invite.url for row in self._database.peek(control.relays))
         await self.keep(invite)
+        refusal = await self._sync.first_contact(invite.url, CONTACT_S)
+        if isinstance(refusal, NotAdmitted | Revoked) and not was_used:
+            await self.remove(invite.url)
+            raise refusal
         return await self._one(invite.url)
 
     async def keep(self, invite: Invite) -> None:
         """Remember a relay and connect it."""
-        self._sync.identity  # noqa: B018 - raises SecretsLocked when there is no key to show there
         enrol = None
         if invite.secret and self.rest is not None:
             enrol = self.rest.seal(Purpose.RELAY_INVITE, (invite.url,), invite.secret, self._entropy(24))

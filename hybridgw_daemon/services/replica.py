@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from hybridgw_protocol.batch import EMPTY_HEAD, FLAG_SECRET, Batch, Head, parse_batch
+from hybridgw_protocol.batch import EMPTY_HEAD, FLAG_SECRET, MAX_N, Batch, Head, parse_batch
 from hybridgw_protocol.errors import Busy, RemoteError, SecretsLocked, TooBig
 from hybridgw_protocol.ids import DeviceId, DocumentId, KeyId, LogId, SpaceId, log_id
 from hybridgw_protocol.limits import (
@@ -36,7 +36,16 @@ from hybridgw_storage.database import Tx
 from ..core import hlc, merge
 from ..core.body import Body, MalformedBody, apply_deps, decode_body, deps_delta, encode_body
 from ..core.document_state import Row
-from ..core.operations import FLOOR, Operation, Request, coalesce, decode_pending, encode_pending, fingerprint
+from ..core.operations import (
+    FLOOR,
+    Operation,
+    RaiseFloor,
+    Request,
+    coalesce,
+    decode_pending,
+    encode_pending,
+    fingerprint,
+)
 from ..core.sealing import open_batch, seal_batch
 from ..core.uuid7 import is_below_floor
 from ..stores import alarms, documents, meta, oplog
@@ -103,6 +112,7 @@ class Keys(NamedTuple):
     end_of: Callable[[LogId, DeviceId], End | None]  # for a log that is new here
 
 
+NO_LIMITS: Final[Mapping[LogId, int]] = {}
 NO_KEYS: Final = Keys({}, {}, frozenset(), lambda _log, _device: None)
 
 
@@ -112,6 +122,7 @@ class _State:
     def __init__(self, tx: Tx) -> None:
         self.stamp = int(meta.get(tx.connection, "stamp", 0))
         self.seq = int(meta.get(tx.connection, "seq", 0))
+        self.saved = (self.stamp, self.seq)
         self.own = LogId(int(meta.get(tx.connection, "log", PROVISIONAL)))
         self.logs = oplog.logs(tx.connection)
         self.pending = [[p.n, p.secret, sum(map(len, p.rows))] for p in oplog.pending(tx.connection)]
@@ -124,6 +135,16 @@ class _State:
     @property
     def applied(self) -> dict[LogId, int]:
         return {log: row.applied.n for log, row in self.logs.items()}
+
+
+def _open(keys: Keys, batch: Batch) -> tuple[Body | None, str | None]:
+    key = keys.space_keys.get(batch.kid)
+    if key is None:
+        return None, "key"
+    try:
+        return decode_body(open_batch(batch, key), batch.log), None
+    except (MalformedBody, RemoteError):
+        return None, "broken"
 
 
 class Replica:
@@ -146,6 +167,7 @@ class Replica:
         own = self._own_row(state)
         if own.applied.n != own.stored.n:
             raise Busy("The replica is being put together again and waits for batches from other devices; try later.")
+        self._preload(cache, requests)
         operations = coalesce(
             requests,
             first_stamp=hlc.tick(state.stamp, now_ms, len(requests)),
@@ -189,6 +211,19 @@ class Replica:
             state.pending.append([first + len(state.pending), secret, size])
         return state.pending[-1][0]
 
+    def _preload(self, cache: DocumentCache, requests: Sequence[Request]) -> None:
+        """Read all documents that a larger write names at once."""
+        if len(requests) == 1:
+            return
+        ids: dict[str, list[DocumentId]] = {}
+        for request in requests:
+            if not isinstance(request, RaiseFloor):
+                ids.setdefault(request.collection, []).append(request.id)
+        for name, found in ids.items():
+            where = cache.find(name)
+            if where is not None:
+                cache.load(where, found)
+
     def _generation(self, cache: DocumentCache, name: str, document: DocumentId) -> int:
         where = cache.find(name)
         row = cache.get(where, document) if where else None
@@ -218,7 +253,7 @@ class Replica:
         """Make one batch of every pending number. Returns them in order; nothing pending: nothing."""
         state = self._state(tx)
         own = self._own_row(state)
-        if not state.pending or own.log == PROVISIONAL:
+        if not state.pending or own.log == PROVISIONAL or own.log in self._known(tx).ends:
             return []
         deps = {
             log: Head(row.applied.n, row.applied.short)
@@ -235,6 +270,11 @@ class Replica:
         state.dirty_logs.add(own.log)
         self._touch(tx, state)
         return batches
+
+    def _seal_open(self, tx: Tx, state: _State, sealer: Sealer | None) -> None:
+        """Seal what is open, if that can be done now."""
+        if state.pending and sealer is not None:
+            self.seal(tx, sealer)
 
     def _seal_one(
         self, own: LogRow, sealer: Sealer, deps: Heads, operations: Sequence[Operation], secret: bool
@@ -264,23 +304,25 @@ class Replica:
     # ---- receiving ------------------------------------------------------------------------------------------------
     def receive(self, tx: Tx, incoming: Iterable[Incoming], now_ms: int, sealer: Sealer | None) -> Stored:
         """Keep batches and apply what can be applied, in one transaction. Idempotent."""
-        state = self._state(tx)
+        state, known = self._state(tx), self._known(tx)
         fresh: list[Incoming] = []
         touched: set[LogId] = set()
         gaps: list[LogId] = []
         forks: list[LogId] = []
+        ended: set[LogId] = set()  # closed logs of which another branch came: it may be the one that counts
         bodies: dict[tuple[LogId, int], Incoming] = {}
-        if sealer and state.pending:
-            self.seal(tx, sealer)  # our own open numbers come before anything that may stand at the same place
+        self._seal_open(tx, state, sealer)  # our own open numbers come before anything that may stand at the same place
         for item in incoming:
             batch = item.batch
             row = self._log_row(tx, state, batch, now_ms)
             if row is None:
                 continue
             touched.add(row.log)
-            end = self.keys.ends.get(row.log)
+            end = known.ends.get(row.log)
             if end and batch.n > end.n:
                 continue  # beyond the end of a closed log: void for everybody
+            if row.log == state.own and state.pending:
+                continue  # our own open numbers cannot be sealed now, and nothing may take their place
             expected = row.stored.hash if row.stored.n else row.salt
             if batch.n == row.stored.n + 1 and batch.prev == expected:
                 if state.unapplied_bytes.get(row.log, 0) > UNAPPLIED_BYTES_PER_LOG:
@@ -292,8 +334,6 @@ class Replica:
                 state.unapplied.add(row.log)
                 state.dirty_logs.add(row.log)
                 state.unapplied_bytes[row.log] = state.unapplied_bytes.get(row.log, 0) + len(batch.blob)
-            elif batch.n > row.stored.n + 1:
-                gaps.append(row.log)
             elif oplog.hash_at(tx.connection, row.log, batch.n) != batch.hash and self._is_evidence(tx, row, batch):
                 if oplog.add_evidence(tx, batch, now_ms):
                     forks.append(row.log)
@@ -302,9 +342,15 @@ class Replica:
                         log=row.log, device=row.device.hex(),
                     )  # fmt: skip
                 if end:
-                    self._follow_end(tx, state, row, end, now_ms)
+                    ended.add(row.log)
+            elif batch.n > row.stored.n + 1:
+                gaps.append(row.log)
         oplog.add_batches(tx, [item.batch for item in fresh], BatchState.STORED)
-        applied = self._drain(tx, state, bodies, now_ms, sealer)
+        void = [self._follow_end(tx, state, state.logs[log], known.ends[log], now_ms) for log in sorted(ended)]
+        if any(void):
+            applied = self.rebuild(tx, now_ms, sealer)
+        else:
+            applied = self._drain(tx, state, {} if ended else bodies, now_ms, sealer)
         self._touch(tx, state)
         heads = {log: state.logs[log].stored for log in touched if log in state.logs}
         return Stored(heads, len(fresh), gaps, forks, applied)
@@ -322,16 +368,17 @@ class Replica:
             return row if row.device == batch.device else None
         if batch.n != 1:
             return LogRow(batch.log, batch.device, b"", EMPTY_HEAD, EMPTY_HEAD)  # a gap from the start; not kept
-        open_logs = sum(r.device == batch.device and r.log not in self.keys.ends for r in state.logs.values())
+        known = self._known(tx)
+        open_logs = sum(r.device == batch.device and r.log not in known.ends for r in state.logs.values())
         if open_logs >= LOGS_PER_DEVICE:
             alarms.raise_alarm(
                 tx, now_ms, "too_many_logs", f"A device has opened more than {LOGS_PER_DEVICE} logs.",
                 device=batch.device.hex(),
             )  # fmt: skip
             return None
-        end = self.keys.end_of(batch.log, batch.device)
+        end = known.end_of(batch.log, batch.device)
         if end is not None:
-            self.keys.ends[batch.log] = end
+            known.ends[batch.log] = end
         row = state.logs[batch.log] = LogRow(batch.log, batch.device, batch.prev, EMPTY_HEAD, EMPTY_HEAD)
         state.dirty_logs.add(batch.log)
         return row
@@ -345,8 +392,9 @@ class Replica:
         return applied
 
     def _drain(
-        self, tx: Tx, state: _State, bodies: Mapping[tuple[LogId, int], Incoming], now_ms: int, sealer: Sealer | None
-    ) -> int:
+        self, tx: Tx, state: _State, bodies: Mapping[tuple[LogId, int], Incoming], now_ms: int, sealer: Sealer | None,
+        limits: Mapping[LogId, int] = NO_LIMITS,
+    ) -> int:  # fmt: skip
         total, progress = 0, True
         while progress:
             progress = False
@@ -354,15 +402,15 @@ class Replica:
                 row = state.logs[log]
                 done = 0
                 first = row.applied.n + 1
-                while (item := self._next(tx, state, row, bodies)) is not None:
+                while row.applied.n < limits.get(log, MAX_N) and (item := self._next(tx, row, bodies)) is not None:
                     body = self._ready(tx, state, row, item, now_ms)
                     if body is None:
                         break
+                    # Deps must not claim what the writer of open operations had not seen.
+                    self._seal_open(tx, state, sealer)
                     if state.pending:
-                        if sealer is None:
-                            row.waiting = "key"
-                            break
-                        self.seal(tx, sealer)  # deps must not claim what the writer of open operations had not seen
+                        row.waiting = "key"
+                        break
                     total += self._apply_batch(tx, state, row, item.batch, body)
                     done += 1
                 if done:
@@ -374,10 +422,8 @@ class Replica:
                     state.unapplied_bytes.pop(log, None)
         return total
 
-    def _next(
-        self, tx: Tx, state: _State, row: LogRow, bodies: Mapping[tuple[LogId, int], Incoming]
-    ) -> Incoming | None:
-        end = self.keys.ends.get(row.log)
+    def _next(self, tx: Tx, row: LogRow, bodies: Mapping[tuple[LogId, int], Incoming]) -> Incoming | None:
+        end = self._known(tx).ends.get(row.log)
         n = row.applied.n + 1
         if n > row.stored.n or (end and n > end.n):
             return None
@@ -394,7 +440,7 @@ class Replica:
         why: str | None = None
         body = item.body
         if body is None and item.fault is None:
-            body, item.fault = self.open(item.batch)
+            body, item.fault = _open(self._known(tx), item.batch)
             item.body = body
         if body is None:
             why = item.fault
@@ -402,7 +448,7 @@ class Replica:
             why = "broken"  # stamps do not rise: the log ends here, by rule
         elif body.last_stamp is not None and hlc.is_ahead(body.last_stamp, now_ms):
             why = "clock"
-        elif not all(head in self.keys.control for head in body.control or ()):
+        elif body.control and not all(head in self._known(tx).control for head in body.control):
             why = "control"
         elif not self._has_deps(tx, state, row, body):
             why = "deps"
@@ -418,17 +464,11 @@ class Replica:
 
     def open(self, batch: Batch) -> tuple[Body | None, str | None]:
         """Decrypt and decode. Returns (body, None), or (None, why): key (not here yet) or broken (for ever)."""
-        key = self.keys.space_keys.get(batch.kid)
-        if key is None:
-            return None, "key"
-        try:
-            return decode_body(open_batch(batch, key), batch.log), None
-        except (MalformedBody, RemoteError):
-            return None, "broken"
+        return _open(self.keys, batch)
 
     def _has_deps(self, tx: Tx, state: _State, row: LogRow, body: Body) -> bool:
         """Causal: everything the writer had applied is applied here (a closed chain counts up to its fork)."""
-        deps = apply_deps(row.deps, body.deps) if self.keys.ends else body.deps
+        deps = apply_deps(row.deps, body.deps) if self._known(tx).ends else body.deps
         for log, head in deps.items():
             found = self._clamp(tx, state, log, head)
             if found is None or found > (state.logs[log].applied.n if log in state.logs else 0):
@@ -439,7 +479,7 @@ class Replica:
         """How far this dependency reaches on the valid chain; None: cannot be told yet, wait."""
         n, digest = head.n, head.hash
         row = state.logs.get(log)
-        end = self.keys.ends.get(log)
+        end = self._known(tx).ends.get(log)
         if row is None:
             return 0 if end and end.n == 0 else None
         if end is None or (n <= end.n and (n <= end.fork or row.stored.hash == end.hash)):
@@ -456,7 +496,7 @@ class Replica:
     def _apply_batch(self, tx: Tx, state: _State, row: LogRow, batch: Batch, body: Body) -> int:
         row.deps = apply_deps(row.deps, body.deps) if body.deps else row.deps
         row.control = body.control if body.control is not None else row.control
-        if self.keys.ends:
+        if self._known(tx).ends:
             seen = {log: self._clamp(tx, state, log, head) or 0 for log, head in row.deps.items()}
         else:
             seen = {log: head.n for log, head in row.deps.items()}
@@ -509,22 +549,36 @@ class Replica:
 
         Returns: whether the documents were built again.
         """
+        before = self._known(tx)
+        self._set_keys(tx, keys)
+        try:
+            return self._learn(tx, before, keys, now_ms, sealer)
+        except BaseException:
+            tx.memo["keys"] = before  # also if nothing was written, so nothing is rolled back
+            raise
+
+    def _learn(self, tx: Tx, before: Keys, keys: Keys, now_ms: int, sealer: Sealer | None) -> bool:
         state = self._state(tx)
-        if sealer and state.pending:
-            self.seal(tx, sealer)
-        before, self.keys = self.keys, keys
+        if state.own not in before.ends:
+            tx.memo["keys"] = before
+            self._seal_open(tx, state, sealer)  # as part of the log that may end now
+            tx.memo["keys"] = keys
         rebuild = any(log not in keys.ends for log in before.ends)
         for log, end in keys.ends.items():
             if before.ends.get(log) != end and log in state.logs:
                 rebuild |= self._follow_end(tx, state, state.logs[log], end, now_ms)
-        if state.own in keys.ends and sealer is not None:
+        is_over = state.own in keys.ends and sealer is not None
+        if rebuild or (is_over and state.pending):
+            waiting = self._lay_aside(tx, state)
+            if is_over and sealer:
+                self._repair(tx, state, sealer, now_ms)
+            self._build(tx, state, now_ms, waiting)
+            return True
+        if is_over and sealer:
             self._repair(tx, state, sealer, now_ms)
-        if rebuild:
-            self.rebuild(tx, now_ms, sealer)
-        else:
-            self._drain(tx, state, {}, now_ms, sealer)
-            self._touch(tx, state)
-        return rebuild
+        self._drain(tx, state, {}, now_ms, sealer)
+        self._touch(tx, state)
+        return False
 
     def _follow_end(self, tx: Tx, state: _State, row: LogRow, end: End, now_ms: int) -> bool:
         """Make the live branch of a closed log the one its end names. Returns whether applied batches became void."""
@@ -539,7 +593,10 @@ class Replica:
                 row.stored = Head(branch[-1].n, branch[-1].hash)
                 state.dirty_logs.add(row.log)
                 state.unapplied.add(row.log)
-                return row.applied.n > keep
+                void = row.applied.n > keep
+                if void:
+                    row.applied = Head(keep, live[keep]) if keep else EMPTY_HEAD
+                return void
             keep = min(end.fork, row.stored.n)
         if row.stored.n > keep:
             oplog.replace_branch(tx, row.log, keep, [], now_ms)
@@ -563,12 +620,27 @@ class Replica:
         return []
 
     def rebuild(self, tx: Tx, now_ms: int, sealer: Sealer | None) -> int:
-        """Build the documents again from the batches held. Pending writes are sealed first, so nothing is lost."""
+        """Build the documents again from the batches held; what is not sealed yet comes on top. Returns operations."""
         state = self._state(tx)
-        if state.pending:
-            if sealer is None:
-                raise SecretsLocked("Some writes must be sealed before the replica is rebuilt; unlock the keyring.")
-            self.seal(tx, sealer)
+        self._seal_open(tx, state, sealer)
+        return self._build(tx, state, now_ms, self._lay_aside(tx, state))
+
+    def _lay_aside(self, tx: Tx, state: _State) -> list[tuple[bool, list[Operation]]]:
+        """Take out the writes that are not sealed, as (secret, operations); `_build` puts them back."""
+        found = []
+        for p in oplog.pending(tx.connection):
+            for raw in p.rows:
+                found.append((p.secret, decode_pending(self._from_rest(p.n, raw) if p.secret else raw)))
+        oplog.clear_pending(tx)
+        state.pending = []
+        return found
+
+    def _build(self, tx: Tx, state: _State, now_ms: int, waiting: Sequence[tuple[bool, list[Operation]]]) -> int:
+        """Documents from batches, then *waiting*: the next numbers of the log that is written now.
+
+        Whoever wrote what waits had not seen more than is applied: nothing further is applied below it.
+        """
+        limits = {log: row.applied.n for log, row in state.logs.items() if log != state.own} if waiting else NO_LIMITS
         self._documents(tx, state).flush()
         state.cache = None
         documents.clear(tx)
@@ -578,36 +650,54 @@ class Replica:
             if row.stored.n:
                 state.unapplied.add(log)
             state.dirty_logs.add(log)
-        applied = self._drain(tx, state, {}, now_ms, None)
+        count = self._drain(tx, state, {}, now_ms, None, limits)
+        cache, seen = self._documents(tx, state), state.applied
+        for secret, operations in waiting:
+            made = []
+            for op in operations:
+                if hlc.is_ahead(op.stamp, now_ms):
+                    op = msgspec.structs.replace(op, stamp=max(state.stamp + 1, now_ms << STAMP_BITS))
+                state.stamp = max(state.stamp, op.stamp)
+                made.append(op)
+            raw = encode_pending(made)
+            n = self._slot(state, len(raw), secret)
+            for op in made:
+                self._apply(tx, state, cache, self._place(cache, op.collection), op, (op.stamp, state.own, n), seen)
+            oplog.add_pending(tx, n, secret, self._at_rest(n, raw) if secret else raw)
+            count += len(made)
         self._touch(tx, state)
-        return applied
+        return count
 
     def own_forked(self, tx: Tx) -> bool:
         """Is there proof (two signed batches of one place) that our own open log was continued elsewhere."""
         state = self._state(tx)
-        return state.own not in self.keys.ends and bool(oplog.evidence(tx.connection, state.own))
+        return state.own not in self._known(tx).ends and bool(oplog.evidence(tx.connection, state.own))
 
-    def close_for(self, tx: Tx, tip: Head) -> End:
-        """The end to sign for our own forked log. Args: tip: the end of the branch others hold (16 or 32 byte hash)."""
+    def close_for(self, tx: Tx, tip: Head) -> End | None:
+        """The end to sign for our own forked log; None: the branch that the other side holds is still on its way.
+
+        What they hold is what others have applied, and after a restored backup the only copy: it must not be cut short.
+        Args: tip: the end of the branch they hold (16 or 32 byte hash), n = 0 if that is not known.
+        """
         state = self._state(tx)
         own = state.logs[state.own]
         live = dict(oplog.hashes(tx.connection, own.log))
         held: dict[bytes, Batch] = {b.hash: b for b in map(parse_batch, oplog.evidence(tx.connection, own.log))}
-        branches = []
-        for batch in held.values():
-            chain, digest = [batch], batch.prev
+        branches = []  # each from its end down to where it leaves our own chain
+        for leaf in held.keys() - {b.prev for b in held.values()}:
+            chain, digest = [held[leaf]], held[leaf].prev
             while digest in held:
                 chain.append(held[digest])
                 digest = held[digest].prev
-            branches.append((chain[0].n, chain[0].hash, chain[-1].n - 1))
-        fork = min(b[2] for b in branches)
-        for n, digest, _ in branches:
-            if n == tip.n and digest[: len(tip.hash)] == tip.hash and n > fork:
-                return End(n, digest, fork)
-        if tip.n > fork and live.get(tip.n, b"")[: len(tip.hash)] == tip.hash and tip.hash:
-            return End(tip.n, live[tip.n], fork)
-        n, digest, _ = max(branches)
-        return End(n, digest, fork)
+            branches.append(chain)
+        fork = min(chain[-1].n - 1 for chain in branches)
+        if tip.n > fork and tip.hash:
+            size = len(tip.hash)
+            if live.get(tip.n, b"")[:size] == tip.hash:
+                return End(tip.n, live[tip.n], fork)
+            branches = [chain for chain in branches if any(b.n == tip.n and b.hash[:size] == tip.hash for b in chain)]
+        ends = [(chain[0].n, chain[0].hash) for chain in branches]
+        return End(*max(ends), fork) if ends else None
 
     def _repair(self, tx: Tx, state: _State, sealer: Sealer, now_ms: int) -> None:
         """Our own log was closed: open a new one and seal in it, first, what is void of ours.
@@ -620,7 +710,7 @@ class Replica:
         base = void[0].n - 1 if void else 0
         won: set[bytes] = set()
         for blob in oplog.blobs(tx.connection, old.log, base, 2**62) if void else ():
-            body, _ = self.open(parse_batch(blob))
+            body, _ = _open(self._known(tx), parse_batch(blob))
             won |= {fingerprint(op) for op in body.operations} if body else set()
         running = self._deps_at(tx, old, base)
         new = self.open_log(tx, sealer.device, sealer.entropy(32))
@@ -628,7 +718,7 @@ class Replica:
         made: list[Batch] = []
         last = 0
         for batch in void:
-            body, _ = self.open(batch)
+            body, _ = _open(self._known(tx), batch)
             if body is None:
                 continue
             running = apply_deps(running, body.deps)
@@ -659,7 +749,7 @@ class Replica:
             batch = parse_batch(blob)
             if batch.n > n:
                 break
-            body, _ = self.open(batch)
+            body, _ = _open(self._known(tx), batch)
             if body:
                 running = apply_deps(running, body.deps)
         return running
@@ -671,7 +761,8 @@ class Replica:
         Raises: TooBig: 16 open logs already.
         """
         state = self._state(tx)
-        open_logs = sum(r.device == device and r.log not in self.keys.ends for r in state.logs.values())
+        ends = self._known(tx).ends
+        open_logs = sum(r.device == device and r.log not in ends for r in state.logs.values())
         if open_logs >= LOGS_PER_DEVICE:
             raise TooBig(f"This device has {LOGS_PER_DEVICE} open logs already; pair it anew ('hybridgw doctor').")
         log = log_id(device, salt)
@@ -690,21 +781,10 @@ class Replica:
         Needs the keys; call it before anything is sealed.
         """
         state = self._state(tx)
-        waiting = oplog.pending(tx.connection)
-        oplog.clear_pending(tx)
-        state.pending = []
+        waiting = self._lay_aside(tx, state)
         self.open_log(tx, device, salt)
-        if not waiting:
-            return
-        self.rebuild(tx, now_ms, None)
-        cache, seen = self._documents(tx, state), state.applied
-        for p in waiting:
-            for raw in p.rows:
-                n = self._slot(state, len(raw), p.secret)
-                for op in decode_pending(self._from_rest(p.n, raw) if p.secret else raw):
-                    self._apply(tx, state, cache, self._place(cache, op.collection), op, (op.stamp, state.own, n), seen)
-                plain = self._from_rest(p.n, raw) if p.secret else raw
-                oplog.add_pending(tx, n, p.secret, self._at_rest(n, plain) if p.secret else plain)
+        if waiting:
+            self._build(tx, state, now_ms, waiting)
 
     def leave_space(self, tx: Tx) -> None:
         """Take what this device wrote along into another space: its batches become pending writes again.
@@ -728,7 +808,8 @@ class Replica:
         meta.put(tx, "stamp", state.stamp)
         meta.put(tx, "seq", state.seq)
         tx.memo.pop("replica", None)
-        self.keys, self.sealer = NO_KEYS, None
+        self._set_keys(tx, NO_KEYS)
+        self.sealer = None
 
     def _adopt(self, tx: Tx, state: _State) -> None:
         """Writes made before the device had keys get their dots from the new log: nothing of them was sealed yet."""
@@ -761,6 +842,20 @@ class Replica:
         """Are there writes to seal."""
         return bool(self._state(tx).pending)
 
+    def _known(self, tx: Tx) -> Keys:
+        """The keys and ends that the tables follow in this transaction."""
+        known: Keys = tx.memo.get("keys", self.keys)
+        return known
+
+    def _set_keys(self, tx: Tx, keys: Keys) -> None:
+        """They count from here on, and for good only once this transaction is committed."""
+
+        def keep() -> None:
+            self.keys = tx.memo.pop("keys", self.keys)
+
+        tx.memo["keys"] = keys
+        tx.after_commit(keep)
+
     def _state(self, tx: Tx) -> _State:
         state: _State | None = tx.memo.get("replica")
         if state is None:
@@ -789,8 +884,9 @@ class Replica:
         if state.dirty_logs:
             oplog.save_logs(tx, [state.logs[log] for log in state.dirty_logs if log in state.logs])
             state.dirty_logs = set()
-        meta.put(tx, "stamp", state.stamp)
-        meta.put(tx, "seq", state.seq)
+        if (state.stamp, state.seq) != state.saved:
+            meta.put_all(tx, {"stamp": state.stamp, "seq": state.seq})
+            state.saved = (state.stamp, state.seq)
 
     def _at_rest(self, n: int, raw: bytes) -> bytes:
         assert self.vault is not None  # noqa: S101 - checked by the caller before anything was written

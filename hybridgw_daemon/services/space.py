@@ -86,6 +86,7 @@ class Space:
         self._control: ControlLog | None = None
         self._ring: KeyRing | None = None
         self._owners: dict[LogId, DeviceId] = {}
+        self._in_use: Callable[[], frozenset[KeyId]] = frozenset
         self._verify_keys: dict[DeviceId, bytes] = {}
 
     # ---- beginning ------------------------------------------------------------------------------------------------
@@ -108,7 +109,7 @@ class Space:
         info = control.device(keys.device) if error is None else None
         if error is not None or info is None:
             raise PairingFailed("The control records do not lead to this device.") from error
-        ring = KeyRing(keys.exchange_public, keys.exchange_secret, keys.device)
+        ring = KeyRing.of_device(keys)
         ring.follow(control)
         if not ring.keys:
             raise PairingFailed("The control records give this device no key.")
@@ -248,9 +249,14 @@ class Space:
     def _hand(self, now_ms: int) -> Hand:
         identity = self.identity
         assert self._ring is not None  # noqa: S101 - there is an identity
-        return Hand(self.control, identity.seat, identity.sign_secret, self._ring, self._entropy, now_ms)
+        in_use = self._in_use() if self.control.void_epochs() else None
+        return Hand(self.control, identity.seat, identity.sign_secret, self._ring, self._entropy, now_ms, in_use)
 
     # ---- for the replica ------------------------------------------------------------------------------------------
+    def ask_keys_in_use(self, in_use: Callable[[], frozenset[KeyId]]) -> None:
+        """Where to ask for the ids of the keys that batches held here are sealed under; asked only when it matters."""
+        self._in_use = in_use
+
     def know_logs(self, owners: Mapping[LogId, DeviceId]) -> None:
         """The logs that are held here and whose they are."""
         self._owners = dict(owners)

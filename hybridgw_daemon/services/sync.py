@@ -14,7 +14,7 @@ from functools import partial
 from typing import Final, NamedTuple, Protocol, TypeVar
 
 from hybridgw_protocol.batch import Head, parse_batch, verify_batch
-from hybridgw_protocol.errors import BadFrame, HybridGWError, SecretsLocked
+from hybridgw_protocol.errors import BadFrame, HybridGWError, Offline, SecretsLocked
 from hybridgw_protocol.frames import Quota
 from hybridgw_protocol.ids import DeviceId, LogId, SpaceId
 from hybridgw_protocol.limits import CLOCK_WARN_MS, SEAL_WINDOW_MS
@@ -112,6 +112,7 @@ class SyncService:
         self._database = database
         self._replica = replica
         self.space = space
+        space.ask_keys_in_use(lambda: database.peek(oplog.keys_in_use))
         self._clock = clock
         self._worker = worker
         self._published = published
@@ -123,6 +124,7 @@ class SyncService:
         self._hold_own_log: int = 0  # a peer holds more of our own log than we do: fetch before sealing
         self._offsets: dict[str, int] = {}
         self._errors: dict[str, str] = {}
+        self._failures: dict[str, HybridGWError] = {}
         self._last_sync_ms: int | None = None
         self._known: list[str] = []
         self._reconnect: list[Callable[[], None]] = []
@@ -436,6 +438,7 @@ class SyncService:
     def connected(self, conversation: Conversation) -> None:
         """A conversation was welcomed."""
         self._conversations[conversation.state.peer] = conversation
+        self._changed_soon()
         self._published("sync")
 
     def disconnected(self, conversation: Conversation) -> None:
@@ -447,6 +450,24 @@ class SyncService:
     def failed(self, peer: str, error: HybridGWError) -> None:
         """A connection could not be made, or broke."""
         self._errors[peer] = error.message
+        self._failures[peer] = error
+        self._changed_soon()
+
+    async def first_contact(self, peer: str, timeout_s: float) -> HybridGWError | None:
+        """Wait until a peer has welcomed this device, or refused it. Returns: why it was not, if it was not in time."""
+        self._failures.pop(peer, None)
+        waiter = asyncio.Event()
+        self._waiters.append(waiter)
+        try:
+            async with asyncio.timeout(timeout_s):
+                while peer not in self._conversations and peer not in self._failures:
+                    waiter.clear()
+                    await waiter.wait()
+        except TimeoutError:
+            return Offline(f"{peer} did not answer in time.")
+        finally:
+            self._waiters.remove(waiter)
+        return None if peer in self._conversations else self._failures.get(peer)
 
     def peer_changed(self, _conversation: Conversation) -> None:
         """What a peer holds, or what it still sends, changed: waiters look again."""

@@ -73,10 +73,21 @@ class Plan:
             case "patch":
                 self._edit(write, view, rules, _patched(view, write.data, rules))
             case "put" if view.alive:
-                wanted = {name: None for name in view.data} | write.data
-                self._edit(write, view, rules, _replaced(view, wanted, rules))
+                self._edit(write, view, rules, _replaced(view, self._whole(write.data, view, rules), rules))
             case _:
                 self._create(write, view, rules)
+
+    def _whole(self, data: Data, view: _View, rules: Rules) -> Data:
+        """What a replaced document has in each field: as written, else its default, else nothing (null).
+
+        A field that a built-in collection fills in by itself keeps what it has, so the same PUT twice changes nothing.
+        """
+        wanted: Data = {**dict.fromkeys(view.data), **rules.defaults, **data}
+        if rules.builtin:
+            for name, value in rules.builtin.complete({**rules.defaults, **data}, self._now_ms).items():
+                if name not in data:
+                    wanted[name] = view.data.get(name, value)
+        return wanted
 
     def _view(self, write: Write) -> _View:
         row = self._replica.current(self._tx, write.collection, write.id)
@@ -246,7 +257,11 @@ def _merged(before: Any, patch: Any) -> Any:
 
 def _put(edit: _Edit, view: _View, name: str, value: Any) -> None:
     before = view.data.get(name)
-    if canonical(value) != canonical(before):  # null stands for no field
+    if type(before) is type(value) and (before is None or isinstance(value, str | bool)):
+        changed = before != value
+    else:  # numbers: 1.0 is 1; maps and lists: equal exactly if their canonical bytes are; null stands for no field
+        changed = canonical(value) != canonical(before)
+    if changed:
         edit.puts[name] = edit.after[name] = value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from typing import Any
 
 from hybridgw_storage.database import Tx
@@ -18,4 +19,13 @@ def put(tx: Tx, key: str, value: object) -> None:
     """Store *value* (None, int, float, str, bytes) under *key*."""
     tx.execute(
         "INSERT INTO meta(key, value) VALUES(?, ?) ON CONFLICT(key) DO UPDATE SET value = excluded.value", (key, value)
+    )
+
+
+def put_all(tx: Tx, values: Mapping[str, object]) -> None:
+    """Store several values in one statement. Args: values: one or more, as for `put`."""
+    rows = ", ".join(["(?, ?)"] * len(values))
+    tx.execute(
+        f"INSERT INTO meta(key, value) VALUES {rows} ON CONFLICT(key) DO UPDATE SET value = excluded.value",
+        [part for item in values.items() for part in item],
     )

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from hybridgw_protocol.batch import Batch, Head
-from hybridgw_protocol.ids import DeviceId, LogId
+from hybridgw_protocol.ids import DeviceId, KeyId, LogId
 from hybridgw_protocol.vectors import Heads
 from hybridgw_storage.database import Tx
 
@@ -256,3 +256,8 @@ def clear_all(tx: Tx) -> None:
     """Forget logs, batches, evidence, pending writes and what peers had: another space begins."""
     for table in ("batch", "evidence", "log", "pending", "peer", "control", "seen"):
         tx.execute(f"DELETE FROM {table}")
+
+
+def keys_in_use(connection: sqlite3.Connection) -> frozenset[KeyId]:
+    """Ids of the keys that live batches are sealed under (bytes 50 to 57 of each). Reads every batch: seconds per GB."""
+    return frozenset(KeyId(kid) for (kid,) in connection.execute("SELECT DISTINCT substr(blob, 51, 8) FROM batch"))

@@ -18,6 +18,7 @@ import msgspec
 
 from hybridgw_protocol.errors import BadValue, SecretsLocked
 from hybridgw_protocol.ids import DocumentId, check_field
+from hybridgw_protocol.limits import MAX_INT
 
 from .documents import Collection, Vault, place_of
 
@@ -129,9 +130,9 @@ def _operand(name: str, operator: Operator, operand: Any) -> Any:
 def _scalar(name: str, value: Any) -> Scalar:
     if value is None or isinstance(value, str | bool):
         return value
-    if isinstance(value, int | float) and -(2**53) < value < 2**53:
+    if isinstance(value, float) or (isinstance(value, int) and -MAX_INT <= value <= MAX_INT):
         return value
-    raise BadValue(f"The condition on {name!r} compares with text, a number of at most 53 bits, true, false or null.")
+    raise BadValue(f"The condition on {name!r} compares with text, a number (integers: 53 bits), true, false or null.")
 
 
 def _path(name: str) -> tuple[str, ...]:
@@ -171,10 +172,11 @@ def decode_cursor(query: Query, collection: str, text: str) -> tuple[Any, ...]:
     """Inverse of encode_cursor. Raises: BadValue: damaged, or of another query."""
     try:
         raw = base64.b64decode(text.encode() + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        digest, *last = msgspec.msgpack.decode(raw, type=list[str | int | float | bytes | None])
+        digest, *last = msgspec.msgpack.decode(raw, type=list[Any])
     except (ValueError, msgspec.DecodeError, UnicodeError) as error:
         raise BadValue("The cursor is damaged; begin again without it.") from error
     fits = len(last) == len(query.sort) + 1 and isinstance(last[-1], str | bytes)
+    fits = fits and all(isinstance(value, str | int | float | bytes | None) for value in last)
     if digest != _digest(query, collection) or not fits:
         raise BadValue("The cursor belongs to another query; begin again without it.")
     return tuple(last)

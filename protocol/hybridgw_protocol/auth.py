@@ -7,7 +7,10 @@ to another relay. Source: protocol/SPEC.md, "Authentication".
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+import re
+from ipaddress import IPv6Address
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
 
 from nacl.bindings import crypto_sign, crypto_sign_open
 from nacl.exceptions import BadSignatureError
@@ -18,7 +21,10 @@ from .frames import Auth, Challenge
 from .ids import DeviceId, SpaceId, blake2b, device_id
 from .limits import PROTOCOL_VERSION
 
-DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+DEFAULT_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+_LABEL: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")  # of a host name; "_" is seen in the wild
+_MAX_HOST: Final = 253
+_AUTHORITY: Final = re.compile(r"(\[[^\[\]]+\]|[^\[\]:]+)(:[0-9]*)?")  # without user and password
 
 
 def endpoint(url: str) -> str:
@@ -26,22 +32,33 @@ def endpoint(url: str) -> str:
 
     Raises: BadValue: no scheme or host.
     """
-    parts = urlsplit(url)
+    parts = split_url(url)
     try:
         host, port = parts.hostname or "", parts.port
     except ValueError as error:
         raise BadValue(f"{url} has no valid port.") from error
-    if parts.scheme not in DEFAULT_PORTS or not host:
+    if parts.scheme not in DEFAULT_PORTS or not host or not _AUTHORITY.fullmatch(parts.netloc.rpartition("@")[2]):
         raise BadValue(f"{url} is not a relay address: it starts with http://, https://, ws:// or wss://.")
-    if ":" in host:
-        host = f"[{host}]"
-    else:
-        try:
-            host = host.encode("idna").decode() if not host.isascii() else host
-        except UnicodeError as error:
-            raise BadValue(f"{host} is not a valid host name.") from error
+    try:
+        if ":" in host:
+            IPv6Address(host)
+            host = f"[{host}]"
+        else:
+            host = host if host.isascii() else host.encode("idna").decode()
+            if len(host) > _MAX_HOST or not all(map(_LABEL.fullmatch, host.removesuffix(".").split("."))):
+                raise ValueError(host)
+    except ValueError as error:
+        raise BadValue(f"{parts.hostname} is not a valid host name.") from error
     suffix = "" if port is None or port == DEFAULT_PORTS[parts.scheme] else f":{port}"
     return f"host:{host.lower()}{suffix}"
+
+
+def split_url(url: str) -> SplitResult:
+    """The parts of what a person typed as a URL. Raises: BadValue."""
+    try:
+        return urlsplit(url)
+    except ValueError as error:  # brackets that do not fit, letters that only look like a separator
+        raise BadValue(f"{url} is not an address: {error}.") from error
 
 
 def choose_version(challenge: Challenge) -> int:

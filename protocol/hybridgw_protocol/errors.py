@@ -227,7 +227,7 @@ class BadSignature(RemoteError):
 
 
 class CannotOpen(RemoteError):
-    """Sealed bytes that the key does not open, or whose padding or compression breaks the format; nothing is applied."""
+    """Sealed bytes that the key does not open, or whose padding or compression is wrong; nothing is applied."""
 
     code = "cannot_open"
 

@@ -8,14 +8,25 @@ Source: protocol/SPEC.md, "Frames".
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import ClassVar, Final
+from typing import Annotated, ClassVar, Final
 
 import msgspec
+from msgspec import Meta
 
 from .codec import decode
 from .errors import BadFrame
-from .limits import MAX_FRAME_BATCHES, MAX_FRAME_BYTES, MAX_PAIRING_BYTES, MAX_RECORDS
+from .limits import LOGS_PER_SPACE, MAX_FRAME_BATCHES, MAX_FRAME_BYTES, MAX_PAIRING_BYTES, MAX_RECORDS
 from .vectors import Entry
+
+# Sizes stand in the types, so that the decoder refuses a list by its head, before it makes room for its entries.
+Key32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Blobs = Annotated[list[bytes], Meta(max_length=MAX_FRAME_BATCHES)]
+Records = Annotated[list[bytes], Meta(max_length=MAX_RECORDS)]
+Heads = Annotated[list[bytes], Meta(max_length=256)]
+Vector = Annotated[list[Entry], Meta(max_length=2 * LOGS_PER_SPACE)]
+Nameplate = Annotated[int, Meta(ge=0, le=9999)]
+Word = Annotated[str, Meta(max_length=64)]
+Place = Annotated[str, Meta(max_length=300)]
 
 
 class FrameType(IntEnum):
@@ -56,11 +67,11 @@ class Challenge(Frame):
 
     type = FrameType.CHALLENGE
     v: tuple[int, int]
-    ns: bytes
-    role: str
+    ns: Key32
+    role: Annotated[str, Meta(max_length=16)]
     t: int
-    ep: str = ""
-    tags: list[bytes] = []
+    ep: Place = ""
+    tags: Annotated[list[bytes], Meta(max_length=16)] = []
 
 
 class Auth(Frame):
@@ -70,17 +81,17 @@ class Auth(Frame):
 
     type = FrameType.AUTH
     v: int
-    sp: bytes
-    pk: bytes
-    nc: bytes
-    ep: str
-    sig: bytes
+    sp: Annotated[bytes, Meta(min_length=16, max_length=16)]
+    pk: Annotated[bytes, Meta(min_length=64, max_length=64)]
+    nc: Key32
+    ep: Place
+    sig: Annotated[bytes, Meta(min_length=64, max_length=64)]
     t: int
-    vv: list[Entry] = []
-    ctl: list[bytes] = []
-    caps: list[str] = []
+    vv: Vector = []
+    ctl: Heads = []
+    caps: Annotated[list[str], Meta(max_length=32)] = []
     sub: bool = True
-    enrol: bytes = b""
+    enrol: Annotated[bytes, Meta(max_length=1024)] = b""
 
 
 class Quota(msgspec.Struct, kw_only=True):
@@ -95,10 +106,10 @@ class Welcome(Frame):
     """Admitted. In step exactly if vv and ctl equal the client's. sig and pk: peer only."""
 
     type = FrameType.WELCOME
-    sid: str
+    sid: Word
     t: int
-    vv: list[Entry] = []
-    ctl: list[bytes] = []
+    vv: Vector = []
+    ctl: Heads = []
     quota: Quota | None = None
     sig: bytes = b""
     pk: bytes = b""
@@ -108,28 +119,28 @@ class Push(Frame):
     """Batches in an order whose dependencies come first. Costs credit."""
 
     type = FrameType.PUSH
-    b: list[bytes]
+    b: Blobs
 
 
 class PushAck(Frame):
     """Durable here: the heads now stored of every log that was touched."""
 
     type = FrameType.PUSH_ACK
-    vv: list[Entry]
+    vv: Vector
 
 
 class Want(Frame):
     """Send everything above this vector from now on (replaces the vector of auth)."""
 
     type = FrameType.WANT
-    vv: list[Entry]
+    vv: Vector
 
 
 class Batches(Frame):
     """Batches in arrival order, dependencies first. more: the sender holds further ones right now. Costs credit."""
 
     type = FrameType.BATCHES
-    b: list[bytes]
+    b: Blobs
     more: bool = False
 
 
@@ -137,21 +148,21 @@ class Credit(Frame):
     """So many more bytes of push or batches frames may be sent: what was sent is stored durably."""
 
     type = FrameType.CREDIT
-    n: int
+    n: Annotated[int, Meta(ge=1, le=2**40)]
 
 
 class CtlGet(Frame):
     """Send the control records that are not at or below these heads."""
 
     type = FrameType.CTL_GET
-    heads: list[bytes] = []
+    heads: Heads = []
 
 
 class Ctl(Frame):
     """Control records, `prevs` first. more: another ctl frame follows."""
 
     type = FrameType.CTL
-    recs: list[bytes]
+    recs: Records
     more: bool = False
 
 
@@ -159,14 +170,14 @@ class CtlPut(Frame):
     """New control records to keep; answered by ctl_ack or err."""
 
     type = FrameType.CTL_PUT
-    recs: list[bytes]
+    recs: Records
 
 
 class CtlAck(Frame):
     """Durable here; the heads now known (16-byte prefixes)."""
 
     type = FrameType.CTL_ACK
-    heads: list[bytes]
+    heads: Heads
 
 
 class PairOpen(Frame):
@@ -179,7 +190,7 @@ class PairOpened(Frame):
     """np: the nameplate to tell the new device; ttl: ms until it is burned."""
 
     type = FrameType.PAIR_OPENED
-    np: int
+    np: Nameplate
     ttl: int
 
 
@@ -187,7 +198,7 @@ class PairJoin(Frame):
     """Join a mailbox; the only thing a client without membership may ask for."""
 
     type = FrameType.PAIR_JOIN
-    np: int
+    np: Nameplate
 
 
 class PairJoined(Frame):
@@ -200,14 +211,14 @@ class PairMsg(Frame):
     """Opaque bytes for the other side of the mailbox."""
 
     type = FrameType.PAIR_MSG
-    m: bytes
+    m: Annotated[bytes, Meta(max_length=MAX_PAIRING_BYTES)]
 
 
 class PairClose(Frame):
     """The mailbox is gone. why: done, abort, expired, gone."""
 
     type = FrameType.PAIR_CLOSE
-    why: str
+    why: Word
 
 
 class Ping(Frame):
@@ -228,13 +239,12 @@ class Err(Frame):
     """Something was refused. id 0: the link closes after it; else the answer to that request. retry: ms, 0 = never."""
 
     type = FrameType.ERR
-    code: str
-    msg: str
+    code: Word
+    msg: Annotated[str, Meta(max_length=1024)]
     retry: int = 0
 
 
 _CLASSES: Final[dict[int, type[Frame]]] = {int(kind.type): kind for kind in Frame.__subclasses__()}
-_LISTS: Final = {"b": MAX_FRAME_BATCHES, "recs": MAX_RECORDS, "heads": 256, "ctl": 256, "caps": 32, "tags": 16}
 _encoder: Final = msgspec.msgpack.Encoder()
 
 
@@ -259,25 +269,4 @@ def decode_frame(data: bytes) -> tuple[Frame, int]:
         raise BadFrame(f"Frame type {raw.type:#x} is not known here.")
     if not 0 <= raw.id < 2**32:
         raise BadFrame("A frame id is an integer of 32 bits.")
-    frame = decode(bytes(raw.body), kind, f"{kind.type.name.lower()} frame")
-    for name, most in _LISTS.items():
-        if len(getattr(frame, name, ())) > most:
-            raise BadFrame(f"The {kind.type.name.lower()} frame has more than {most} entries in {name}.")
-    match frame:
-        case Challenge(ns=ns) if len(ns) != 32 or len(frame.ep) > 300:
-            raise BadFrame("A challenge has a nonce of 32 bytes.")
-        case Auth():
-            sizes = (len(frame.sp), len(frame.pk), len(frame.nc), len(frame.sig))
-            if sizes != (16, 64, 32, 64) or len(frame.ep) > 300 or len(frame.enrol) > 1024:
-                raise BadFrame("The auth frame has a field of the wrong size.")
-        case PairMsg(m=message) if len(message) > MAX_PAIRING_BYTES:
-            raise BadFrame("A pairing message is too long.")
-        case Credit(n=n) if not 0 < n <= 2**40:
-            raise BadFrame("Credit is a positive number of bytes.")
-        case PairOpened(np=np) | PairJoin(np=np) if not 0 <= np <= 9999:
-            raise BadFrame("A nameplate has at most four digits.")
-        case Err(code=code, msg=msg) if len(code) > 64 or len(msg) > 1024:
-            raise BadFrame("An error frame is too long.")
-        case _:
-            pass
-    return frame, raw.id
+    return decode(bytes(raw.body), kind, f"{kind.type.name.lower()} frame"), raw.id

@@ -10,9 +10,9 @@ from __future__ import annotations
 import base64
 import binascii
 from typing import Final, NamedTuple
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlunsplit
 
-from .auth import DEFAULT_PORTS, endpoint
+from .auth import DEFAULT_PORTS, endpoint, split_url
 from .errors import BadValue
 
 INVITE_SECRET_BYTES: Final = 32
@@ -28,8 +28,7 @@ class Invite(NamedTuple):
 
 def format_invite(url: str, secret: bytes) -> str:
     """The link a person sends. Args: secret: 32 bytes."""
-    text = base64.urlsafe_b64encode(secret).rstrip(b"=").decode()
-    return f"{normal_url(url)}/#{_FRAGMENT}{text}"
+    return f"{normal_url(url)}/#{_FRAGMENT}{_encode(secret)}"
 
 
 def parse_invite(text: str) -> Invite:
@@ -38,18 +37,18 @@ def parse_invite(text: str) -> Invite:
     Raises: BadValue: neither of these.
     """
     text = text.strip()
-    parts = urlsplit(text if "://" in text else f"https://{text}")
+    parts = split_url(text if "://" in text else f"https://{text}")
     url = normal_url(urlunsplit((parts.scheme, parts.netloc, parts.path, "", "")))
     if not parts.fragment:
         return Invite(url, b"")
     if not parts.fragment.startswith(_FRAGMENT):
         raise BadValue("This is no invite link of a relay; 'hybridgw-relay invite' prints one.")
-    raw = parts.fragment.removeprefix(_FRAGMENT)
+    raw = parts.fragment.removeprefix(_FRAGMENT).rstrip("=")
     try:
         secret = base64.b64decode(raw + "=" * (-len(raw) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         secret = b""
-    if len(secret) != INVITE_SECRET_BYTES:
+    if len(secret) != INVITE_SECRET_BYTES or _encode(secret) != raw:  # a last letter may have bits that do not count
         raise BadValue("The invite link is not complete; copy it again, to its end.")
     return Invite(url, secret)
 
@@ -59,9 +58,13 @@ def normal_url(url: str) -> str:
 
     Raises: BadValue.
     """
-    parts = urlsplit(url.strip())
+    parts = split_url(url.strip())
     scheme = {"ws": "http", "wss": "https"}.get(parts.scheme, parts.scheme)
     if scheme not in DEFAULT_PORTS or parts.username or parts.password:
         raise BadValue(f"{url} is not a relay address: it starts with https:// and has no name or password in it.")
     authority = endpoint(url).removeprefix("host:")
     return urlunsplit((scheme, authority, parts.path.rstrip("/"), "", ""))
+
+
+def _encode(secret: bytes) -> str:
+    return base64.urlsafe_b64encode(secret).rstrip(b"=").decode()

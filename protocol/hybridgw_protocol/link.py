@@ -62,7 +62,7 @@ SERVER_SENDS: Final[dict[State, dict[FrameType, State]]] = {
     State.JOINING: {F.PAIR_JOINED: State.PAIRING},
     State.PAIRING: {F.PAIR_MSG: State.PAIRING, F.PAIR_CLOSE: State.CLOSED},
 }
-_ANY_TIME: Final = (F.PING, F.PONG, F.ERR)
+_ANY_TIME: Final = (F.PING, F.PONG, F.ERR)  # after the first frame
 
 
 class Link:
@@ -136,7 +136,7 @@ class Link:
         return out
 
     def _step(self, table: dict[State, dict[FrameType, State]], frame: Frame, request: int, problem: str) -> None:
-        if frame.type in _ANY_TIME:
+        if frame.type in _ANY_TIME and self.state is not State.START:
             if self.state is State.CLOSED:
                 raise BadFrame("The link is closed.")
             if isinstance(frame, Err) and request == 0:

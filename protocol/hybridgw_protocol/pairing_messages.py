@@ -14,7 +14,7 @@ from .errors import BadFrame, PairingFailed
 from .ids import DeviceId, SpaceId, device_id, space_id
 from .limits import MAX_CONTROL_BYTES, MAX_RECORD_BYTES, MAX_RECORDS, SIGNATURE_BYTES
 
-MAX_OFFER_HEADS: Final = 256
+MAX_OFFER_HEADS: Final = 64  # as many as a control record names
 MAX_RELAYS: Final = 8
 MAX_RELAY_URL: Final = 300
 MAX_ENROL_BYTES: Final = 1024

@@ -94,8 +94,6 @@ class Standing:
         todo = list(self.seats_of[device])
         while todo:
             seat = todo.pop()
-            if self._hits[seat] & bit:
-                continue
             self._hits[seat] |= bit
             todo += [added for added in self._adds_by[seat] if not past >> added & 1]
         for restore in bits(self._restores & past):

@@ -45,9 +45,9 @@ def from_entries(entries: Iterable[Entry]) -> Heads:
             or len(entry.hash) != SHORT_HASH_BYTES
         ):
             raise BadFrame("A version vector has a repeated log, or a number or hash out of range.")
+        if len(heads) == 2 * LOGS_PER_SPACE:
+            raise BadFrame(f"A version vector has at most {2 * LOGS_PER_SPACE} logs.")
         heads[LogId(entry.log)] = Head(entry.n, entry.hash)
-    if len(heads) > 2 * LOGS_PER_SPACE:
-        raise BadFrame(f"A version vector has at most {2 * LOGS_PER_SPACE} logs.")
     return heads
 
 

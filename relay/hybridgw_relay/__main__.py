@@ -24,7 +24,11 @@ from . import config as configuration
 from . import logs
 
 if TYPE_CHECKING:
-    from hybridgw_storage.database import InlineDatabase
+    from contextlib import AbstractContextManager
+
+    from hybridgw_storage.database import InlineDatabase, Tx
+
+    from .stores.base import AccountRow
 
 HOURS: Final = click.FloatRange(0.01, 24 * 365)
 DATA_OPTION: Final = click.option(
@@ -134,8 +138,7 @@ def invite(
     max_bytes = _size(size)
     secret, now_ms = os.urandom(INVITE_SECRET_BYTES), _now_ms()
     name = account or f"invited-{datetime.now(UTC):%Y-%m-%d}-{os.urandom(3).hex()}"
-    database = admin.open_file(config.database, stamp=_stamp(), must_exist=False)
-    try:
+    with admin.opened(config.database, stamp=_stamp(), must_exist=False) as database:
         known = (database.peek(lambda c: admin.read_meta(c, "urls")) or "").split()
         address = url or next(iter((*config.public_urls, *known)), None)
         if address is None:
@@ -157,8 +160,6 @@ def invite(
                 default_devices=config.account_devices,
             )
         )
-    finally:
-        _close(database)
     if as_json:
         _print_json({"link": link, "account": row.name, "expires_ms": expires_ms, "max_bytes": row.max_bytes,
                      "max_devices": row.max_devices})  # fmt: skip
@@ -183,14 +184,11 @@ def accounts(context: click.Context, DATA_DIR: str | None, as_json: bool) -> Non
     """List accounts, or change one: set, rename, remove."""
     from .stores import admin
 
-    context.obj = _load(DATA_DIR=DATA_DIR)
     if context.invoked_subcommand:
+        context.obj = DATA_DIR
         return
-    database = _open(context.obj)
-    try:
+    with _open(_load(DATA_DIR=DATA_DIR)) as database:
         rows = database.peek(admin.accounts)
-    finally:
-        _close(database)
     if as_json:
         _print_json({"items": [asdict(row) for row in rows]})
         return
@@ -204,42 +202,45 @@ def accounts(context: click.Context, DATA_DIR: str | None, as_json: bool) -> Non
 
 
 @accounts.command("set")
+@DATA_OPTION
 @click.argument("name")
 @click.option("--bytes", "size", metavar="SIZE", help="Room, like 500M or 2G.")
 @click.option("--devices", type=click.IntRange(1, 100_000), help="Active devices.")
 @click.pass_obj
-def accounts_set(config: configuration.Config, name: str, size: str | None, devices: int | None) -> None:
+def accounts_set(before: str | None, DATA_DIR: str | None, name: str, size: str | None, devices: int | None) -> None:
     """Change what the account NAME may use."""
     from .stores import admin
 
     max_bytes = _size(size)
-    row = _change(config, lambda tx: admin.set_quota(tx, name, max_bytes=max_bytes, max_devices=devices))
+    row = _change(DATA_DIR or before, lambda tx: admin.set_quota(tx, name, max_bytes=max_bytes, max_devices=devices))
     click.echo(f"{row.name}: {_bytes(row.max_bytes)}, {row.max_devices} devices")
 
 
 @accounts.command("rename")
+@DATA_OPTION
 @click.argument("name")
 @click.argument("new_name")
 @click.pass_obj
-def accounts_rename(config: configuration.Config, name: str, new_name: str) -> None:
+def accounts_rename(before: str | None, DATA_DIR: str | None, name: str, new_name: str) -> None:
     """Give the account NAME another name."""
     from .stores import admin
 
-    row = _change(config, lambda tx: admin.rename_account(tx, name, new_name))
+    row = _change(DATA_DIR or before, lambda tx: admin.rename_account(tx, name, new_name))
     click.echo(row.name)
 
 
 @accounts.command("remove")
+@DATA_OPTION
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
-def accounts_remove(config: configuration.Config, name: str, yes: bool) -> None:
+def accounts_remove(before: str | None, DATA_DIR: str | None, name: str, yes: bool) -> None:
     """Remove the account NAME and everything that its devices stored here; the devices keep their own copies."""
     from .stores import admin
 
     if not yes:
         click.confirm(f"Remove {name} and all its sealed data from this relay?", abort=True, err=True)
-    row = _change(config, lambda tx: admin.remove_account(tx, name))
+    row = _change(DATA_DIR or before, lambda tx: admin.remove_account(tx, name))
     click.echo(f"Removed {row.name}: {_bytes(row.used_bytes)}.")
 
 
@@ -251,11 +252,8 @@ def audit(DATA_DIR: str | None, as_json: bool) -> None:
     """Show exactly what this relay stores."""
     from .stores import admin
 
-    database = _open(_load(DATA_DIR=DATA_DIR))
-    try:
+    with _open(_load(DATA_DIR=DATA_DIR)) as database:
         found = database.peek(admin.audit)
-    finally:
-        _close(database)
     if as_json:
         _print_json(found)
         return
@@ -297,11 +295,8 @@ def stats(DATA_DIR: str | None, as_json: bool) -> None:
     from .stores import admin
 
     config = _load(DATA_DIR=DATA_DIR)
-    database = _open(config)
-    try:
+    with _open(config) as database:
         found = asdict(database.peek(lambda connection: admin.totals(connection, _now_ms())))
-    finally:
-        _close(database)
     paths = [Path(f"{config.database}{suffix}") for suffix in ("", "-wal")]
     found["file_bytes"] = sum(path.stat().st_size for path in paths if path.exists())
     found["free_bytes"] = shutil.disk_usage(config.database.parent).free
@@ -313,22 +308,15 @@ def stats(DATA_DIR: str | None, as_json: bool) -> None:
 
 
 # ---- small things ----------------------------------------------------------------------------------------------------
-def _open(config: configuration.Config) -> InlineDatabase:
+def _open(config: configuration.Config) -> AbstractContextManager[InlineDatabase]:
     from .stores import admin
 
-    return admin.open_file(config.database, stamp=_stamp())
+    return admin.opened(config.database, stamp=_stamp())
 
 
-def _change(config: configuration.Config, fn: Callable[[Any], Any]) -> Any:
-    database = _open(config)
-    try:
+def _change(data: str | None, fn: Callable[[Tx], AccountRow]) -> AccountRow:
+    with _open(_load(DATA_DIR=data)) as database:
         return database.write_now(fn)
-    finally:
-        _close(database)
-
-
-def _close(database: InlineDatabase) -> None:
-    asyncio.run(database.close())
 
 
 def _size(text: str | None) -> int | None:

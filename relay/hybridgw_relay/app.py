@@ -80,7 +80,7 @@ class RelayApp:
             return await loop.run_in_executor(pool, fn)
 
         host = Host(lambda: time.time_ns() // 1_000_000, lambda: time.monotonic_ns() // 1_000_000, os.urandom, work)
-        fanout, mailboxes = LocalFanout(), Mailboxes(host)
+        fanout, mailboxes = LocalFanout(), Mailboxes(host, joins_per_minute=self.config.joins_per_minute)
         spaces = Spaces(store, fanout, host)
         batches = BatchService(store, fanout, host)
         limits = GateLimits(

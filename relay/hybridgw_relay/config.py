@@ -53,6 +53,7 @@ class Config:
     idle_s: float
     strangers_per_minute: float
     strangers_burst: float
+    joins_per_minute: float
     account_bytes: int
     account_devices: int
     device: DeviceLimits = field(default_factory=DeviceLimits)
@@ -186,6 +187,7 @@ OPTIONS: Final = (
     Option("CONNECTIONS_PER_ADDRESS", "1024", _integer(1, 1_000_000), "Connections of one network (/24, /64)."),
     Option("RATE_LIMIT_PER_MINUTE", "60", _number(1, 1e6), "Refused attempts of one network per minute."),
     Option("RATE_LIMIT_BURST", "10", _number(1, 1e6), "Refused attempts of one network at once."),
+    Option("PAIRING_JOINS_PER_MINUTE", "10", _number(1, 1e6), "Pairing codes that one network may try."),
     Option("ACCOUNT_BYTES", str(ACCOUNT_BYTES), parse_size, "Room of a new account."),
     Option("ACCOUNT_DEVICES", str(ACCOUNT_DEVICES), _integer(1, 100_000), "Devices of a new account."),
     Option("DEVICE_PUSHES_PER_SECOND", f"{PUSHES_PER_S:g}", _number(0.1, 1e6), "Pushes of one device."),
@@ -253,6 +255,7 @@ def load(
         idle_s=values["WS_CONNECTION_TIMEOUT"],
         strangers_per_minute=values["RATE_LIMIT_PER_MINUTE"],
         strangers_burst=values["RATE_LIMIT_BURST"],
+        joins_per_minute=values["PAIRING_JOINS_PER_MINUTE"],
         account_bytes=values["ACCOUNT_BYTES"],
         account_devices=values["ACCOUNT_DEVICES"],
         device=DeviceLimits(

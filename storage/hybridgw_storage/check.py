@@ -52,7 +52,7 @@ def begin_use(path: Path) -> bool:
 
 
 def end_use(path: Path) -> None:
-    """The file was closed in order and is sound as far as is known. Not synced: a marker too many only costs a check."""
+    """The file was closed in order and is sound as far as is known. Not synced: one marker too many costs a check."""
     with contextlib.suppress(OSError):
         _marker(path).unlink(missing_ok=True)
 

@@ -39,8 +39,8 @@ MUTANTS: dict[str, list[tuple[str, str, str]]] = {
     "create_covers_its_own_generation": [("merge", "            if cl < operation.cl:\n", "            if cl <= operation.cl:\n")],
     "late_write_revives_a_deleted_document": [("merge", "        if operation.cl >= cl:\n            return", "        if True:\n            return")],
     "generation_may_fall": [("merge", "return pack(max(cl, operation.cl), cells)", "return pack(operation.cl, cells)")],
-    "write_covers_its_own_generation_only": [("merge", "if field == name and at <= cl]", "if field == name and at == cl]")],
-    "write_covers_every_generation": [("merge", "if field == name and at <= cl]", "if field == name]")],
+    "write_covers_its_own_generation_only": [("merge", "        if cl <= operation.cl:\n            covered", "        if cl == operation.cl:\n            covered")],
+    "write_covers_every_generation": [("merge", "        if cl <= operation.cl:\n            covered", "        if True:\n            covered")],
     "buried_elements_forgotten": [("merge", "                for raw in list(cell.elements):\n                    _forget_element(cell, raw, dot, seen)\n", "                cell.elements.clear()\n")],
     # sets
     "remove_covers_nothing": [("merge", "        for element in (*change.adds, *change.removes):", "        for element in change.adds:")],

@@ -11,6 +11,7 @@ the batches themselves: sets of operations are integers, one bit each. The produ
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -41,7 +42,13 @@ class Violation(AssertionError):
 def demand(holds: object, invariant: str, *what: object) -> None:
     """Raise Violation unless it holds."""
     if not holds:
-        raise Violation(invariant, *what)
+        raise Violation(invariant, *(shorten(repr(part)) if not isinstance(part, int | str) else part for part in what))
+
+
+def shorten(text: str, most: int = 1_500) -> str:
+    """A text that fits a report."""
+    text = re.sub(r"(.{1,80}?)\1{3,}", r"\1...", text)
+    return text if len(text) <= most else text[:most] + "..."
 
 
 # ---- the truth -------------------------------------------------------------------------------------------------------
@@ -170,7 +177,8 @@ class Ledger:
 
     def wanted(self) -> int:
         """What must be found at the end."""
-        return sum(1 << x.number for x in self.labels if x.owner not in self.put_out) & ~self.excused
+        kinds = [x for x in self.labels if x.operation.kind != FLOOR]  # a repair does not seal a floor again
+        return sum(1 << x.number for x in kinds if x.owner not in self.put_out) & ~self.excused
 
 
 def _content(operation: Operation) -> bytes:
@@ -421,10 +429,17 @@ def replayed(
     return state_of(database.peek(lambda c: c), vault), database
 
 
-def dump(connection: Any) -> list[Any]:
-    """All rows that count, to see whether something changed (I4)."""
+def dump(connection: Any) -> dict[str, set[str]]:
+    """All rows that count, by table, to see whether something changed (I4)."""
     tables = ("document", "collection", "batch", "log", "pending", "evidence", "control", "meta", "alarm")
-    return [sorted(map(repr, connection.execute(f"SELECT * FROM {table}"))) for table in tables]
+    return {table: set(map(repr, connection.execute(f"SELECT * FROM {table}"))) for table in tables}
+
+
+def check_unchanged(before: Mapping[str, set[str]], connection: Any) -> None:
+    """I4: what came again changed nothing."""
+    after = dump(connection)
+    for table, rows in before.items():
+        demand(rows == after[table], "I4", table, rows ^ after[table])
 
 
 def ends_of(closes: Iterable[tuple[LogId, End]]) -> dict[LogId, End]:

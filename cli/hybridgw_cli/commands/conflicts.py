@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -21,7 +22,11 @@ Json = dict[str, Any]
 @json_option
 @click.pass_context
 def conflicts(ctx: click.Context, collection: str | None) -> None:
-    """List what was written on devices that had not seen each other; `resolve` decides."""
+    """List and resolve what was written at the same time.
+
+    That is: on devices that had not seen each other's write. All of them show the same value and keep the others until
+    somebody decides; sync never waits for it.
+    """
     if ctx.invoked_subcommand is not None:
         return
     app = ctx.ensure_object(App)
@@ -31,35 +36,43 @@ def conflicts(ctx: click.Context, collection: str | None) -> None:
         return
     if not found:
         app.out.say("No conflicts.")
+    names = {device["id"]: device["name"] for device in app.client.pages("/api/devices")} if found else {}
     for conflict in found:
-        show(app, conflict)
+        show(app, conflict, names)
     if found:
         first = found[0]
         place = f"{clean(first['collection'])} {_word(first['id'])}"
         app.out.say(f"Decide: {app.command(f'conflicts resolve {place}')} --keep | --use N | --value JSON")
 
 
-def show(app: App, conflict: Json) -> None:
-    """One document's conflicts, each field with what is shown and the numbered others."""
+def show(app: App, conflict: Json, names: Mapping[str, str]) -> None:
+    """One document's conflicts, each field with what is shown and the numbered others. Args: names: by device id."""
     out = app.out
     gone = " (deleted)" if conflict["deleted"] else ""
     out.result(f"{out.paint(clean(conflict['collection']), 'dim')} {out.paint(clean(conflict['id']), 'bold')}{gone}")
-    for field in conflict["fields"]:
-        name = clean(field["field"])
-        shown = clean(to_json(field["shown"]), 200) if "shown" in field else "(nothing)"
-        where = "  written before it was deleted" if field["buried"] else ""
-        out.result(f"  {name}{where}")
+    for name, fields in _by_field(conflict).items():
+        buried = "  (written before the document was deleted)" if any(f["buried"] for f in fields) else ""
+        shown = next((clean(to_json(f["shown"]), 200) for f in fields if "shown" in f), "(nothing)")
+        out.result(f"  {clean(name)}{buried}")
         out.result(f"    shown   {shown}")
-        for number, other in enumerate(field["others"], 1):
-            by = "  ".join(
-                text
-                for text in (
-                    time_text(other["at_ms"]) if other.get("at_ms") else "",
-                    clean(other.get("device") or "", 40),
-                )
-                if text
+        for number, other in enumerate(_others(fields), 1):
+            device = clean(names.get(other.get("device") or "", ""), 40)
+            at = time_text(other["at_ms"]) if other.get("at_ms") else ""
+            out.result(
+                f"    use {number}   {clean(to_json(other['value']), 200)}  {out.paint(f'{at}  {device}', 'dim')}"
             )
-            out.result(f"    use {number}   {clean(to_json(other['value']), 200)}  {out.paint(by, 'dim')}")
+
+
+def _by_field(conflict: Json) -> dict[str, list[Json]]:
+    """A field may stand there twice: values of this life of the document, and of one before it was deleted."""
+    found: dict[str, list[Json]] = {}
+    for field in conflict["fields"]:
+        found.setdefault(field["field"], []).append(field)
+    return found
+
+
+def _others(fields: list[Json]) -> list[Json]:
+    return [other for field in fields for other in field["others"]]
 
 
 def _word(text: str) -> str:
@@ -89,18 +102,18 @@ def resolve(app: App, place: tuple[str, ...], keep: bool, number: int | None, va
     body: Json = {"version": conflict["version"]}
     if keep and field is None:
         body["keep"] = "shown"
-        fields = conflict["fields"]
+        decided = list(_by_field(conflict))
     else:
-        one = _field(conflict, field)
-        fields = [one]
-        body["choices"] = {one["field"]: _choice(one, keep=keep, number=number, value=value)}
+        name, fields = _chosen(conflict, field)
+        decided = [name]
+        body["choices"] = {name: _choice(name, fields, keep=keep, number=number, value=value)}
     result = app.client.post(path, body)
     if app.out.as_json:
         app.out.json(result)
         return
     app.out.say(
-        f"{clean(collection)}/{clean(document)}: {count_text(len(fields), 'field')} decided"
-        f" ({', '.join(clean(f['field']) for f in fields)})."
+        f"{clean(collection)}/{clean(document)}: {count_text(len(decided), 'field')} decided"
+        f" ({', '.join(map(clean, decided))})."
     )
 
 
@@ -117,28 +130,26 @@ def _place(words: tuple[str, ...]) -> tuple[str, str, str | None]:
     )
 
 
-def _field(conflict: Json, name: str | None) -> Json:
-    fields: list[Json] = conflict["fields"]
-    names = ", ".join(clean(field["field"]) for field in fields)
+def _chosen(conflict: Json, name: str | None) -> tuple[str, list[Json]]:
+    """The field that is meant. Raises: UsageError: several, and none is named; NotFound."""
+    fields = _by_field(conflict)
+    names = ", ".join(map(clean, fields))
     if name is None:
         if len(fields) != 1:
             raise click.UsageError(f"Several fields are in conflict: {names}. Name one.")
-        return fields[0]
-    for field in fields:
-        if field["field"] == name:
-            return field
-    raise NotFound(f"The field {clean(name)} is not in conflict; these are: {names}.")
+        return next(iter(fields.items()))
+    if name not in fields:
+        raise NotFound(f"The field {clean(name)} is not in conflict; these are: {names}.")
+    return name, fields[name]
 
 
-def _choice(field: Json, *, keep: bool, number: int | None, value: str | None) -> Json:
+def _choice(name: str, fields: list[Json], *, keep: bool, number: int | None, value: str | None) -> Json:
     if keep:
         return {"keep": "shown"}
     if value is not None:
         return {"value": parse_json(value, "--value")}
-    others = field["others"]
+    others = _others(fields)
     assert number is not None  # noqa: S101 - by the check of the options
     if number > len(others):
-        raise click.UsageError(
-            f"{clean(field['field'])} has {count_text(len(others), 'other value')}, no number {number}."
-        )
+        raise click.UsageError(f"{clean(name)} has {count_text(len(others), 'other value')}, no number {number}.")
     return {"key": others[number - 1]["key"]}

@@ -17,7 +17,7 @@ from typing import IO, Any, Final, NoReturn
 import click
 
 from hybridgw_client import Client
-from hybridgw_client.profile import find_endpoint, holder
+from hybridgw_client.profile import holder, is_alive
 from hybridgw_protocol.errors import AlreadyRunning, HybridGWError, NeedsPerson, NotRunning, StateError
 
 from ..context import App, Command, json_option, pass_app
@@ -43,7 +43,11 @@ STORES: Final = ("keyring", "passphrase", "insecure-file")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port of the local API; 0: any free one.")
 @click.option("--secret-store", type=click.Choice(STORES), help="Where the key that seals this device's secrets lives.")
 @click.option("--passphrase-fd", type=click.IntRange(0), help="Read the passphrase from this descriptor; for scripts.")
-@click.option("--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False))
+@click.option(
+    "--log-level",
+    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
+    help="Least level that is logged.",
+)
 @click.option("--dev", is_flag=True, help="Development: readable log, stack traces in it.")
 @json_option
 @pass_app
@@ -146,21 +150,30 @@ def _start(app: App, arguments: list[str], environment: dict[str, str], passphra
         )
         if passphrase_fd is not None:
             os.close(passphrase_fd)
-        with app.out.waiting("Starting the daemon ...") as spinner:
-            deadline = time.monotonic() + START_S
-            while time.monotonic() < deadline:
-                if process.poll() is not None:
-                    break
-                if _answers(app, process.pid):
-                    return
-                spinner.advance(1)
-                time.sleep(_POLL_S)
+        try:
+            if _came_up(app, process):
+                return
+        except BaseException:
+            process.terminate()  # Ctrl-C while it starts: then it shall not go on
+            raise
         if process.poll() is None:
             raise StateError(
                 f"The daemon (process {process.pid}) was started and does not answer after {START_S:.0f} s. "
                 f"Look what it does: {app.command('logs')}"
             )
         _ended_early(app, process.returncode, said)
+
+
+def _came_up(app: App, process: subprocess.Popen[bytes]) -> bool:
+    """Wait until it answers. False: it ended, or takes too long."""
+    with app.out.waiting("Starting the daemon ...") as spinner:
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline and process.poll() is None:
+            if _answers(app, process.pid):
+                return True
+            spinner.advance(1)
+            time.sleep(_POLL_S)
+    return False
 
 
 def _answers(app: App, pid: int) -> bool:
@@ -177,8 +190,11 @@ def _answers(app: App, pid: int) -> bool:
 def _ended_early(app: App, code: int, said: IO[bytes]) -> None:
     said.seek(0)
     lines = [line for line in said.read(16_384).decode("utf-8", "replace").splitlines() if line.strip()]
-    if _is_running(app):
-        return  # another `up` was quicker
+    deadline = time.monotonic() + START_S
+    while holder(app.profile) is not None and time.monotonic() < deadline:  # another `up` was quicker
+        if _is_running(app):
+            return
+        time.sleep(_POLL_S)
     reason = "\n".join(clean(line) for line in lines[-12:]).removeprefix("error: ")
     raise StateError(
         reason or f"The daemon ended at once with code {code} and said nothing. Look: {app.command('logs')}",
@@ -211,31 +227,37 @@ def _told_running(app: App, *, already: bool) -> None:
 @pass_app
 def down(app: App) -> None:
     """Stop the daemon."""
-    try:
-        endpoint = find_endpoint(app.profile)
-    except NotRunning:
+    pid = _ask_to_end(app)
+    if pid is None:
         app.out.say("No daemon runs for this profile.")
         return
-    try:
-        app.client.post("/api/daemon/stop", timeout_s=5)
-    except NotRunning:
-        # It hangs. The lock says that this process is the daemon of this profile, so it may be told to end.
-        if sys.platform == "win32":
-            raise
-        with suppress(ProcessLookupError):
-            os.kill(endpoint.pid, signal.SIGTERM)
     app.close()
     with app.out.waiting("Stopping the daemon ...") as spinner:
         deadline = time.monotonic() + STOP_S
-        while holder(app.profile, endpoint) == endpoint.pid:
+        while is_alive(app.profile, pid):
             if time.monotonic() > deadline:
                 raise AlreadyRunning(
-                    f"The daemon (process {endpoint.pid}) has not ended after {STOP_S:.0f} s. It may still be writing; "
-                    f"if it stays: kill -9 {endpoint.pid}. What was acknowledged is safe on the disk."
+                    f"The daemon (process {pid}) has not ended after {STOP_S:.0f} s. It may still be writing; "
+                    f"if it stays: kill -9 {pid}. What was acknowledged is safe on the disk."
                 )
             spinner.advance(1)
             time.sleep(_POLL_S)
     app.out.say("The daemon has stopped.")
+
+
+def _ask_to_end(app: App) -> int | None:
+    """Through the API; a daemon that hangs or has not come up yet gets a signal. Returns: its process, None if none."""
+    try:
+        pid = app.client.endpoint.pid
+        app.client.post("/api/daemon/stop", timeout_s=5)
+        return pid
+    except NotRunning:
+        # Whoever holds the lock of this profile is its daemon, so it may be told to end.
+        held_by = holder(app.profile)
+        if held_by is not None and sys.platform != "win32":
+            with suppress(ProcessLookupError):
+                os.kill(held_by, signal.SIGTERM)
+        return held_by
 
 
 # ---- logs ----------------------------------------------------------------------------------------------------------

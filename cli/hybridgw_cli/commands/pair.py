@@ -33,9 +33,10 @@ _OVER: Final = ("done", "failed")
 @json_option
 @pass_app
 def pair(app: App, code: tuple[str, ...], relay: str | None, name: str | None, yes: bool, no_qr: bool) -> None:
-    """Show a code that admits another device, or enter the CODE that another device shows.
+    """Show a code that admits another device, or enter one.
 
-    CODE is taken as shown (417-803-265@relay.example.com), with spaces, or as the link of the QR code.
+    Both screens then show the same four words; compare them before saying yes. CODE is taken as shown
+    (417-803-265@relay.example.com), with spaces, or as the link of the QR code.
     """
     if code and relay:
         raise click.UsageError("--relay goes with showing a code; a CODE names its relay itself.")

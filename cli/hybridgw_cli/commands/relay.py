@@ -102,7 +102,7 @@ def _show_check(app: App, check: Json) -> None:
     if check.get("rtt_ms") is not None:
         facts.append(f"answers in {check['rtt_ms']:.0f} ms")
     if check.get("clock_offset_ms") is not None:
-        facts.append(f"its clock differs by {check['clock_offset_ms'] / 1000:+.1f} s")
+        facts.append(f"its clock differs by {abs(check['clock_offset_ms']) / 1000:.1f} s")
     if check.get("quota_bytes"):
         facts.append(f"{bytes_text(check.get('used_bytes') or 0)} of {bytes_text(check['quota_bytes'])} used")
     facts.append("can read your data: " + ("YES" if check["can_read"] else "no"))

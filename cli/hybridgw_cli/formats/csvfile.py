@@ -38,7 +38,10 @@ def read_csv(stream: BufferedReader, options: Options) -> Iterator[Item]:
         return
     separator = _separator(header_line)
     rows = csv.reader(_chain(header_line, lines), delimiter=separator, strict=True)
-    header = _header(next(rows), options)
+    try:
+        header = _header(next(rows), options)
+    except csv.Error as error:
+        raise BadValue(f"The first line is not CSV: {error}.") from error
     columns = {name.lower(): at for at, name in reversed([*enumerate(header)])}
     if options.id_field:
         id_at = header.index(options.id_field) if options.id_field in header else None

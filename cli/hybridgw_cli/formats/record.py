@@ -52,8 +52,8 @@ Item = Record | BadLine | LeftOut
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to read. collection: where documents go, "" for where each says itself; id_field: column or field that holds the id;
-    encoding: "" is UTF-8, or UTF-16 with its mark; text: keep every CSV cell as text.
+    """How to read. collection: where documents go, "" for where each says itself; id_field: column or field that
+    holds the id; encoding: "" is UTF-8, or UTF-16 with its mark; text: keep every CSV cell as text.
     """
 
     collection: str

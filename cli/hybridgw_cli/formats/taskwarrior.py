@@ -56,7 +56,7 @@ def _task(line: int, value: object, collection: str) -> Item:
     fields: Fields = {"title": title, "status": _STATUS[status]}
     for attribute, content in value.items():
         if attribute not in _COMPUTED:
-            fields[_NAMES.get(attribute, attribute)] = _attribute(attribute, content)
+            fields[_NAMES.get(attribute) or attribute] = _attribute(attribute, content)
     return Record(line, collection, name.lower(), fields)
 
 

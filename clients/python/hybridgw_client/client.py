@@ -106,6 +106,8 @@ class Client:
         answer = self._exchange(method, path, raw, headers, timeout_s or self.timeout_s)
         try:
             content = answer.read(MAX_ANSWER_BYTES)
+            if answer.length:  # still to come: it broke off, or is beyond any answer of ours
+                raise http.client.IncompleteRead(content[:100], answer.length)
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise self._silent(error) from error

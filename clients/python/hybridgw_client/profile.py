@@ -116,7 +116,7 @@ def find_endpoint(profile: Profile) -> Endpoint:
     endpoint = decode_endpoint(raw)
     if not is_loopback(endpoint.url):
         raise StateError(f"{profile.endpoint} names {endpoint.url}, which is not on this machine: not trusted.")
-    if holder(profile, endpoint) != endpoint.pid:
+    if not is_alive(profile, endpoint.pid):
         raise NotRunning(
             f"No daemon runs for this profile (the one that wrote {profile.endpoint} has ended). "
             f"Start it: {profile.to_command('up')}"
@@ -130,20 +130,17 @@ def _not_running(profile: Profile, error: OSError) -> NotRunning | StateError:
     return StateError(f"{profile.endpoint} cannot be read: {error.strerror}.")
 
 
-def holder(profile: Profile, endpoint: Endpoint | None = None) -> int | None:
-    """The process that holds this profile's lock, None if nobody does.
+def holder(profile: Profile) -> int | None:
+    """The process that holds this profile's lock; None if nobody does, or the system does not tell.
 
-    Linux tells without touching the lock. Elsewhere the process named in *endpoint* counts if it is alive: trying the
-    lock would make a daemon that starts at that moment believe that it is the second one.
+    Linux tells without touching the lock. To try it would make a daemon that starts at that moment believe that it is
+    the second one.
     """
     try:
         held = profile.lock.stat()
-    except OSError:
-        return None
-    try:
         table = Path("/proc/locks").read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError):
-        return endpoint.pid if endpoint and _is_alive(endpoint.pid) else None
+        return None
     place = f"{os.major(held.st_dev):02x}:{os.minor(held.st_dev):02x}:{held.st_ino}"
     same_inode: int | None = None
     for line in table.splitlines():
@@ -157,15 +154,19 @@ def holder(profile: Profile, endpoint: Endpoint | None = None) -> int | None:
     return same_inode
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(profile: Profile, pid: int) -> bool:
+    """Does this process, which wrote the endpoint file, still serve the profile.
+
+    Where the system tells who holds the lock, that decides; elsewhere whether the process of this user is there.
+    """
+    if os.path.exists("/proc/locks"):
+        return holder(profile) == pid
     if sys.platform == "win32":
-        return True  # os.kill would end it; the port must answer instead
+        return profile.endpoint.exists()  # os.kill would end the process there
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):  # gone, or another user's: not our daemon
         return False
-    except PermissionError:
-        return False  # another user's: not our daemon
     return True
 
 

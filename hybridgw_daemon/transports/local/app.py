@@ -12,7 +12,7 @@ from hybridgw_protocol.runtime import Secret
 
 from .auth import Gate
 from .commands import Services, build
-from .http import HttpApi
+from .http import AccessLog, HttpApi, Patience
 from .routes import Routes
 
 SHUTDOWN_S: Final = 3.0  # for requests under way when the daemon stops
@@ -31,12 +31,15 @@ class LocalApi:
         max_connections: int,
         heartbeat_s: float,
         idle_s: float,
+        access: AccessLog | None = None,
+        patience: Patience | None = None,
     ) -> None:
-        """Args: prefix: of request ids, new for each start; the rest: see config.ServerConfig."""
+        """Args: prefix: of request ids, new for each start; access: told of every call; the rest: ServerConfig."""
         self._services = services
         self._http = HttpApi(
             Routes(build(services)), Gate(token, port), prefix=prefix, max_connections=max_connections,
-            heartbeat_s=heartbeat_s, idle_s=idle_s,
+            heartbeat_s=heartbeat_s, idle_s=idle_s, access=access,
+            patience=patience or Patience(),
         )  # fmt: skip
         self._runner: web.ServerRunner | None = None
 

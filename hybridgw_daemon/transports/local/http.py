@@ -13,7 +13,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, Final
@@ -43,9 +44,6 @@ from .auth import Gate, Verdict
 from .commands import require
 from .routes import Route, Routes, command_of
 
-HEAD_TIMEOUT_S: Final = 10.0  # from connecting to a whole request head
-BODY_TIMEOUT_S: Final = 30.0  # from the head to the whole body
-SWEEP_S: Final = 2.0
 LINGER_S: Final = 2.0  # reading on after an early refusal, so that the caller sees it
 BUFFER_BYTES: Final = 256 * 1024  # answers not taken by the caller; beyond, we wait for it
 MAX_REQUEST_ID: Final = 64
@@ -59,8 +57,10 @@ _STATUS: Final = {int(s): f"HTTP/1.1 {int(s)} {s.phrase}\r\n" for s in HTTPStatu
 JSON: Final = "application/json"
 PROBLEM: Final = "application/problem+json"
 
+AccessLog = Callable[[str, str, int, float, str, str | None], None]
+"""(method, path template, status, milliseconds, request id, error code)"""
+
 log = logging.getLogger(__name__)
-access = logging.getLogger("access")
 
 
 def problem(status: int, code: str, message: str, retryable: bool, request_id: str | None, **more: object) -> bytes:
@@ -87,6 +87,19 @@ _FORBIDDEN: Final = problem(403, "forbidden", "Requests of this page are not adm
 _UNAUTHORIZED: Final = problem(
     401, "unauthorized", "A valid bearer token is needed; the endpoint file of the profile holds it.", False, None
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long we wait, seconds. head: from connecting to a whole request head; body: from there to the whole body;
+
+    reader: for a reader of events that takes nothing; sweep: how often connections are looked at.
+    """
+
+    head_s: float = 10.0
+    body_s: float = 30.0
+    reader_s: float = 10.0
+    sweep_s: float = 2.0
 
 
 class Answer(web.StreamResponse):
@@ -163,7 +176,7 @@ class Connection(RequestHandler):
             self.force_close()
             return
         self._api.connections.add(self)
-        self.deadline = self._loop.time() + HEAD_TIMEOUT_S
+        self.deadline = self._loop.time() + self._api.patience.head_s
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget it."""
@@ -204,9 +217,20 @@ class HttpApi:
     """Handles every request of the local API. `server()` gives what listens; `run` is its task."""
 
     def __init__(
-        self, routes: Routes, gate: Gate, *, prefix: str, max_connections: int, heartbeat_s: float, idle_s: float
+        self,
+        routes: Routes,
+        gate: Gate,
+        *,
+        prefix: str,
+        max_connections: int,
+        heartbeat_s: float,
+        idle_s: float,
+        access: AccessLog | None = None,
+        patience: Patience = Patience(),
     ) -> None:
-        """Args: prefix: of request ids, new for each start."""
+        """Args: prefix: of request ids, new for each start; access: told of every call."""
+        self.patience = patience
+        self._access = access
         self._routes = routes
         self._gate = gate
         self._prefix = prefix
@@ -232,7 +256,7 @@ class HttpApi:
         """End connections that do not ask in time; until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(SWEEP_S)
+            await asyncio.sleep(self.patience.sweep_s)
             now = loop.time()
             for connection in [c for c in self.connections if c.deadline and c.deadline < now]:
                 self._time_out(connection)
@@ -284,7 +308,7 @@ class HttpApi:
             if route.row.stream is not None:
                 subscription = route.row.stream(principal, sse.resumed(command, headers))
                 self._log(request, template, 200, started, request_id, None)
-                return await sse.serve(request, subscription, request_id, self._heartbeat_s)
+                return await sse.serve(request, subscription, request_id, self._heartbeat_s, self.patience.reader_s)
             assert route.row.handler is not None  # noqa: S101 - a row has the one or the other
             result = await route.row.handler(principal, command)
             more = ""
@@ -331,7 +355,7 @@ class HttpApi:
         parts: list[bytes] = []
         size = 0
         try:
-            async with asyncio.timeout(BODY_TIMEOUT_S):
+            async with asyncio.timeout(self.patience.body_s):
                 while part := await stream.readany():
                     size += len(part)
                     if size > most:
@@ -364,20 +388,9 @@ class HttpApi:
     def _log(
         self, request: web.BaseRequest, template: str, status: int, started: float, request_id: str, code: str | None
     ) -> None:
-        if not access.isEnabledFor(logging.INFO):
-            return
-        took_ms = round((time.perf_counter() - started) * 1000, 2)
-        extra = {
-            "request_id": request_id,
-            "event": "http.access",
-            "method": request.method,
-            "path": template,
-            "status": status,
-            "duration_ms": took_ms,
-        }
-        if code is not None:
-            extra["code"] = code
-        access.info("%s %s %d", request.method, template, status, extra=extra)
+        if self._access is not None:
+            took_ms = (time.perf_counter() - started) * 1000
+            self._access(request.method, template, status, took_ms, request_id, code)
 
 
 def _refusal(verdict: Verdict, request_id: str) -> Answer:

@@ -18,7 +18,6 @@ from hybridgw_protocol.localapi import Command, Subscribe
 
 from ...services.events import Event, Subscription
 
-SLOW_S: Final = 10.0  # a reader that takes nothing for so long is dropped; it resumes where it was
 RETRY_MS: Final = 1_000
 
 
@@ -43,9 +42,9 @@ def formed(events: Sequence[Event], epoch: str) -> bytes:
 
 
 async def serve(
-    request: web.BaseRequest, subscription: Subscription, request_id: str, heartbeat_s: float
+    request: web.BaseRequest, subscription: Subscription, request_id: str, heartbeat_s: float, slow_s: float
 ) -> web.StreamResponse:
-    """Send events until either side ends it. A reader that is too slow is cut off."""
+    """Send events until either side ends it. A reader that takes nothing for *slow_s* is cut off; it may resume."""
     response = web.StreamResponse(
         headers={
             "Content-Type": "text/event-stream",
@@ -59,10 +58,10 @@ async def serve(
     response.force_close()
     try:
         await response.prepare(request)
-        async with asyncio.timeout(SLOW_S):
+        async with asyncio.timeout(slow_s):
             await response.write(f"retry: {RETRY_MS}\n\n".encode())
         async for part in _with_heartbeat(subscription, heartbeat_s):
-            async with asyncio.timeout(SLOW_S):
+            async with asyncio.timeout(slow_s):
                 await response.write(part)
     except (TimeoutError, ConnectionError):
         if request.transport is not None:

@@ -15,7 +15,17 @@ from typing import Final
 
 from hybridgw_protocol.auth import choose_version, sign_auth
 from hybridgw_protocol.batch import EMPTY_HEAD
-from hybridgw_protocol.errors import BadFrame, HybridGWError, Offline, PairingFailed, RemoteClosed, Revoked
+from hybridgw_protocol.errors import (
+    AuthFailed,
+    BadFrame,
+    HybridGWError,
+    NotAdmitted,
+    Offline,
+    PairingFailed,
+    RemoteClosed,
+    Revoked,
+    UnsupportedVersion,
+)
 from hybridgw_protocol.frames import (
     Auth,
     Batches,
@@ -56,6 +66,7 @@ from ...services.sync import Opened, PeerState, SyncService
 log = logging.getLogger(__name__)
 
 PIPELINE: Final = 3  # frames opened ahead of the one being applied
+REFUSALS: Final = {kind.code: kind for kind in (AuthFailed, NotAdmitted, Revoked, UnsupportedVersion)}
 CTL_FRAME_BYTES: Final = 256 * 1024
 
 
@@ -84,6 +95,7 @@ class Conversation:
         self._arrived: asyncio.Queue[Batches] = asyncio.Queue()
         self._opened: asyncio.Queue[tuple[Opened, int, bool]] = asyncio.Queue(PIPELINE)
         self.mailbox: RelayMailbox | None = None
+        self.is_ready = asyncio.Event()  # welcomed: everything may be sent
         self.state = PeerState(peer)
 
     # ---- the whole conversation -----------------------------------------------------------------------------------
@@ -100,6 +112,7 @@ class Conversation:
                 raise Offline(f"{self._peer} did not answer in time.") from error
             await self._sync.admitted(self._peer, welcome.t)
             await self._begin(welcome)
+            self.is_ready.set()
             self._sync.connected(self)
             await self._pump()
         finally:
@@ -268,8 +281,9 @@ class Conversation:
         self._wake_out.set()
 
     async def _refused_by_peer(self, frame: Err, request: int) -> None:
-        if frame.code == "revoked":
-            raise Revoked(f"{self._peer} refuses this device: {frame.msg}")
+        refusal = REFUSALS.get(frame.code)
+        if refusal is not None:
+            raise refusal(f"{self._peer} refuses this device: {frame.msg}")
         if request == 0:
             raise RemoteClosed(f"{self._peer} closed: {frame.msg}", remote_code=frame.code, retry_ms=frame.retry)
         await self._sync.refused(self._peer, frame.code, frame.msg)
@@ -295,10 +309,14 @@ class Conversation:
         """Open a pairing mailbox over this connection. Raises: PairingFailed: one is open already."""
         if self.mailbox and not self.mailbox.is_closed:
             raise PairingFailed("A pairing is going on already; finish or cancel it first.")
-        self.mailbox = RelayMailbox(self._send)
-        await self._send(PairOpen())
-        await self.mailbox.opened()
-        return self.mailbox
+        mailbox = self.mailbox = RelayMailbox(self._send)
+        try:
+            await self._send(PairOpen())
+            await mailbox.opened()
+        except BaseException:
+            mailbox.closed("gone")
+            raise
+        return mailbox
 
     # ---- bytes ----------------------------------------------------------------------------------------------------
     async def _receive(self) -> tuple[Frame, int]:

@@ -62,10 +62,16 @@ class RelayGateway:
 
     async def open_mailbox(self, url: str | None) -> tuple[Mailbox, str]:
         """Open a pairing mailbox. Raises: Offline, PairingFailed."""
-        for link in self._links.values():
-            if link.conversation is not None and url in (None, link.url):
-                async with asyncio.timeout(AUTH_TIMEOUT_S):
-                    return await link.conversation.open_mailbox(), link.url
+        conversations = [
+            link.conversation for link in self._links.values() if link.conversation and url in (None, link.url)
+        ]
+        for conversation in sorted(conversations, key=lambda c: not c.is_ready.is_set()):
+            try:
+                async with asyncio.timeout(AUTH_TIMEOUT_S):  # it may be about to be welcomed
+                    await conversation.is_ready.wait()
+                    return await conversation.open_mailbox(), conversation.state.peer
+            except TimeoutError:
+                continue
         raise Offline(
             "No relay is connected, so another device cannot reach this one. Add one with 'hybridgw relay add LINK', "
             "or see 'hybridgw relay list'."

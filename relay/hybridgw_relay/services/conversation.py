@@ -189,6 +189,7 @@ class Conversation:
                 self._stored_batches, self._stream.sent_batches if self._stream else 0,
             )  # fmt: skip
         self._s.gate.leave(self._address, admitted=self._is_admitted.is_set())
+        self._space = self._stream = self._candidate = None  # no cycles: the space may go now
 
     def tick(self) -> None:
         """Once a second: time is over, or a ping is due."""

@@ -23,7 +23,7 @@ OPEN_PER_SPACE: Final = 4
 OPENS_PER_HOUR: Final = 60  # per space
 MESSAGES: Final = 64  # from one side
 MAILBOX_BYTES: Final = MAX_CONTROL_BYTES + 1024 * 1024  # from one side: the whole control log passes through
-JOINS_PER_MINUTE: Final = 5  # from one network
+JOINS_PER_MINUTE: Final = 10  # from one network; each may burn one code, none learns anything
 JOINS_IN_ALL_PER_MINUTE: Final = 120  # a sweep over all numbers takes most of a code's life, from however many networks
 TOLD_SPACES: Final = 4_096
 

@@ -58,6 +58,7 @@ class Space:
         self._store, self._host = store, host
         self._view: ControlView | None = None
         self._lock = asyncio.Lock()
+        self.is_gone = False  # an administrator removed it
         self._follow(row)
 
     def _follow(self, row: SpaceRow) -> None:
@@ -94,7 +95,7 @@ class Space:
     async def add_control(self, records: Sequence[bytes], *, source: Member | None) -> HybridGWError | None:
         """Keep records, tell the other connections, end those of devices that are out.
 
-        Returns what is wrong with the first bad one (those before it are kept), or None.
+        Returns what is wrong with the first bad one (the good ones are kept all the same), or None.
         """
         async with self._lock:
             view = await self._read_view()
@@ -124,6 +125,7 @@ class Space:
         async with self._lock:
             row = self._store.space(self.id)
             if row is None or row.sid != self.sid:
+                self.is_gone = True
                 for member in tuple(self.members):
                     member.fail(NotAdmitted(GONE))
                 return
@@ -186,7 +188,8 @@ class Spaces:
     def find(self, space_id: SpaceId) -> Space | None:
         """The space; read from the store if nobody uses it now. None: it was never admitted."""
         found = self._alive.get(space_id)
-        if found is None:
+        if found is None or found.is_gone:
+            found = None
             row = self._store.space(space_id)
             if row is not None:
                 found = self._alive[space_id] = Space(row, self._store, self._host)

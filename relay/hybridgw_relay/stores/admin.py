@@ -5,7 +5,9 @@ Every change counts up `meta.changes`, which the relay looks at once a second.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,14 +25,18 @@ SAMPLE_BYTES: Final = 160
 USED_INVITES_KEPT_MS: Final = 30 * 86_400_000
 
 
-def open_file(path: Path, *, stamp: str, must_exist: bool = True) -> InlineDatabase:
+@contextlib.contextmanager
+def opened(path: Path, *, stamp: str, must_exist: bool = True) -> Iterator[InlineDatabase]:
     """The relay's file, for one command. Raises: NotRunning: there is none yet; as prepare_file."""
     if must_exist and not path.exists():
-        raise NotRunning(
-            f"There is no relay at {path}. Start one with 'hybridgw-relay serve', or name its --data folder."
-        )
+        raise NotRunning(f"There is no relay at {path}. Start one with 'hybridgw-relay serve', or name its --data.")
     prepare_file(path, MIGRATIONS, stamp=stamp)
-    return InlineDatabase(path)
+    database = InlineDatabase(path)
+    try:
+        yield database
+    finally:
+        with contextlib.suppress(StopIteration):
+            database.close().send(None)  # a coroutine that waits for nothing
 
 
 def changed(tx: Tx) -> None:
@@ -174,7 +180,7 @@ def _audit_space(
             {"device": dev.hex(), "key_fingerprint": fingerprint(sign), "active": bool(active),
              "seen_ms": seen_ms or None}
             for dev, sign, active, seen_ms in connection.execute(
-                "SELECT dev, sign, active, seen_ms FROM device WHERE sid=? ORDER BY added_ms, dev", (sid,)
+                "SELECT dev, sign, active, seen_ms FROM device WHERE sid=? ORDER BY nr", (sid,)
             )
         ],
         "logs": [
@@ -209,6 +215,6 @@ def fingerprint(public_key: bytes) -> str:
 
 
 __all__ = [
-    "Totals", "accounts", "audit", "changed", "create_invite", "fingerprint", "open_file", "read_meta",
+    "Totals", "accounts", "audit", "changed", "create_invite", "fingerprint", "opened", "read_meta",
     "remove_account", "rename_account", "set_meta", "set_quota", "totals",
 ]  # fmt: skip

@@ -34,7 +34,7 @@ class SpaceRow:
     id: SpaceId
     aid: int
     control_heads: tuple[bytes, ...]  # 32 bytes each, sorted
-    devices: Mapping[DeviceId, DeviceRow]
+    devices: Mapping[DeviceId, DeviceRow]  # in the order in which their records came
 
 
 @dataclass(frozen=True, slots=True)

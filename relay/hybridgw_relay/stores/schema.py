@@ -66,6 +66,7 @@ CREATE TABLE device(
   dev BLOB NOT NULL,                      -- 16 bytes
   sign BLOB NOT NULL,                     -- Ed25519 public key, 32 bytes
   active INTEGER NOT NULL,                -- 1 while it may connect
+  nr INTEGER NOT NULL,                    -- order of arrival within the space, from 1
   added_ms INTEGER NOT NULL,              -- when its record came here
   seen_ms INTEGER NOT NULL,               -- last contact, to about a minute; 0 never
   PRIMARY KEY(sid, dev)

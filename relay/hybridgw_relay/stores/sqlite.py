@@ -138,7 +138,7 @@ def read_space(connection: sqlite3.Connection, space: SpaceId) -> SpaceRow | Non
     if row is None:
         return None
     sid, aid, heads = row
-    devices = connection.execute("SELECT dev, sign, active FROM device WHERE sid=?", (sid,))
+    devices = connection.execute("SELECT dev, sign, active FROM device WHERE sid=? ORDER BY nr", (sid,))
     return SpaceRow(
         sid, space, aid, tuple(heads[i : i + 32] for i in range(0, len(heads), 32)),
         {DeviceId(dev): DeviceRow(sign, bool(active)) for dev, sign, active in devices},
@@ -174,7 +174,7 @@ def read_is_within_devices(connection: sqlite3.Connection, aid: int, sid: int, d
     """Is this active device among the first ones of its account."""
     row = connection.execute(
         """SELECT (SELECT count(*) FROM space JOIN device d USING(sid) WHERE aid=a.aid AND d.active
-                   AND (d.added_ms, d.sid, d.dev) < (me.added_ms, me.sid, me.dev)) < a.max_devices
+                   AND (d.added_ms, d.sid, d.nr) < (me.added_ms, me.sid, me.nr)) < a.max_devices
            FROM account a, device me WHERE a.aid=? AND me.sid=? AND me.dev=?""",
         (aid, sid, device),
     ).fetchone()
@@ -261,9 +261,9 @@ def add_control(
         seq -= 1 - added
     tx.execute("UPDATE space SET control_heads=? WHERE sid=?", (b"".join(sorted(heads)), sid))
     tx.executemany(
-        """INSERT INTO device VALUES(?,?,?,?,?,0)
+        """INSERT INTO device VALUES(?,?,?,?,?,?,0)
            ON CONFLICT DO UPDATE SET active=excluded.active WHERE active<>excluded.active""",
-        [(sid, dev, row.sign, row.active, now_ms) for dev, row in devices.items()],
+        [(sid, dev, row.sign, row.active, nr, now_ms) for nr, (dev, row) in enumerate(devices.items(), 1)],
     )
 
 

@@ -174,6 +174,8 @@ def test_a_field_that_is_both_keeps_both() -> None:
     assert (shown(row), told(row)) == ({"s": ["x"]}, [])
     row = merged((edit(4, s=([], ["x"])), B, 3, {A: 1}), row=row)
     assert (shown(row), set_fields(row)) == ({"s": "new"}, frozenset())
+    row = merged((create(1, s=(["x"], [])), A, 1, NOTHING), (edit(2, {"s": "text"}), B, 1, {A: 1}))
+    assert (shown(row), told(row), set_fields(row)) == ({"s": ["x"]}, [], {"s"})
 
 
 @pytest.mark.parametrize("made", [create(1), edit(1), edit(1, s=([], ["x"])), create(1, s=([], []))])

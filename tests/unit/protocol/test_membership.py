@@ -128,6 +128,32 @@ def test_spec_D4_same_as_the_model(check, scale):
     assert sum(differ(check, seed) for seed in range(60 * scale)) > 0
 
 
+def test_a_long_log_same_as_the_model():
+    """Hundreds of views are asked for, so that what is remembered of them is dropped again."""
+    logs: list[mm.ControlLog] = []
+
+    class Kept(mm.ControlLog):
+        def __init__(self, genesis):
+            logs.append(self)
+            super().__init__(genesis)
+
+    original, checks.LOG = checks.LOG, Kept
+    try:
+        checks.cost(1_500)
+    finally:
+        checks.LOG = original
+    translator = Translator(KEYS)
+    pairs = [translator.translate(r) for r in logs[0].records.values()]
+    model, real = mm.ControlLog(pairs[0][1]), ControlLog(translator.space)
+    for i, (raw, twin) in enumerate(pairs):
+        assert real.insert(raw) is Inserted.ADDED
+        assert model.insert(twin)
+        assert {s.hex() for s in real.active_seats()} == model.status.active
+        if i % 300 == 0:
+            compare(model, real, translator)
+    compare(model, real, translator)
+
+
 @pytest.mark.parametrize("case", [checks.case_5706, checks.two_seats, checks.mutual_removes], ids=lambda c: c.__name__)
 def test_fixed_cases_same_as_the_model(case, monkeypatch):
     """The fixed cases of the model, with every log that they make compared at its end."""
@@ -643,4 +669,8 @@ def test_errors_are_of_our_tree():
     empty = ControlLog(SPACE)
     assert (empty.heads, empty.devices(), empty.missing_from([]), empty.usable_epochs()) == ([], [], [], [])
     assert empty.verify_key(b"\0" * 16) is None
+    assert empty.device(b"\0" * 16) is None
+    assert empty.seat(b"\0" * 32) is None
+    assert empty.standing_removes(b"\0" * 16) == []
+    assert empty.known_epochs(b"\0" * 32) == set()
     assert empty.sealing_epoch(b"") is None

@@ -52,8 +52,7 @@ async def held(db: SqliteDatabase) -> AsyncIterator[None]:
         assert go.wait(30)
 
     holder = asyncio.create_task(db.write(wait))
-    while not started.is_set():
-        await asyncio.sleep(0.001)
+    assert await asyncio.to_thread(started.wait, 30)
     try:
         yield
         await asyncio.sleep(0)  # tasks made inside put their writes into the queue
@@ -105,7 +104,7 @@ async def test_what_a_write_raises_is_told_and_nothing_stays(any_db: Database) -
 
 
 async def test_sqlite_errors_are_of_our_tree(any_db: Database) -> None:
-    with pytest.raises(StorageUnavailable, match="CHECK|datatype|NOT NULL|cannot store"):
+    with pytest.raises(StorageUnavailable, match="NOT NULL"):
         await any_db.write(lambda tx: tx.execute("INSERT INTO t VALUES(1, NULL)"))
     with pytest.raises(StorageUnavailable, match="no such table"):
         await any_db.read(lambda c: c.execute("SELECT * FROM absent"))

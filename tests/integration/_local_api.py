@@ -1,0 +1,223 @@
+"""The local API over real sockets: in this process over a real database, or a whole daemon as a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from hybridgw_daemon import instance, paths
+from hybridgw_daemon.core.rest import RestSealer
+from hybridgw_daemon.services.collections import CollectionService
+from hybridgw_daemon.services.conflicts import ConflictService
+from hybridgw_daemon.services.documents import DocumentService
+from hybridgw_daemon.services.events import EventHub
+from hybridgw_daemon.services.health import HealthService
+from hybridgw_daemon.services.replica import Replica
+from hybridgw_daemon.services.space import RestVault
+from hybridgw_daemon.stores.schema import MIGRATIONS
+from hybridgw_daemon.transports.local.app import LocalApi
+from hybridgw_daemon.transports.local.commands import Services
+from hybridgw_daemon.transports.local.http import Patience
+from hybridgw_protocol import localapi as api
+from hybridgw_protocol.runtime import Endpoint, Secret, decode_endpoint
+from hybridgw_storage.database import SqliteDatabase
+from hybridgw_storage.migrations import prepare_file
+
+TOKEN = "planted-token-" + "t" * 29
+
+
+@dataclass
+class Answer:
+    """status, headers and decoded body (None if there is none)."""
+
+    status: int
+    headers: Any
+    raw: bytes
+
+    @property
+    def body(self) -> Any:
+        return json.loads(self.raw) if self.raw else None
+
+    @property
+    def code(self) -> str:
+        return str(self.body["code"])
+
+
+class Stub:
+    """The process, for the commands that ask it."""
+
+    stopped = False
+    fault: Exception | None = None
+
+    def settings(self) -> api.SettingList:
+        return api.SettingList(items=[])
+
+    def paths(self) -> api.PathList:
+        if self.fault:
+            raise self.fault
+        return api.PathList(home=None, config="c", database="d", endpoint="e", logs="l")
+
+    def stop(self) -> api.Stopping:
+        self.stopped = True
+        return api.Stopping(pid=1)
+
+
+@dataclass
+class Api:
+    """A local API that answers at `port`."""
+
+    port: int
+    services: Services
+    hub: EventHub
+    database: SqliteDatabase
+    replica: Replica
+    daemon: Stub
+    session: aiohttp.ClientSession
+    calls: list[tuple[str, str, int, float, str, str | None]] = field(default_factory=list)
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        token: str | None = TOKEN,
+        raw: bytes | None = None,
+        **headers: str,
+    ) -> Answer:
+        """One request; header names with `_` for `-`."""
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        if token is not None:
+            sent.setdefault("Authorization", f"Bearer {token}")
+        data = raw if raw is not None else None if body is None else json.dumps(body).encode()
+        if data is not None:
+            sent.setdefault("Content-Type", "application/json")
+        url = f"http://127.0.0.1:{self.port}{path}"
+        async with self.session.request(
+            method, aiohttp.client.URL(url, encoded=True), headers=sent, skip_auto_headers=["Content-Type"],
+            data=io.BytesIO(data) if data and len(data) > 500_000 else data,
+        ) as got:  # fmt: skip
+            return Answer(got.status, got.headers, await got.read())
+
+    async def send(self, raw: bytes, *, wait_s: float = 5.0) -> bytes:
+        """Bytes as they are, on a connection of their own; what comes back until it is closed or silent."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            writer.write(raw)
+            found = b""
+            with contextlib.suppress(TimeoutError, ConnectionError):
+                while part := await asyncio.wait_for(reader.read(65_536), wait_s):
+                    found += part
+                    head, end, rest = found.partition(b"\r\n\r\n")
+                    length = [
+                        line.partition(b":")[2]
+                        for line in head.lower().split(b"\r\n")
+                        if line.startswith(b"content-length")
+                    ]
+                    if end and length and len(rest) >= int(length[0]):
+                        break
+            return found
+        finally:
+            writer.close()
+
+
+@contextlib.asynccontextmanager
+async def running(
+    folder: Path, *, locked: bool = False, max_connections: int = 1_000, patience: Patience | None = None
+) -> AsyncIterator[Api]:
+    """A local API over a fresh database in *folder*."""
+    prepare_file(folder / "a.db", MIGRATIONS, stamp="x")
+    database = SqliteDatabase(folder / "a.db")
+    replica = Replica(None if locked else RestVault(RestSealer(bytes(range(32))), os.urandom))
+    hub = EventHub(database, lambda: replica.vault, "e0")
+    clock = lambda: time.time_ns() // 1_000_000  # noqa: E731
+    collections = CollectionService(database, replica, clock=clock, wrote=hub.wake)
+    daemon = Stub()
+    services = Services(
+        documents=DocumentService(
+            database, replica, collections, clock=clock, entropy=os.urandom, wrote=hub.wake, position=hub.position
+        ),
+        collections=collections,
+        conflicts=ConflictService(database, replica, clock=clock, wrote=hub.wake),
+        events=hub,
+        health=HealthService(database, version="0", uptime_s=time.monotonic),
+        daemon=daemon,
+    )
+    sockets = instance.open_sockets(paths.find(str(folder)), 0)
+    port = int(sockets[0].getsockname()[1])
+    calls: list[Any] = []
+    local = LocalApi(
+        services, Secret(TOKEN), port, prefix="t", max_connections=max_connections, heartbeat_s=0.5, idle_s=30,
+        access=lambda *call: calls.append(call),
+        patience=patience,
+    )  # fmt: skip
+    await local.start(sockets)
+    tasks = [asyncio.create_task(local.run()), asyncio.create_task(hub.run())]
+    async with aiohttp.ClientSession(auto_decompress=False) as session:
+        yield Api(port, services, hub, database, replica, daemon, session, calls)
+    await local.close()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await database.close()
+
+
+# ---- a daemon as a process -------------------------------------------------------------------------------------------
+class Process:
+    """A daemon of its own."""
+
+    def __init__(self, home: Path, *arguments: str, env: dict[str, str] | None = None, before: Any = None) -> None:
+        self.home = home
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("HYBRIDGW_", "DBUS_"))}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "hybridgw_daemon", "--home", str(home), "--port", "0", *arguments],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=before, env=environment | (env or {}),
+        )  # fmt: skip
+
+    def ready(self) -> Endpoint:
+        """Wait until it answers."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if "ready at" not in line:
+            code, _, said = self.end()
+            raise AssertionError(f"it ended with {code}: {line}{said}")
+        return decode_endpoint((self.home / "endpoint.json").read_bytes())
+
+    def end(self, *, wait_s: float = 30) -> tuple[int, str, str]:
+        """(exit code, stdout, stderr) once it has ended by itself."""
+        out, err = self.process.communicate(timeout=wait_s)
+        return self.process.returncode, out, err
+
+    def stop(self) -> tuple[int, str, str]:
+        """Ask it to end, and wait."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        return self.end()
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.process.kill()
+        self.process.communicate()
+
+
+@contextlib.contextmanager
+def daemon(home: Path, *arguments: str, **more: Any) -> Iterator[Process]:
+    """A daemon process that is gone afterwards, however the test ends."""
+    process = Process(home, *arguments, **more)
+    try:
+        yield process
+    finally:
+        if process.process.poll() is None:
+            process.kill()

@@ -1,0 +1,262 @@
+"""`hybridgw` on two devices with a relay between them: adding it, pairing, syncing, conflicts, being offline."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration._cli import COMMANDS, Cli, InProcess, Relay, environment, profile, relay
+
+CODE = re.compile(r"\d{3}-\d{3}-\d{3}@127\.0\.0\.1:\d+")
+
+
+class Showing:
+    """`hybridgw pair` in a terminal of its own: it shows a code and waits."""
+
+    def __init__(self, cli: Cli, *words: str) -> None:
+        self.process = subprocess.Popen(
+            [str(COMMANDS / "hybridgw"), "--home", str(cli.home), "pair", *words],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment(),
+        )  # fmt: skip
+        assert self.process.stdout is not None
+        self.code = ""
+        self.printed = ""
+        for line in self.process.stdout:
+            self.printed += line
+            if match := CODE.search(line):
+                self.code = match.group()
+                break
+        assert self.code, self.printed
+
+    def finish(self, typed: str = "") -> int:
+        """Type into it and wait for its end."""
+        said, _ = self.process.communicate(typed, timeout=60)
+        self.printed += said
+        return self.process.returncode
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
+    with relay(tmp_path_factory.mktemp("relay") / "data") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def first(server: Relay, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
+    with profile(tmp_path_factory.mktemp("first") / "laptop", InProcess) as made:
+        made.up()
+        deadline = time.monotonic() + 30
+        while made("status", code=None).code == 4 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        added = made("relay", "add", server.invite(), "--json").json
+        assert added["url"] == server.url
+        assert added["check"]["ok"] is True
+        assert added["check"]["can_read"] is False
+        yield made
+
+
+@pytest.fixture(scope="module")
+def second(first: Cli, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
+    """Paired as two people would: each reads the four words and says yes."""
+    with profile(tmp_path_factory.mktemp("second") / "desktop", InProcess) as made:
+        made.up()
+        first("data", "put", "tasks", "before", "title=Written before the second device came")
+        showing = Showing(first)
+        joined = made("pair", showing.code.replace("-", " ").replace("@", " @ "), "--name", "desktop", typed="y\n")
+        assert showing.finish("y\n") == 0, showing.printed
+        words = re.findall(r"Here they are:  (.+)", showing.printed + joined.talk)
+        assert len(words) == 2
+        assert words[0].split("Does")[0].split() == words[1].split("Does")[0].split()
+        assert len(words[0].split("Does")[0].split()) == 4
+        assert "desktop" in showing.printed
+        assert "wants to join" in showing.printed
+        assert "has joined" in joined.out
+        yield made
+
+
+def both_in_step(*devices: Cli) -> None:
+    for device in (*devices, devices[0]):
+        device("sync", "--wait", "--timeout", "60")
+
+
+def open_conflicts(device: Cli) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = device("conflicts", "--json").json["items"]
+    return found
+
+
+def conflict(first: Cli, second: Cli, server: Relay, name: str) -> None:
+    """Both write the same field of one document while the relay is away."""
+    first("data", "put", "tasks", name, "title=base")
+    both_in_step(first, second)
+    server.stop()
+    try:
+        first("data", "patch", "tasks", name, "title=from the first")
+        second("data", "patch", "tasks", name, "title=from the second")
+    finally:
+        server.serve()
+    both_in_step(first, second)
+
+
+# ---- pairing ---------------------------------------------------------------------------------------------------------
+def test_spec_D2_what_is_on_one_is_on_the_other(first: Cli, second: Cli) -> None:
+    second("sync", "--wait", "--timeout", "60")
+    assert second("data", "get", "tasks", "before").json["title"] == "Written before the second device came"
+    second("data", "put", "tasks", "after", "title=From the second")
+    both_in_step(second, first)
+    assert first("data", "get", "tasks", "after").json["title"] == "From the second"
+    for device, own in ((first, False), (second, True)):
+        listed = {d["name"]: d for d in device("devices", "--json").json["items"]}
+        assert len(listed) == 2
+        assert listed["desktop"]["own"] is own
+        assert "desktop" in device("devices").out
+    status = first("status")
+    assert "in step" in status.out
+    assert "connected" in status.out
+    assert "desktop" in status.out
+
+
+def test_a_code_works_once_and_a_wrong_one_is_burned(first: Cli, tmp_path: Path) -> None:
+    with profile(tmp_path / "third") as third:
+        third.up()
+        deadline = time.monotonic() + 30
+        while third("status", code=None).code == 4 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        showing = Showing(first)
+        digits, _, where = showing.code.partition("@")
+        wrong = f"{digits[:8]}{(int(digits[8:]) + 1) % 1000:03}@{where}"
+        refused = third("pair", wrong, code=1)
+        assert "error:" in refused.talk
+        assert "hybridgw pair" in refused.talk  # ask for a new one
+        assert showing.finish() == 1
+        assert "error:" in showing.printed
+        assert third("pair", showing.code, code=1).out == ""  # the right one is dead, too
+        assert "joined" not in third("status").out
+
+
+def test_a_person_may_refuse(first: Cli, tmp_path: Path) -> None:
+    with profile(tmp_path / "third") as third:
+        third.up()
+        deadline = time.monotonic() + 30
+        while third("status", code=None).code == 4 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        showing = Showing(first)
+        ended: list[int] = []
+        joiner = threading.Thread(target=lambda: ended.append(third("pair", showing.code, typed="y\n", code=None).code))
+        joiner.start()
+        assert showing.finish("n\n") == 4
+        joiner.join(60)
+        assert ended == [1]
+        assert "Refused. Nothing was shared" in showing.printed
+        assert len(third("devices", "--json").json["items"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("417-803", "9 digits"),
+        ("417-803-26x", "only digits"),
+        ("417-803-265", "which relay"),
+        ("417-803-265@", "address is missing"),
+        ("hybridgw://pair?code=1", "9 digits"),
+    ],
+)
+def test_a_code_that_is_none_says_how_one_looks(first: Cli, code: str, says: str) -> None:
+    ran = first("pair", code, code=None)
+    assert ran.code == 1
+    assert "417-803-265" in ran.talk or says in ran.talk
+
+
+# ---- sync and relays -------------------------------------------------------------------------------------------------
+def test_offline_is_told_and_work_goes_on(first: Cli, second: Cli, server: Relay) -> None:
+    both_in_step(first, second)
+    server.stop()
+    try:
+        first("data", "put", "tasks", "offline", "title=Written offline")
+        told = first("sync", "--wait", "--timeout", "0.5", "--json", code=5).json
+        assert told["status"] == "offline"
+        status = first("status", code=5)
+        assert "offline" in status.out
+        tested = first("relay", "test", "--json", code=5).json["items"]
+        assert [check["ok"] for check in tested] == [False]
+        assert tested[0]["error"]
+        assert "not reached" in first("relay", "test", code=5).out
+        assert any(
+            c["state"] == "fail" and c["name"] == "relay" for c in first("doctor", "--json", code=1).json["checks"]
+        )
+    finally:
+        server.serve()
+    both_in_step(first, second)
+    assert second("data", "get", "tasks", "offline").json["title"] == "Written offline"
+    assert "In step" in first("sync", "--wait").out
+    assert first("sync").out
+
+
+def test_relays_are_listed_tested_and_removed(first: Cli, server: Relay, tmp_path: Path) -> None:
+    assert [r["url"] for r in first("relay", "list", "--json").json["items"]] == [server.url]
+    assert server.url in first("relay", "list").out
+    assert "can read your data: no" in first("relay", "test").out
+    for link, says in (
+        ("http://127.0.0.1:1", "127.0.0.1"),
+        (f"{server.url}/#hgw-invite=AAAA", "not complete"),
+        ("ftp://example.org", "not a relay address"),
+    ):
+        assert says in first("relay", "add", link, code=None).talk
+    assert "relay list" in first("relay", "remove", "http://127.0.0.1:1", code=1).talk
+    with profile(tmp_path / "alone") as alone:
+        alone.up()
+        assert "relay add LINK" in alone("relay", "list", code=None).talk
+        assert "relay add LINK" in alone("relay", "test", code=None).talk
+        assert alone("pair", code=None).code in (1, 4, 5)
+
+
+# ---- conflicts -------------------------------------------------------------------------------------------------------
+def test_spec_S2_a_conflict_is_shown_and_decided_in_each_way(first: Cli, second: Cli, server: Relay) -> None:
+    conflict(first, second, server, "c1")
+    [listed] = open_conflicts(first)
+    assert listed["id"] == "c1"
+    [field] = listed["fields"]
+    values = {field["shown"], *(other["value"] for other in field["others"])}
+    assert values == {"from the first", "from the second"}
+    text = first("conflicts")
+    assert "use 1" in text.out
+    assert "conflicts resolve tasks c1" in text.talk
+    assert "1 open" in first("status").out
+
+    for words, code, says in (
+        (["tasks", "c1", "--use", "2"], 2, "1 other value"),
+        (["tasks", "c1", "nix", "--keep"], 1, "not in conflict; these are: title"),
+        (["tasks", "zzz", "--keep"], 1, ""),
+        (["tasks", "c1", "--value", "{"], 2, "not JSON"),
+        (["tasks", "c1", "--keep", "--use", "1"], 2, "Choose one"),
+        (["tasks"], 2, "Which conflict"),
+    ):
+        assert says in first("conflicts", "resolve", *words, code=code).talk
+    assert len(open_conflicts(first)) == 1
+
+    first("conflicts", "resolve", "tasks", "c1", "title", "--use", "1")
+    both_in_step(first, second)
+    for device in (first, second):
+        assert open_conflicts(device) == []
+        assert device("data", "get", "tasks", "c1").json["title"] == field["others"][0]["value"]
+
+    conflict(first, second, server, "c2")
+    shown = open_conflicts(second)[0]["fields"][0]["shown"]
+    second("conflicts", "resolve", "tasks/c2", "--keep")
+    both_in_step(second, first)
+    assert open_conflicts(first) == open_conflicts(second) == []
+    assert first("data", "get", "tasks", "c2").json["title"] == shown
+
+    conflict(first, second, server, "c3")
+    first("conflicts", "resolve", "tasks", "c3", "--value", json.dumps("a third"), "--json")
+    both_in_step(first, second)
+    assert open_conflicts(second) == []
+    assert second("data", "get", "tasks", "c3").json["title"] == "a third"
+    assert "No conflicts" in first("conflicts").talk

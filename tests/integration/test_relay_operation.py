@@ -1,0 +1,303 @@
+"""Running a relay: its commands, its logs, what it keeps, how it starts and stops. Real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import sqlite3
+import ssl
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from hybridgw_protocol.frames import CtlAck, CtlPut
+from hybridgw_protocol.invite import parse_invite
+from tests.relay_client import MANY_TRIES, Client, Closed, Family, RelayProcess, Writer
+
+seeds = itertools.count(5_000)
+
+
+@pytest.fixture(scope="module")
+def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RelayProcess]:
+    folder = tmp_path_factory.mktemp("relay")
+    with RelayProcess(folder / "data", "--public-url", "https://relay.example.com/", environment=MANY_TRIES) as running:
+        yield running
+
+
+@pytest.fixture
+def family() -> Family:
+    return Family(next(seeds))
+
+
+# ---- invites and accounts --------------------------------------------------------------------------------------------
+async def test_spec_Y7_an_invite_link_admits_while_the_relay_runs(relay: RelayProcess, family: Family) -> None:
+    printed = relay.command("invite", "--account", "ann", "--bytes", "10M", "--devices", "3", "--expires", "2")
+    link = printed.stdout.strip()
+    assert link.startswith("https://relay.example.com/#hgw-invite=")
+    assert f"hybridgw relay add '{link}'" in printed.stderr
+    secret = parse_invite(link).secret
+    async with Client.admitted(relay.url, family, family.first, enrol=secret) as client:
+        assert client.welcome is not None
+        assert client.welcome.quota is not None
+        assert (client.welcome.quota.bytes, client.welcome.quota.devices) == (10 * 2**20, 3)
+        await client.push([Writer(family, family.first).make()])
+    rows = json.loads(relay.command("accounts", "--json").stdout)["items"]
+    ann = next(row for row in rows if row["name"] == "ann")
+    assert (ann["used_bytes"], ann["max_bytes"], ann["active_devices"]) == (450, 10 * 2**20, 1)
+
+
+def test_an_invite_before_the_first_start_needs_an_address(tmp_path: Path) -> None:
+    relay = RelayProcess(tmp_path / "data")
+    failed = relay.command("invite", check=False)
+    assert failed.returncode == 1
+    assert "--url" in failed.stderr
+    printed = json.loads(relay.command("invite", "--url", "http://10.0.0.7:8080", "--json").stdout)
+    assert printed["link"].startswith("http://10.0.0.7:8080/#hgw-invite=")
+    assert printed["max_devices"] == 32
+
+
+def test_a_qr_code_is_drawn(relay: RelayProcess) -> None:
+    printed = relay.command("invite", "--qr").stdout
+    assert printed.count("\n") > 15
+    assert "█" in printed or "▄" in printed
+
+
+def test_every_invite_has_its_own_secret_and_account(relay: RelayProcess) -> None:
+    made = [json.loads(relay.command("invite", "--json").stdout) for _ in range(2)]
+    assert made[0]["link"] != made[1]["link"]
+    assert made[0]["account"] != made[1]["account"]
+
+
+async def test_a_removed_account_is_gone_at_once(relay: RelayProcess, family: Family) -> None:
+    writer = Writer(family, family.first)
+    async with Client.admitted(relay.url, family, family.first, enrol=relay.invite("gone")) as client:
+        await client.push(writer.make_many(3))
+        removed = await asyncio.to_thread(relay.command, "accounts", "remove", "gone", "--yes")
+        assert "Removed gone" in removed.stdout
+        assert (await client.refused()).code == "not_admitted"
+    async with Client.connect(relay.url) as client:
+        with pytest.raises(Closed) as caught:
+            await client.authenticate(family, family.first)
+        assert caught.value.code == "not_admitted"
+    with closing(sqlite3.connect(relay.data / "relay.db")) as database:
+        for table in ("space", "batch", "control", "device", "head"):
+            if table == "space":
+                assert not database.execute("SELECT 1 FROM space WHERE id=?", (family.space,)).fetchall()
+            else:
+                assert not database.execute(
+                    f"SELECT 1 FROM {table} WHERE sid NOT IN (SELECT sid FROM space)"
+                ).fetchall(), table
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["accounts", "set", "nobody", "--bytes", "1G"], 1, "no account nobody"),
+        (["accounts", "remove", "nobody", "--yes"], 1, "no account nobody"),
+        (["accounts", "set", "x", "--bytes", "lots"], 2, "500M"),
+        (["invite", "--bytes", "-3"], 2, "bytes"),
+        (["invite", "--expires", "0"], 2, "range"),
+        (["invite", "--url", "ftp://x"], 1, "address"),
+        (["serve", "--port", "x"], 1, "SERVER_PORT (flag)"),
+        (["nonsense"], 2, "No such command"),
+    ],
+)
+def test_wrong_commands_say_what_is_wrong(relay: RelayProcess, arguments: list[str], code: int, says: str) -> None:
+    failed = relay.command(*arguments, check=False)
+    assert failed.returncode == code
+    assert says in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_commands_without_a_relay_say_so(tmp_path: Path) -> None:
+    for command in ("audit", "stats", "accounts"):
+        failed = RelayProcess(tmp_path / "none").command(command, check=False)
+        assert failed.returncode == 3
+        assert "hybridgw-relay serve" in failed.stderr
+    assert not (tmp_path / "none").exists()
+
+
+# ---- what is kept ----------------------------------------------------------------------------------------------------
+async def test_sec_R1_nothing_planted_is_found_anywhere(tmp_path: Path) -> None:
+    """Sealed bodies are ciphertext by the time they get here; what is left to leak are secrets of the protocol: the
+    invite's secret, private keys. Neither the files, the log nor the memory of the relay hold them."""
+    family = Family(next(seeds))
+    second = family.add()
+    relay = RelayProcess(tmp_path / "data", "--log-level", "DEBUG").start()
+    secret = relay.invite("planted")
+    writer = Writer(family, family.first)
+    async with (
+        Client.admitted(relay.url, family, family.first, enrol=secret) as a,
+        Client.admitted(relay.url, family, second) as b,
+    ):
+        await a.push(writer.make_many(5))
+        await a.push_refused([writer.blobs[1][:-1] + b"\0"])
+        await a.expect(CtlAck, await a.ask(CtlPut(recs=[family.remove(second)])))
+        await b.refused()
+        printed = relay.command("audit").stdout + relay.command("audit", "--json").stdout
+        printed += relay.command("stats", "--json").stdout
+    relay.stop()
+    files = b"".join(path.read_bytes() for path in sorted(relay.data.rglob("*")) if path.is_file())
+    text = relay.log.read_text()
+    assert family.space in files  # what is looked for would be found
+    assert family.space.hex() in text
+    for planted in (secret, family.first.secret[:32], family.root_secret[:32]):
+        assert planted not in files
+        for shown in (planted.hex(), repr(planted)[2:-1]):
+            assert shown not in text
+            assert shown not in printed
+    for blob in writer.blobs:
+        assert blob in files
+        assert blob[200:220].hex() not in text
+
+
+async def test_spec_Y7_audit_shows_what_is_stored(relay: RelayProcess, family: Family) -> None:
+    second = family.add()
+    writer = Writer(family, family.first)
+    async with Client.admitted(relay.url, family, family.first, enrol=relay.invite("audited")) as client:
+        await client.push(writer.make_many(3, 700))
+        await client.expect(CtlAck, await client.ask(CtlPut(recs=[family.remove(second)])))
+    audit = json.loads(relay.command("audit", "--json").stdout)
+    space = next(space for space in audit["spaces"] if space["space"] == family.space.hex())
+    assert (space["account"], space["batches"], space["batch_bytes"]) == ("audited", 3, 2_100)
+    assert (space["control_records"], space["control_bytes"]) == (3, sum(map(len, family.records)))
+    assert [device["active"] for device in space["devices"]] == [True, False]
+    assert space["logs"] == [
+        {"log": writer.log, "device": family.first.id.hex(), "n": 3, "hash": writer.head.hash.hex()}
+    ]
+    assert space["first_batch_ms"] <= space["last_batch_ms"]
+    with closing(sqlite3.connect(relay.data / "relay.db")) as database:
+        names = {name for (name,) in database.execute("SELECT name FROM sqlite_schema WHERE type='table'")}
+        for name in names - {"sqlite_sequence"}:
+            table = audit["tables"][name]
+            assert table["rows"] == database.execute(f"SELECT count(*) FROM {name}").fetchone()[0]
+            columns = [row[1] for row in database.execute(f"PRAGMA table_info({name})")]
+            assert table["columns"] == columns
+    text = relay.command("audit").stdout
+    assert family.space.hex() in text
+    assert "Nothing here can be read" in text
+    stats = json.loads(relay.command("stats", "--json").stdout)
+    assert stats["batches"] >= 3
+    assert stats["file_bytes"] > 0
+
+
+def test_sec_L28_the_files_are_the_operators_alone(relay: RelayProcess) -> None:
+    for path in relay.data.iterdir():
+        assert path.stat().st_mode & 0o077 == 0, path.name
+
+
+def test_logs_are_json_with_the_agreed_fields(relay: RelayProcess) -> None:
+    lines = [json.loads(line) for line in relay.log.read_text().splitlines()]
+    assert lines
+    for line in lines:
+        assert {
+            "timestamp", "level", "logger", "request_id", "user_id", "deployment_mode", "event", "message", "context"
+        } <= line.keys()  # fmt: skip
+        assert {"connection_id", "client_ip", "user_agent"} <= line["context"].keys()
+    connected = next(line for line in lines if line["event"] == "connected")
+    assert connected["context"]["client_ip"] == "127.0.0.1"
+    assert connected["context"]["connection_id"]
+
+
+# ---- starting and stopping -------------------------------------------------------------------------------------------
+def test_idle_memory_is_small(tmp_path: Path) -> None:
+    """A relay that starts on an existing file; the first start of all also loads the migrations."""
+    relay = RelayProcess(tmp_path / "data")
+    for _ in range(2):
+        with relay:
+            used = relay.rss_bytes()
+    assert used < 60 * 2**20
+
+
+def test_a_taken_port_is_named(relay: RelayProcess, tmp_path: Path) -> None:
+    failed = RelayProcess(tmp_path / "data").command(
+        "serve", "--host", "127.0.0.1", "--port", str(relay.port), check=False
+    )
+    assert failed.returncode == 1
+    assert f"port {relay.port}" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_a_newer_database_is_refused_untouched(tmp_path: Path) -> None:
+    relay = RelayProcess(tmp_path / "data")
+    with relay:
+        pass
+    path = tmp_path / "data" / "relay.db"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA user_version=99")
+    before = path.read_bytes()
+    failed = relay.command("serve", "--host", "127.0.0.1", "--port", "0", check=False)
+    assert failed.returncode == 1
+    assert "newer version" in failed.stderr
+    assert path.read_bytes() == before
+
+
+def test_a_damaged_database_is_set_aside(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir(mode=0o700)
+    (data / "relay.db").write_bytes(b"no database at all" * 500)
+    failed = RelayProcess(data).command("serve", "--host", "127.0.0.1", "--port", "0", check=False)
+    assert failed.returncode == 1
+    assert "set aside" in failed.stderr
+    assert [path.read_bytes()[:8] for path in data.glob("relay.db.damaged-*")] == [b"no datab"]
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    failed = RelayProcess(tmp_path / "file" / "data").command(
+        "serve", "--host", "127.0.0.1", "--port", "0", check=False
+    )
+    assert failed.returncode == 1
+    assert "folder" in failed.stderr
+
+
+async def test_tls_without_a_proxy(tmp_path: Path, family: Family) -> None:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ed25519", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+         "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True,
+    )  # fmt: skip
+    with RelayProcess(tmp_path / "data", "--tls-cert", str(cert), "--tls-key", str(key)) as relay:
+        assert relay.url.startswith("https://")
+        async with Client.admitted(relay.url, family, family.first, enrol=relay.invite()) as client:
+            await client.push([Writer(family, family.first).make(100_000)])
+        old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
+        async with aiohttp.ClientSession() as session, session.get(relay.url + "/health", ssl=old) as answer:
+            assert answer.status == 200
+    failed = RelayProcess(tmp_path / "data").command("serve", "--tls-cert", str(cert), check=False)
+    assert failed.returncode == 1
+    assert "TLS_KEY" in failed.stderr
+
+
+def test_all_faults_of_a_configuration_are_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "relay.toml").write_text('server_port = "none"\nunknown = 1\nlog_level = "LOUD"\n')
+    relay = RelayProcess(tmp_path / "data", environment={"WS_MAX_CONNECTIONS": "0", "REDIS_URL": "redis://x"})
+    failed = relay.command("serve", "--config", str(tmp_path / "relay.toml"), check=False)
+    assert failed.returncode == 1
+    for name in ("SERVER_PORT", "unknown", "LOG_LEVEL", "WS_MAX_CONNECTIONS", "REDIS_URL"):
+        assert name in failed.stderr
+    assert not (tmp_path / "data").exists()
+
+
+async def test_a_proxy_that_is_named_is_believed(tmp_path: Path, family: Family) -> None:
+    environment = {"RATE_LIMIT_BURST": "1", "RATE_LIMIT_PER_MINUTE": "1", "TRUSTED_PROXIES": "127.0.0.1"}
+    with RelayProcess(tmp_path / "data", environment=environment) as relay:
+
+        async def tried(address: str) -> str:
+            headers = {"X-Forwarded-For": f"1.1.1.1, {address}"}
+            try:
+                async with Client.connect(relay.url, headers=headers) as client:
+                    await client.send(client.auth(family, family.first))
+                    return (await client.refused()).code
+            except aiohttp.WSServerHandshakeError as error:
+                return str(error.status)
+
+        assert [await tried("9.9.9.9"), await tried("9.9.9.200"), await tried("8.8.8.8")] == [
+            "not_admitted", "429", "not_admitted",
+        ]  # fmt: skip

@@ -1,0 +1,135 @@
+"""Configuration: three sources, their order, all faults at once, and where each value came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hybridgw_daemon.config import KEYS, Config, load
+from hybridgw_protocol.errors import ConfigInvalid
+
+
+def read(tmp_path: Path, toml: str = "", environment: dict[str, str] | None = None, **flags: Any) -> Config:
+    file = tmp_path / "config.toml"
+    file.write_text(toml)
+    return load(file=file, environment=environment or {}, flags=flags)
+
+
+def faults_of(tmp_path: Path, toml: str = "", environment: dict[str, str] | None = None, **flags: Any) -> list[str]:
+    with pytest.raises(ConfigInvalid) as caught:
+        read(tmp_path, toml, environment, **flags)
+    faults = caught.value.detail["faults"]
+    assert isinstance(faults, list)
+    assert all(fault in caught.value.message for fault in faults)
+    return faults
+
+
+def test_without_any_source_all_is_default(tmp_path: Path) -> None:
+    config = load(file=tmp_path / "none" / "config.toml", environment={}, flags={})
+    assert (config.server.port, config.log.level, config.secrets.store) == (None, "INFO", "keyring")
+    assert {s.source for s in config.settings} == {"default"}
+    assert tuple(s.name for s in config.settings) == KEYS
+    assert all(s.effect for s in config.settings)
+
+
+def test_spec_O6_later_sources_win(tmp_path: Path) -> None:
+    env_file = tmp_path / ".env"
+    env_file.write_text("SERVER_PORT=8002\nLOG_LEVEL=ERROR\n# comment\n\nexport DEBUG='yes'\n")
+    (tmp_path / "config.toml").write_text('server_port = 8001\nlog_level = "DEBUG"\ndevice_name = "desk"\n')
+    config = load(
+        file=tmp_path / "config.toml",
+        environment={"HYBRIDGW_LOG_LEVEL": "WARNING", "SERVER_PORT": "1", "DEBUG": "nonsense"},
+        flags={"SERVER_PORT": "8003", "SECRET_STORE": None},
+        env_file=env_file,
+    )
+    assert (config.server.port, config.log.level, config.log.debug, config.device_name) == (
+        8003,
+        "WARNING",
+        True,
+        "desk",
+    )
+    sources = {s.name: s.source for s in config.settings}
+    assert sources["SERVER_PORT"] == "flag --port"
+    assert sources["LOG_LEVEL"] == "environment HYBRIDGW_LOG_LEVEL"
+    assert sources["DEBUG"] == f"{env_file}:5"
+    assert sources["DEVICE_NAME"] == str(tmp_path / "config.toml")
+    assert sources["SECRET_STORE"] == "default"
+
+
+def test_prefixed_names_in_an_env_file_count_too(tmp_path: Path) -> None:
+    env_file = tmp_path / "env"
+    env_file.write_text('HYBRIDGW_SERVER_PORT="9001"\n')
+    config = load(file=tmp_path / "none", environment={}, flags={}, env_file=env_file)
+    assert config.server.port == 9001
+
+
+def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
+    faults = faults_of(
+        tmp_path,
+        'server_port = 70000\nlog_level = "LOUD"\nsever_host = "x"\ndebug = "perhaps"\n',
+        {"HYBRIDGW_WS_HEARTBEAT_INTERVAL": "soon"},
+        SECRET_STORE="pocket",
+    )
+    assert len(faults) == 6
+    text = "\n".join(faults)
+    for part in ("SERVER_PORT = 70000", "LOG_LEVEL = 'LOUD'", "did you mean server_host?", "flag --secret-store",
+                 "environment HYBRIDGW_WS_HEARTBEAT_INTERVAL", "seconds from 1 to 300"):  # fmt: skip
+        assert part in text
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.com", "", 7])
+def test_a_host_beyond_loopback_is_refused(tmp_path: Path, host: object) -> None:
+    assert "TLS" in faults_of(tmp_path, f"server_host = {host!r}")[0]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+def test_loopback_hosts_are_taken(tmp_path: Path, host: str) -> None:
+    assert read(tmp_path, f"server_host = {host!r}").server.port is None
+
+
+@pytest.mark.parametrize("origins", ['"*"', '["https://a.example"]', '"chrome-extension://"'])
+def test_origins_are_refused_until_they_can_be_admitted(tmp_path: Path, origins: str) -> None:
+    assert "ALLOWED_ORIGINS" in faults_of(tmp_path, f"allowed_origins = {origins}")[0]
+    assert read(tmp_path, 'allowed_origins = ""')
+
+
+@pytest.mark.parametrize("raw", [b"not toml", b"\xff\xfe", b"server_port = 8001\nserver_port = 8002", b"a" * 70_000])
+def test_a_broken_file_is_one_fault(tmp_path: Path, raw: bytes) -> None:
+    file = tmp_path / "config.toml"
+    file.write_bytes(raw)
+    with pytest.raises(ConfigInvalid, match=r"config\.toml"):
+        load(file=file, environment={}, flags={})
+
+
+def test_names_in_the_file_are_lower_case(tmp_path: Path) -> None:
+    assert "did you mean server_port?" in faults_of(tmp_path, "SERVER_PORT = 8001")[0]
+
+
+def test_env_file_faults(tmp_path: Path) -> None:
+    with pytest.raises(ConfigInvalid, match="cannot be read"):
+        load(file=tmp_path / "none", environment={}, flags={}, env_file=tmp_path / "missing")
+    broken = tmp_path / "env"
+    broken.write_text("SERVER_PORT\n")
+    with pytest.raises(ConfigInvalid, match="env:1: not NAME=value"):
+        load(file=tmp_path / "none", environment={}, flags={}, env_file=broken)
+
+
+def test_names_of_other_parts_are_no_fault_and_are_never_shown_with_their_value(tmp_path: Path) -> None:
+    env_file = tmp_path / "env"
+    env_file.write_text("JWT_SECRET_KEY=planted-secret-1\nREDIS_PASSWORD=planted-secret-2\nMY_TOKEN=planted-secret-3\n")
+    config = load(
+        file=tmp_path / "none", environment={"HYBRIDGW_API_TOKEN": "planted-secret-4"}, flags={}, env_file=env_file
+    )
+    assert len(config.warnings) == 2  # the unknown one of each source
+    assert "planted" not in repr(config)
+
+
+def test_the_home_variable_is_no_unknown_name(tmp_path: Path) -> None:
+    assert read(tmp_path, environment={"HYBRIDGW_HOME": str(tmp_path)}).warnings == ()
+
+
+def test_development_logs_to_the_terminal(tmp_path: Path) -> None:
+    assert read(tmp_path).log.terminal is False
+    assert read(tmp_path, 'environment = "development"').log.terminal is True
