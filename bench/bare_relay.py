@@ -18,7 +18,7 @@ from aiohttp import web
 
 from hybridgw_protocol.batch import parse_batch, verify_batch
 
-from .committer import GROUP, Committer
+from .committer import GROUP, Committer, Work
 from .hub import serve
 from .relay_load import loop_factory
 
@@ -69,7 +69,7 @@ async def main(path: str) -> None:
     await serve(app)
 
 
-def _insert(rows: list[tuple[int, int, int, int, bytes]]) -> object:
+def _insert(rows: list[tuple[int, int, int, int, bytes]]) -> Work:
     def work(connection: sqlite3.Connection) -> None:
         connection.executemany(INSERT, rows)
 

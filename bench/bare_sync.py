@@ -26,7 +26,7 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
-from .committer import Committer
+from .committer import Committer, Work
 from .documents import Pair
 from .hub import serve
 
@@ -127,7 +127,7 @@ async def relay(path: str) -> None:
     await serve(app)
 
 
-def _insert(rows: list[tuple[int, bytes]]) -> Any:
+def _insert(rows: list[tuple[int, bytes]]) -> Work:
     def work(connection: sqlite3.Connection) -> None:
         connection.executemany("INSERT INTO batch(n, blob) VALUES(?, ?)", rows)
 

@@ -77,8 +77,7 @@ async def _round(processes: Processes, pairs: Sequence[Pair], changes: Sequence[
         if await a.write(write_requests(content, op)) != len(content):
             raise RuntimeError("not all documents were written")
         written = time.perf_counter() - begun
-        while (await a.status())["pending"]:
-            await asyncio.sleep(0.02)
+        await a.sealed()
         runs.append(await _sync(relay, a, b, len(content), len(content) / written))
         left, right = a.watch(), b.watch()
         if left.rows() != right.rows():
@@ -90,8 +89,7 @@ async def _round(processes: Processes, pairs: Sequence[Pair], changes: Sequence[
 
 async def _apart(daemon: Daemon, relay: Relay) -> None:
     await daemon.api.call("DELETE", f"/api/relays?url={quote(relay.url, safe='')}")
-    while (await daemon.status())["path"] != "none":
-        await asyncio.sleep(0.01)
+    await daemon.alone()
 
 
 async def _sync(relay: Relay, a: Daemon, b: Daemon, count: int, written_per_s: float) -> Run:
@@ -140,5 +138,3 @@ def _bare(processes: Processes, content: Sequence[Pair], held: Sequence[Pair] = 
 
 def _last_line(path: Path) -> str:
     return path.read_text().splitlines()[-1]
-
-

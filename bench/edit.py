@@ -88,6 +88,7 @@ async def measure(options: Options) -> list[Figure]:
                         await asyncio.sleep(rng.uniform(*PAUSE_S))
                     if round_:  # the first one warms up
                         results.append(found)
+
     def figure(name: str, which: int, share: float, most: float | None) -> Figure:
         def of(rounds: list[list[tuple[float, float]]]) -> list[float]:
             return [percentile([edit[which] for edit in found], share) * 1000 for found in rounds]

@@ -1,4 +1,5 @@
-"""How many single-operation batches a second a relay takes in from 200 devices, each checked and durable when acknowledged.
+"""How many single-operation batches a second a relay takes in from 200 devices, each checked and durable when
+acknowledged.
 
 The relay runs with its default limits. The devices do not subscribe, so that nothing is sent back to them but
 acknowledgements; eight spaces of 25 devices, each device with two pushes under way.
@@ -42,9 +43,7 @@ async def measure(options: Options) -> list[Figure]:
             bare.append(_load(processes, f"http://127.0.0.1:{port}", batches, []))
         with Processes() as processes:
             space = BenchSpace(10)
-            made = [
-                (blob, device.public) for device in space.devices for blob in device.batches(space, batches * 2)
-            ]
+            made = [(blob, device.public) for device in space.devices for blob in device.batches(space, batches * 2)]
             checked.append(without_sockets(str(processes.home() / "rows.db"), made))
     name = f"relay: single-operation batches from {DEVICES} devices"
 

@@ -1,4 +1,4 @@
-"""A small HTTP client over raw asyncio streams: keep-alive, one request in flight per connection, little CPU of its own."""
+"""A small HTTP client over raw asyncio streams: keep-alive, one request in flight per connection, cheap itself."""
 
 from __future__ import annotations
 

@@ -125,7 +125,10 @@ def _round(
             note("open", opening)
             sizes += [sum(map(len, blobs)) / len(pairs), len(blobs)]
         note(f"receive{name}", timed(lambda: _receive(b, items, now_ms)))  # noqa: B023
-    same = [[d.database.peek(lambda c: c.execute("SELECT id, cl, body FROM document ORDER BY id").fetchall())] for d in (a, b)]
+    same = [
+        [d.database.peek(lambda c: c.execute("SELECT id, cl, body FROM document ORDER BY id").fetchall())]
+        for d in (a, b)
+    ]
     if same[0] != same[1]:
         raise RuntimeError("the two replicas differ")
     _single(a, b, note, now_ms)
@@ -266,5 +269,3 @@ def _bare_edit(connection: sqlite3.Connection, edits: Sequence[Pair]) -> None:
 
 def _id(document: str) -> bytes:
     return bytes.fromhex(document.replace("-", ""))
-
-

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).resolve().parent.parent
 START_DEADLINE_S = 60.0
@@ -67,7 +67,9 @@ class Processes:
         path.mkdir(mode=0o700)
         return path
 
-    def start(self, arguments: Sequence[str], *, home: Path, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    def start(
+        self, arguments: Sequence[str], *, home: Path, environment: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[str]:
         """Start a Python program of this environment (`-m module …`); its output goes to files in *home*."""
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("HYBRIDGW_")}
         with (home / "stdout").open("w") as out, (home / "stderr").open("w") as err:
@@ -94,13 +96,13 @@ class Processes:
                 return line
             self.check(process, home)
             time.sleep(POLL_S)
-        raise RuntimeError(f"{process.args} printed nothing in {START_DEADLINE_S:.0f} s")
+        raise RuntimeError(f"{process.args!r} printed nothing in {START_DEADLINE_S:.0f} s")
 
     def check(self, process: subprocess.Popen[str], home: Path) -> None:
         """Raises: RuntimeError: the process has ended."""
         if process.poll() is not None:
             said = (home / "stderr").read_text()[-2_000:] + (home / "stdout").read_text()[-500:]
-            raise RuntimeError(f"{process.args} ended with {process.returncode}: {said}")
+            raise RuntimeError(f"{process.args!r} ended with {process.returncode}: {said}")
 
     def stop(self, process: subprocess.Popen[str]) -> None:
         """Ask it to end, and wait for it. Raises: RuntimeError: it does not."""
@@ -109,7 +111,7 @@ class Processes:
             try:
                 process.wait(STOP_DEADLINE_S)
             except subprocess.TimeoutExpired as error:
-                raise RuntimeError(f"{process.args} does not end") from error
+                raise RuntimeError(f"{process.args!r} does not end") from error
         self._running.remove(process)
 
 

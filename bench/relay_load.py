@@ -68,8 +68,8 @@ class Device(asyncio.Protocol):
         self._transport = transport  # type: ignore[assignment]
         key = base64.b64encode(os.urandom(16)).decode()
         self._write(
-            f"GET /hgw/1 HTTP/1.1\r\nHost: {urlsplit(self._url).netloc}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+            f"GET /hgw/1 HTTP/1.1\r\nHost: {urlsplit(self._url).netloc}\r\nUpgrade: websocket\r\n"
+            f"Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
         )
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -185,7 +185,7 @@ async def main(url: str, devices: int, per_space: int, batches: int, window: int
             def new(keys: BenchDevice = keys, space: BenchSpace = space, index: int = index) -> Device:
                 return Device(keys, space, url=url, enrol=b"" if index else secret, window=window)  # noqa: B023
 
-            _, connection = await loop.create_connection(new, parts.hostname, parts.port)
+            _, connection = await loop.create_connection(new, parts.hostname or "", parts.port or 80)
             connection.prepare(keys.batches(space, batches))
             if links:
                 await until(connection.ready, ADMISSION_S, "an admission")
@@ -210,7 +210,7 @@ async def main(url: str, devices: int, per_space: int, batches: int, window: int
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     """uvloop, if it is there, as in the relay."""
     try:
-        import uvloop
+        import uvloop  # noqa: PLC0415 - may be missing
     except ImportError:
         return None
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop

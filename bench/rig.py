@@ -99,6 +99,14 @@ class Daemon:
         """Wait until everything is in step."""
         await self._until(lambda status: status["state"] == "in_step", "come into step")
 
+    async def sealed(self) -> None:
+        """Wait until no write is left to seal."""
+        await self._until(lambda status: not status["pending"], "seal its writes")
+
+    async def alone(self) -> None:
+        """Wait until no relay is connected."""
+        await self._until(lambda status: status["path"] == "none", "leave its relay")
+
     async def _until(self, holds: Any, what: str) -> None:
         deadline = time.monotonic() + SETTLED_S
         while not holds(status := await self.status()):

@@ -24,8 +24,8 @@ from hybridgw_protocol.errors import DatabaseDamaged, HybridGWError
 from hybridgw_protocol.localapi import PathList, Setting, SettingList, Stopping
 from hybridgw_protocol.pairing_messages import clean_name
 from hybridgw_protocol.runtime import VERSION, Endpoint, Secret
-from hybridgw_storage.database import Database, SqliteDatabase
 from hybridgw_storage.check import is_sound
+from hybridgw_storage.database import Database, SqliteDatabase
 from hybridgw_storage.migrations import prepare_file
 
 from . import instance, logs
@@ -126,7 +126,7 @@ class Daemon:
     async def run(self) -> None:
         """Until stopped. Raises: StateError kinds: what keeps it from working."""
         self._stopping = asyncio.Event()
-        with contextlib.suppress(_Stop):
+        with _signals(self._stopping), contextlib.suppress(_Stop):
             async with contextlib.AsyncExitStack() as stack:
                 await self._run(stack)
 
@@ -173,7 +173,7 @@ class Daemon:
             token,
             port,
             prefix=secrets.token_hex(3),
-            max_connections=self._config.server.max_connections,
+            max_connections=instance.room_for(self._config.server.max_connections),
             heartbeat_s=self._config.server.heartbeat_s,
             idle_s=self._config.server.idle_s,
             access=self._logging.access,
@@ -215,12 +215,10 @@ class Daemon:
         config, entropy = self._config, os.urandom
         label = clean_name(config.device_name or socket.gethostname())
         space = Space(name=label, platform=sys.platform, entropy=entropy)
-        sync = SyncService(
-            database, replica, space, clock=clock, worker=asyncio.to_thread, published=lambda _what: hub.wake()
-        )
+        sync = SyncService(database, replica, space, clock=clock, worker=asyncio.to_thread, published=hub.publish)
         gateway = RelayGateway(sync, entropy=entropy, enrol=lambda url: relays.enrol_secret(url))
         relays = RelayService(database, sync, gateway, clock=clock, entropy=entropy)
-        sync.on_reconnect(gateway.reconnect)
+        sync.peers.on_reconnect(gateway.reconnect)
         after_write.append(sync.wrote)
         passphrase = PassphraseSource.from_environment(os.environ, fd=self._passphrase_fd)
         if config.secrets.passphrase_file is not None:
@@ -244,8 +242,7 @@ class Daemon:
     # ---- tasks -------------------------------------------------------------------------------------------------------
     async def _wait_for_stop(self) -> None:
         assert self._stopping is not None  # noqa: S101 - made by run
-        with _signals(self._stopping):
-            await self._stopping.wait()
+        await self._stopping.wait()
         log.info("stopping", extra={"event": "daemon.stop"})
         raise _Stop
 

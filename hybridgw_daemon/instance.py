@@ -26,9 +26,11 @@ if sys.platform == "win32":
     import msvcrt
 else:
     import fcntl
+    import resource
 
 PORTS_TRIED: Final = 100  # above the default one, at first start
 BACKLOG: Final = 256
+FILES_OF_OUR_OWN: Final = 128  # database, logs, relays, libraries
 _LOCK_AT: Final = 1 << 30  # Windows locks bytes: one far behind the content, so that others can read it
 
 
@@ -94,6 +96,21 @@ def _already_running(paths: Paths, holder: Holder | None) -> AlreadyRunning:
         pid=holder.pid if holder else None,
         started_ms=holder.started_ms if holder else None,
     )
+
+
+def room_for(connections: int) -> int:
+    """How many connections the operating system gives us files for, at most *connections*; asks it for more first."""
+    if sys.platform == "win32":
+        return connections
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + FILES_OF_OUR_OWN
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        return max(16, min(connections, soft - FILES_OF_OUR_OWN))
+    return connections
 
 
 # ---- the endpoint file ---------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = Path(sys.executable).parent  # of this virtual environment
@@ -52,6 +52,8 @@ class Terminal:
         self.folder = folder
         self._quiet = quiet
         self._running: list[subprocess.Popen[str]] = []
+        self._starting = False
+        self._interrupted = False
         self.environment = {
             name: value
             for name, value in os.environ.items()
@@ -74,11 +76,7 @@ class Terminal:
         """Type a command and wait for its end; returns what it printed on stdout. Raises: DemoFailed."""
         if shown:
             self.show([*command])
-        process = subprocess.Popen(
-            self._found(command), cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        )  # fmt: skip
-        self._running.append(process)
+        process = self._begin(command, subprocess.PIPE)
         out, talk = process.communicate(timeout=STEP_S)
         self._running.remove(process)
         if process.returncode not in codes:
@@ -91,12 +89,28 @@ class Terminal:
     def start(self, *command: str) -> subprocess.Popen[str]:
         """Type a command in a terminal of its own and leave it running."""
         self.show([*command])
-        process = subprocess.Popen(
-            self._found(command), cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-        )  # fmt: skip
-        self._running.append(process)
+        return self._begin(command, subprocess.STDOUT)
+
+    def _begin(self, command: tuple[str, ...], errors: int) -> subprocess.Popen[str]:
+        """Start a process and note it; a Ctrl-C between the two would lose it, so it counts after them."""
+        self._starting = True
+        try:
+            process = subprocess.Popen(
+                self._found(command), cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True,
+            )  # fmt: skip
+            self._running.append(process)
+        finally:
+            self._starting = False
+        if self._interrupted:
+            raise KeyboardInterrupt
         return process
+
+    def interrupt(self, _number: int, _frame: object) -> None:
+        """Handler of SIGINT and SIGTERM."""
+        self._interrupted = True
+        if not self._starting:
+            raise KeyboardInterrupt
 
     def wait_for(self, process: subprocess.Popen[str], pattern: str | re.Pattern[str]) -> str:
         """Read what a running command prints until the pattern is in a line; returns the match. Raises: DemoFailed."""
@@ -122,6 +136,7 @@ class Terminal:
 
     def end_all(self) -> None:
         """Whatever happened: nothing that was started here goes on."""
+        self._interrupted = False
         for process in reversed(self._running.copy()):
             self.end(process)
 
@@ -432,10 +447,6 @@ def folder_for(given: Path | None, *, keep: bool) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _stop(_number: int, _frame: object) -> NoReturn:
-    raise KeyboardInterrupt
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Returns: the exit code."""
     parser = argparse.ArgumentParser(description="HybridGW at work on this machine: a relay and two devices.")
@@ -452,10 +463,11 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"there is no file {data}")
     if given.folder and given.folder.exists() and any(given.folder.iterdir()):
         parser.error(f"{given.folder} is not empty")
-    signal.signal(signal.SIGTERM, _stop)
     began = time.monotonic()
     with folder_for(given.folder, keep=given.keep) as folder:
         demo = Demo(Terminal(folder.resolve()), data)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, demo.terminal.interrupt)
         try:
             demo.run()
         except (DemoFailed, subprocess.TimeoutExpired) as error:
@@ -465,7 +477,8 @@ def main(arguments: list[str] | None = None) -> int:
             print("\nStopped.", file=sys.stderr)
             return 130
         finally:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave daemons behind
+            for number in (signal.SIGINT, signal.SIGTERM):  # a second Ctrl-C must not leave daemons behind
+                signal.signal(number, signal.SIG_IGN)
             demo.end()
     print(f"\nDone in {time.monotonic() - began:.1f} s. Everything that was started is stopped.")
     return 0

@@ -29,7 +29,7 @@ from ..core.document_state import Row
 from ..core.hlc import stamp_ms
 from ..core.operations import Create, Delete, Edit, Request
 from ..stores import documents as rows
-from ..stores import oplog
+from ..stores import oplog, queries
 from .documents import shown, without_nulls
 from .ports import DocumentReplica, Principal
 
@@ -74,6 +74,11 @@ class ConflictService:
             if len(part) < _PAGE:
                 return ConflictPage(items=found, total=total)
         return ConflictPage(items=found, total=total, next_cursor=str(after))
+
+    async def count(self, collection: str) -> int:
+        """Documents of one collection with open conflicts. Raises: BadValue: no name of a collection."""
+        check_collection(collection)
+        return self._database.peek(lambda c: queries.count_conflicts_of(c, collection))
 
     async def get(self, _principal: Principal, command: GetConflict) -> Conflict:
         """The conflicts of one document. Raises: NotFound: no document, or nothing open; SecretsLocked."""

@@ -7,6 +7,7 @@ would change nothing is not made.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -42,6 +43,7 @@ from .writes import Plan, Write
 
 SPLIT_OPERATIONS: Final = 1_000  # of a batch that may be split; half of what a transaction may hold
 SPLIT_BYTES: Final = 96 * 1024  # of their JSON, for the same reason
+YIELD_AFTER: Final = 1_000  # operations of a batch; then other requests get their turn
 INLINE_ITEMS: Final = 100  # a page so small is read on the event loop, which costs less than a thread
 
 
@@ -191,7 +193,11 @@ class DocumentService:
         Raises: TooBig: more than one transaction holds, and atomic; what each write raises.
         """
         now_ms = self._clock()
-        writes = [self._write_of(index, operation) for index, operation in enumerate(command.operations)]
+        writes: list[Write] = []
+        for index, operation in enumerate(command.operations):
+            writes.append(self._write_of(index, operation))
+            if index % YIELD_AFTER == YIELD_AFTER - 1:
+                await asyncio.sleep(0)
         deletes: dict[str, int] = {}
         for write in writes:
             if write.op == "delete":

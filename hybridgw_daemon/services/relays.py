@@ -15,7 +15,6 @@ from ..stores import control
 from .gateway import Gateway
 from .sync import SyncService
 
-
 CONTACT_S: Final = 8.0  # how long `add` waits to tell whether the relay lets this space in
 
 
@@ -36,7 +35,7 @@ class RelayService:
     def start(self) -> None:
         """Connect the relays that are known."""
         urls = [row.url for row in self._database.peek(control.relays)]
-        self._sync.know_relays(urls)
+        self._sync.peers.know_relays(urls)
         self._gateway.use(urls if self.rest is not None else [])
 
     def enrol_secret(self, url: str) -> bytes:
@@ -58,7 +57,7 @@ class RelayService:
             raise StateError(f"{check.error} Nothing was added; check the link, then try again.", url=invite.url)
         was_used = any(row.url == invite.url for row in self._database.peek(control.relays))
         await self.keep(invite)
-        refusal = await self._sync.first_contact(invite.url, CONTACT_S)
+        refusal = await self._sync.peers.first_contact(invite.url, CONTACT_S)
         if isinstance(refusal, NotAdmitted | Revoked) and not was_used:
             await self.remove(invite.url)
             raise refusal
@@ -75,17 +74,19 @@ class RelayService:
 
     async def list(self) -> list[Relay]:
         """In the order they were added."""
-        status = {r.url: r for r in (await self._sync.status()).relays}
-        return [
-            Relay(
-                url=row.url,
-                added_ms=row.added_ms,
-                enrolled=row.enrol is None,
-                state=status[row.url].state if row.url in status else "offline",
-                error=status[row.url].error if row.url in status else None,
+        found = []
+        for row in self._database.peek(control.relays):
+            status = self._sync.peers.relay_status(row.url)
+            found.append(
+                Relay(
+                    url=row.url,
+                    added_ms=row.added_ms,
+                    enrolled=row.enrol is None,
+                    state=status.state,
+                    error=status.error,
+                )
             )
-            for row in self._database.peek(control.relays)
-        ]
+        return found
 
     async def remove(self, url: str) -> None:
         """Stop using a relay; what it stores stays there until it forgets it. Raises: NotFound."""

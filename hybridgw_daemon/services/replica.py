@@ -563,7 +563,8 @@ class Replica:
             tx.memo["keys"] = before
             self._seal_open(tx, state, sealer)  # as part of the log that may end now
             tx.memo["keys"] = keys
-        rebuild = any(log not in keys.ends for log in before.ends)
+        # An end that moves changes what others had seen of that log, so what is applied already counts anew.
+        rebuild = any(keys.ends.get(log) != end for log, end in before.ends.items())
         for log, end in keys.ends.items():
             if before.ends.get(log) != end and log in state.logs:
                 rebuild |= self._follow_end(tx, state, state.logs[log], end, now_ms)

@@ -14,11 +14,10 @@ from functools import partial
 from typing import Final, NamedTuple, Protocol, TypeVar
 
 from hybridgw_protocol.batch import Head, parse_batch, verify_batch
-from hybridgw_protocol.errors import BadFrame, HybridGWError, Offline, SecretsLocked
-from hybridgw_protocol.frames import Quota
+from hybridgw_protocol.errors import BadFrame, SecretsLocked
 from hybridgw_protocol.ids import DeviceId, LogId, SpaceId
 from hybridgw_protocol.limits import CLOCK_WARN_MS, SEAL_WINDOW_MS
-from hybridgw_protocol.localapi import RelayStatus, SyncResult, SyncStatus
+from hybridgw_protocol.localapi import SyncResult, SyncStatus
 from hybridgw_protocol.membership import ControlLog
 from hybridgw_protocol.pairing_messages import Admission, Offer
 from hybridgw_protocol.vectors import Heads, is_equal
@@ -27,6 +26,7 @@ from hybridgw_storage.database import Database, Tx
 from ..core.keys import DeviceKeys, RootKeys
 from ..core.rest import Purpose, RestSealer
 from ..stores import alarms, control, documents, meta, oplog
+from .peers import Peers
 from .replica import Incoming, Replica, Stored
 from .space import Candidate, Identity, RestVault, Space
 
@@ -44,35 +44,12 @@ class Worker(Protocol):
 log = logging.getLogger(__name__)
 
 RETRY_S: Final = 60.0  # batches parked for their clock are tried again this often
-SAVE_CONFIRMED_S: Final = 1.0  # what peers confirmed is only a hint for alarms: saved together, not per ack
+LOOK_S: Final = 0.25  # how often a waiting `sync` looks by itself
+NO_RELAY: Final = "No relay is known: 'hybridgw relay add LINK'."
+NO_CONTACT: Final = "No relay can be reached now."
 DEVICE_SEED: Final = "device-seed"
 ROOT_SEED: Final = "root-seed"
 INLINE_BYTES: Final = 4096  # below, opening a batch is cheaper than handing it to another thread
-
-
-class PeerState:
-    """What one connection shows. theirs: heads the other side holds durably, as far as we know."""
-
-    def __init__(self, peer: str) -> None:
-        self.peer = peer
-        self.theirs: Heads = {}
-        self.catching_up = True
-        self.received = 0
-        self.sent = 0
-        self.bytes_in = 0
-        self.bytes_out = 0
-        self.refusal: str | None = None
-        self.quota: Quota | None = None
-
-
-class Conversation(Protocol):
-    """What the service needs of a connection."""
-
-    state: PeerState
-
-    def wake(self) -> None:
-        """There is something new to send."""
-        ...
 
 
 class Opened(NamedTuple):
@@ -116,19 +93,11 @@ class SyncService:
         self._clock = clock
         self._worker = worker
         self._published = published
-        self._conversations: dict[str, Conversation] = {}
+        self.peers = Peers(database, clock=clock, published=published)
         self._unsealed = asyncio.Event()
-        self._waiters: list[asyncio.Event] = []
-        self._confirmed: dict[str, Heads] = {}
         self._sealed_at = 0.0
         self._hold_own_log: int = 0  # a peer holds more of our own log than we do: fetch before sealing
-        self._offsets: dict[str, int] = {}
-        self._errors: dict[str, str] = {}
-        self._failures: dict[str, HybridGWError] = {}
-        self._last_sync_ms: int | None = None
-        self._known: list[str] = []
-        self._reconnect: list[Callable[[], None]] = []
-        self._totals = [0, 0]
+        self._applied = 0  # operations of other devices, since the start
 
     # ---- what conversations ask -----------------------------------------------------------------------------------
     @property
@@ -138,12 +107,7 @@ class SyncService:
 
     def now_ms(self) -> int:
         """The wall clock, corrected when two sources or more agree that it is off."""
-        offsets = sorted(self._offsets.values())
-        if len(offsets) >= 2:
-            median = offsets[len(offsets) // 2]
-            if abs(median) > CLOCK_WARN_MS and all(abs(o - median) <= CLOCK_WARN_MS for o in offsets):
-                return self._clock() + median
-        return self._clock()
+        return self._clock() + self.peers.correction_ms()
 
     async def heads(self) -> Heads:
         """Stored heads of every log."""
@@ -164,9 +128,7 @@ class SyncService:
 
     async def admitted(self, peer: str, their_ms: int) -> None:
         """A peer let us in: its clock is another source, its invite is used up."""
-        self._errors.pop(peer, None)
-        self._offsets[peer] = their_ms - self._clock()
-        offset, now_ms = self._offsets[peer], self._clock()
+        offset, now_ms = self.peers.told_time(peer, their_ms), self._clock()
 
         def note(tx: Tx) -> None:
             rows = {r.url: r for r in control.relays(tx.connection)}
@@ -272,7 +234,7 @@ class SyncService:
             return self._replica.receive(tx, opened.items, now_ms, self._replica.sealer)
 
         stored = await self._database.write(store)
-        self._totals[1] += stored.applied
+        self._applied += stored.applied
         if self._hold_own_log and stored.heads.get(self.space.own_log, Head(0, b"")).n >= self._hold_own_log:
             self._hold_own_log = 0
             self._unsealed.set()
@@ -282,12 +244,12 @@ class SyncService:
                 await self._repair(source)
         if stored.applied:
             self._published("documents")
-        self.wake(except_for=source)
+        self.peers.wake(except_for=source)
         return stored
 
     async def _repair(self, source: str) -> None:
         """There is proof that our own log was continued elsewhere: close it on the branch the others hold."""
-        conversation = self._conversations.get(source)
+        conversation = self.peers.conversation(source)
         theirs = conversation.state.theirs.get(self.space.own_log) if conversation else None
         end = await self._database.write(
             lambda tx: self._replica.close_for(tx, theirs or Head(0, b"")) if self._replica.own_forked(tx) else None
@@ -298,11 +260,6 @@ class SyncService:
         log.warning("own log forked, closing it at n=%d", end.n)
         record = self.space.close_log(self.space.own_log, end, self._clock())
         await self.add_records([record], source="")
-
-    def confirmed(self, peer: str, heads: Mapping[LogId, Head]) -> None:
-        """A peer has these durably."""
-        self._confirmed.setdefault(peer, {}).update(heads)
-        self._last_sync_ms = self._clock()
 
     async def add_records(self, records: Sequence[bytes], *, source: str) -> None:
         """Control records from a peer, or our own: keep them, follow what they change, sign what is due.
@@ -321,7 +278,7 @@ class SyncService:
                 source = ""  # our own records go to everybody
         if changed:
             self._published("devices")
-            self.wake(except_for=source)
+            self.peers.wake(except_for=source)
             self._unsealed.set()
 
     async def _follow(self, added: Sequence[tuple[bytes, bytes]]) -> None:
@@ -428,89 +385,24 @@ class SyncService:
 
     async def refused(self, peer: str, code: str, message: str) -> None:
         """A peer refused something we sent."""
-        self._errors[peer] = message
         log.warning("refused peer=%s code=%s %s", peer, code, message)
         if code == "quota":
             now_ms = self._clock()
             text = f"{peer} has no room left for this space: {message}"
             await self._database.write(lambda tx: alarms.raise_alarm(tx, now_ms, "relay_quota", text, peer=peer))
 
-    def connected(self, conversation: Conversation) -> None:
-        """A conversation was welcomed."""
-        self._conversations[conversation.state.peer] = conversation
-        self._changed_soon()
-        self._published("sync")
-
-    def disconnected(self, conversation: Conversation) -> None:
-        """It ended."""
-        if self._conversations.get(conversation.state.peer) is conversation:
-            del self._conversations[conversation.state.peer]
-            self._published("sync")
-
-    def failed(self, peer: str, error: HybridGWError) -> None:
-        """A connection could not be made, or broke."""
-        self._errors[peer] = error.message
-        self._failures[peer] = error
-        self._changed_soon()
-
-    async def first_contact(self, peer: str, timeout_s: float) -> HybridGWError | None:
-        """Wait until a peer has welcomed this device, or refused it. Returns: why it was not, if it was not in time."""
-        self._failures.pop(peer, None)
-        waiter = asyncio.Event()
-        self._waiters.append(waiter)
-        try:
-            async with asyncio.timeout(timeout_s):
-                while peer not in self._conversations and peer not in self._failures:
-                    waiter.clear()
-                    await waiter.wait()
-        except TimeoutError:
-            return Offline(f"{peer} did not answer in time.")
-        finally:
-            self._waiters.remove(waiter)
-        return None if peer in self._conversations else self._failures.get(peer)
-
-    def peer_changed(self, _conversation: Conversation) -> None:
-        """What a peer holds, or what it still sends, changed: waiters look again."""
-        self._changed_soon()
-
-    def _changed_soon(self) -> None:
-        for waiter in self._waiters:
-            waiter.set()
-
     # ---- what local services ask ----------------------------------------------------------------------------------
     def wrote(self) -> None:
         """Local documents changed: seal soon, send what is sealed."""
         self._unsealed.set()
-        self.wake()
-
-    def wake(self, *, except_for: str = "") -> None:
-        """All conversations look for something to send."""
-        for peer, conversation in self._conversations.items():
-            if peer != except_for:
-                conversation.wake()
-
-    def conversation(self, peer: str | None = None) -> Conversation | None:
-        """A live conversation: with that peer, or with any."""
-        if peer is not None:
-            return self._conversations.get(peer)
-        return next(iter(self._conversations.values()), None)
-
-    def on_reconnect(self, action: Callable[[], None]) -> None:
-        """Call *action* when a person asks for sync now."""
-        self._reconnect.append(action)
-
-    def know_relays(self, urls: Sequence[str]) -> None:
-        """The relays in use, connected or not."""
-        self._known = list(urls)
-        for gone in set(self._errors) - set(urls):
-            del self._errors[gone]
+        self.peers.wake()
 
     async def run(self) -> None:
         """Seal in time, retry what is parked, save what was confirmed; until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._seal_loop(), name="seal")
             group.create_task(self._retry_loop(), name="retry")
-            group.create_task(self._save_loop(), name="save-confirmed")
+            group.create_task(self.peers.run(), name="peers")
 
     async def _seal_loop(self) -> None:
         loop = asyncio.get_running_loop()
@@ -535,8 +427,8 @@ class SyncService:
             return 0
         self._sealed_at = asyncio.get_running_loop().time()
         if batches:
-            self.wake()
-        self._changed_soon()
+            self.peers.wake()
+        self.peers.changed()
         return len(batches)
 
     async def _retry_loop(self) -> None:
@@ -553,22 +445,6 @@ class SyncService:
             if applied:
                 self._published("documents")
 
-    async def _save_loop(self) -> None:
-        while True:
-            await asyncio.sleep(SAVE_CONFIRMED_S)
-            await self.save_confirmed()
-
-    async def save_confirmed(self) -> None:
-        """Write down what peers confirmed."""
-        confirmed, self._confirmed = self._confirmed, {}
-        if confirmed:
-
-            def save(tx: Tx) -> None:
-                for peer, heads in confirmed.items():
-                    control.confirm_heads(tx, peer, heads)
-
-            await self._database.write(save)
-
     # ---- status and trigger ---------------------------------------------------------------------------------------
     async def is_in_step(self) -> bool:
         """Everything written here is durable at a peer, and everything it has is applied here."""
@@ -577,7 +453,9 @@ class SyncService:
         ours = {log_id: row.stored for log_id, row in rows.items() if row.stored.n}
         if writes or any(row.stored.n > row.applied.n and row.waiting != "broken" for row in rows.values()):
             return False
-        return any(not c.state.catching_up and is_equal(ours, c.state.theirs) for c in self._conversations.values())
+        return any(
+            not c.state.catching_up and is_equal(ours, c.state.theirs) for c in self.peers.conversations.values()
+        )
 
     async def status(self) -> SyncStatus:
         """Where things stand, for a person."""
@@ -586,27 +464,23 @@ class SyncService:
         open_alarms = self._database.peek(alarms.alarms)
         waiting = sum(row.stored.n - row.applied.n for row in rows.values())
         parked = any(row.waiting == "clock" for row in rows.values())
-        best: dict[LogId, int] = {}
-        for conversation in self._conversations.values():
-            for log_id, head in conversation.state.theirs.items():
-                best[log_id] = max(best.get(log_id, 0), head.n)
+        best = self.peers.highest()
         to_send = sum(max(0, row.stored.n - best.get(log_id, 0)) for log_id, row in rows.items())
         conflicts = self._database.peek(documents.count_conflicts)
         state, message = "in_step", None
         if self.space.locked:
             state, message = "locked", self.space.locked
-        elif not self._conversations:
+        elif not self.peers.conversations:
             state = "offline"
-            message = next(iter(self._errors.values()), None) or (
-                "No relay is known: 'hybridgw relay add LINK'." if not self._known else "No relay can be reached now."
-            )
+            error = next(iter(self.peers.errors.values()), None)
+            message = error.message if error else NO_CONTACT if self.peers.known else NO_RELAY
         elif parked:
             state, message = "parked", "Another device's clock is ahead; what it wrote is shown when its time has come."
         elif not await self.is_in_step():
             state = "syncing"
         return SyncStatus(
             state=state,  # type: ignore[arg-type]
-            path="relay" if self._conversations else "none",
+            path="relay" if self.peers.conversations else "none",
             pending=writes,
             to_send=to_send,
             waiting=waiting,
@@ -614,63 +488,32 @@ class SyncService:
             conflicts=conflicts,
             alarms=len(open_alarms),
             devices=len(self.space.active_devices()),
-            relays=[self._relay_status(url) for url in self._known],
-            last_sync_ms=self._last_sync_ms,
+            relays=[self.peers.relay_status(url) for url in self.peers.known],
+            last_sync_ms=self.peers.last_sync_ms,
             message=message,
-        )
-
-    def _relay_status(self, url: str) -> RelayStatus:
-        conversation = self._conversations.get(url)
-        if conversation:
-            return RelayStatus(
-                url=url, state="connected", error=conversation.state.refusal,
-                sent_bytes=conversation.state.bytes_out, received_bytes=conversation.state.bytes_in,
-            )  # fmt: skip
-        return RelayStatus(
-            url=url, state="offline" if url in self._errors else "connecting", error=self._errors.get(url)
         )
 
     async def trigger(
         self, *, sync_type: str = "all", full: bool = False, wait: bool = True, timeout_s: float = 30.0
     ) -> SyncResult:
         """Sync now: connect at once, seal, and wait until in step. full: compare everything again."""
-        started, before = self._clock(), list(self._totals)
-        sent = sum(c.state.sent for c in self._conversations.values())
+        started, applied, sent = self._clock(), self._applied, self.peers.sent_batches()
         if self.space.locked:
             return SyncResult(sync_type=sync_type, status="locked", path="none", started_at=started)
         await self.seal()
-        for action in self._reconnect:
-            action()
-        self.wake()
+        self.peers.reconnect(full=full)
+        self.peers.wake()
         status = "started"
-        if wait:
-            status = (
-                "done" if await self._wait_in_step(timeout_s) else ("timeout" if self._conversations else "offline")
-            )
+        if wait and self.peers.known and await self.peers.wait_for(self.is_in_step, timeout_s, look_s=LOOK_S):
+            status = "done"
+        elif wait:
+            status = "timeout" if self.peers.conversations else "offline"
         return SyncResult(
             sync_type=sync_type,
             status=status,  # type: ignore[arg-type]
-            path="relay" if self._conversations else "none",
-            sent=max(0, sum(c.state.sent for c in self._conversations.values()) - sent),
-            received=self._totals[1] - before[1],
+            path="relay" if self.peers.conversations else "none",
+            sent=max(0, self.peers.sent_batches() - sent),
+            received=self._applied - applied,
             started_at=started,
             finished_at=self._clock(),
         )
-
-    async def _wait_in_step(self, timeout_s: float) -> bool:
-        waiter = asyncio.Event()
-        self._waiters.append(waiter)
-        try:
-            async with asyncio.timeout(timeout_s):
-                while not await self.is_in_step():
-                    waiter.clear()
-                    try:
-                        async with asyncio.timeout(0.25):
-                            await waiter.wait()
-                    except TimeoutError:
-                        continue
-        except TimeoutError:
-            return False
-        finally:
-            self._waiters.remove(waiter)
-        return True

@@ -17,7 +17,8 @@ from hybridgw_storage.database import Tx
 from ..core.document_state import Row
 
 _READ = 400  # ids per SELECT … IN; SQLite allows 32,766 variables, longer lists only cost parsing
-_GREATEST = "documents.greatest"  # in tx.memo
+_COLLECTIONS = "documents.collections"  # in tx.memo, by name
+_GREATEST = "documents.greatest"  # in tx.memo, by cid
 _INSERT_ROWS = (64, 8, 1)  # rows per INSERT: a third cheaper than one by one, and few texts to keep prepared
 _INSERT = {
     count: "INSERT INTO document(cid, id, cl, seq, conflicts, body, clk) VALUES" + ",".join(["(?,?,?,?,?,?,?)"] * count)
@@ -151,7 +152,10 @@ class DocumentCache:
     def __init__(self, tx: Tx, vault: Vault | None) -> None:
         self._tx = tx
         self._vault = vault
-        self._by_name: dict[str, Collection] = {c.name: c for c in collections(tx.connection)}
+        by_name: dict[str, Collection] | None = tx.memo.get(_COLLECTIONS)
+        if by_name is None:  # only this class writes the table, so what was read once stays true until a rollback
+            by_name = tx.memo[_COLLECTIONS] = {c.name: c for c in collections(tx.connection)}
+        self._by_name = by_name
         self._entries: dict[tuple[int, DocumentId], _Entry] = {}
         self._dirty: list[tuple[Collection, DocumentId, _Entry]] = []
         # Greatest binary id of each collection, or something above it. Ids that sort by time come in that order mostly:
@@ -286,5 +290,6 @@ class DocumentCache:
 def clear(tx: Tx) -> None:
     """Forget every document (a rebuild follows); collections keep their numbers, floors start anew."""
     tx.memo.pop(_GREATEST, None)
+    tx.memo.pop(_COLLECTIONS, None)
     tx.execute("DELETE FROM document")
     tx.execute("UPDATE collection SET floor_ms = 0")

@@ -501,6 +501,15 @@ def count_at_most(connection: sqlite3.Connection, cid: int, most: int) -> int:
     return int(row[0])
 
 
+def count_conflicts_of(connection: sqlite3.Connection, name: str) -> int:
+    """Documents of one collection with open conflicts, by the index that holds only those."""
+    row = connection.execute(
+        "SELECT count(*) FROM document WHERE conflicts > 0 AND cid = (SELECT cid FROM collection WHERE name = ?)",
+        (name,),
+    ).fetchone()
+    return int(row[0])
+
+
 def counts(connection: sqlite3.Connection) -> dict[str, tuple[int, int]]:
     """Collection -> (living documents, documents with conflicts). A scan of one index's worth of rows."""
     rows = connection.execute(

@@ -279,6 +279,7 @@ class ResolveConflict(Command):
 
 
 # ---- sync -----------------------------------------------------------------------------------------------------------
+DeploymentMode = Literal["web_app", "browser_extension", "local_install"]
 SyncState = Literal["in_step", "syncing", "offline", "parked", "locked"]
 
 
@@ -324,7 +325,7 @@ class TriggerSync(Command):
     """full: compare everything; wait: answer when done, or after timeout_s."""
 
     sync_type: str = "all"
-    deployment_mode: str | None = None
+    deployment_mode: DeploymentMode | None = None
     full: bool = False
     wait: bool = True
     timeout_s: Annotated[float, Meta(gt=0, le=600)] = 30.0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import sys
 import time
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from .stores.base import AccountRow
 
+SPARE_FILES: Final = 200  # besides one per connection: databases, logs, the listening socket
 HOURS: Final = click.FloatRange(0.01, 24 * 365)
 DATA_OPTION: Final = click.option(
     "--data", "DATA_DIR", metavar="DIR", help="Folder of the database; DATA_DIR in the environment."
@@ -45,6 +47,9 @@ def _default_data() -> Path:
 
 def _load(file: Path | None = None, **flags: str | None) -> configuration.Config:
     given = {name: value for name, value in flags.items() if value is not None}
+    home = click.get_current_context().find_root().params.get("home")
+    if home and "DATA_DIR" not in given:
+        given["DATA_DIR"] = home
     return configuration.load(environment=os.environ, flags=given, file=file, default_data=_default_data())
 
 
@@ -58,7 +63,8 @@ def _now_ms() -> int:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="hybridgw", prog_name="hybridgw-relay")
-def cli() -> None:
+@click.option("--home", metavar="DIR", help="Folder of everything; the same as --data of each command.")
+def cli(home: str | None) -> None:
     """A relay for HybridGW: stores sealed batches, passes them on, and can read none of them."""
 
 
@@ -88,9 +94,27 @@ def serve(
     logs.set_up(config.log_level, readable=config.is_development)
     from . import app
 
+    _allow_files(config.max_connections + SPARE_FILES)
     sys.setswitchinterval(0.001)  # the store's thread comes back from libsodium 10,000 times a second
     with asyncio.Runner(loop_factory=_loop_factory(), debug=False) as runner:
         runner.run(app.run(config, ready=lambda url: _announce(config, url)))
+
+
+def _allow_files(wanted: int) -> None:
+    """Raise the process's own limit of open files, which is 1,024 on many systems, as far as it may."""
+    try:
+        import resource
+    except ImportError:
+        return  # Windows has no such limit
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    if most < wanted:
+        logging.getLogger(__name__).warning(
+            "at most %d files may be open, so fewer connections than WS_MAX_CONNECTIONS; raise the limit (ulimit -n)",
+            most,
+        )
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import queue
 import sqlite3
@@ -281,6 +282,11 @@ def run_group(tx: Tx, group: list[Request], path: Path) -> None:
         results: list[tuple[Any, BaseException | None]] = []
         try:
             tx._begin()
+        except sqlite3.Error as error:  # another program holds the file: each of them would wait as long
+            for _, future in itertools.chain(part, *reversed(waiting)):
+                _tell(future, None, error, path)
+            return
+        try:
             for fn, _ in part:
                 before = tx.connection.total_changes
                 try:

@@ -28,6 +28,7 @@ Migration = tuple[str, str]  # (name, SQL script)
 
 # Network file systems where SQLite's locks or WAL shared memory do not work (https://sqlite.org/wal.html).
 UNSAFE_FILE_SYSTEMS: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "fuse.sshfs", "ncpfs"})
+_PARTS: Final = ("", "-wal", "-shm", "-journal")  # the file first: a log without it is set aside, not read
 
 
 def _free_bytes(folder: Path) -> int:
@@ -73,6 +74,8 @@ def prepare_file(
 
 def _look(path: Path, migrations: Sequence[Migration], stamp: str, free_bytes: Callable[[Path], int]) -> int:
     """The version of an existing file; a copy is made if an upgrade is due."""
+    if _size(Path(f"{path}-journal")):
+        connect(path).close()  # the power failed before the file was in WAL mode; who only reads cannot roll that back
     with translated(path), contextlib.closing(connect(path, read_only=True)) as reader:
         version = int(reader.execute("PRAGMA user_version").fetchone()[0])
         tables = {name for (name,) in reader.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
@@ -156,7 +159,7 @@ def copy_database(reader: sqlite3.Connection, target: Path) -> None:
         part.rename(target)
         sync_folder(target.parent)
     finally:
-        for suffix in ("", "-wal", "-shm", "-journal"):
+        for suffix in _PARTS:
             Path(f"{part}{suffix}").unlink(missing_ok=True)
 
 
@@ -166,7 +169,7 @@ def set_aside(path: Path, stamp: str) -> Path:
     Returns: the new path of the file.
     """
     target = _unused(path.with_name(f"{path.name}.damaged-{stamp}"))
-    for suffix in ("", "-wal", "-shm"):  # a log without its file is set aside at the next start, not read
+    for suffix in _PARTS:
         source = Path(f"{path}{suffix}")
         if source.exists():
             source.rename(f"{target}{suffix}")
@@ -177,7 +180,7 @@ def set_aside(path: Path, stamp: str) -> Path:
 def _unused(path: Path) -> Path:
     """The path, or the path with the first number that makes it and its companions new names."""
     found, k = path, 0
-    while any(Path(f"{found}{suffix}").exists() for suffix in ("", "-wal", "-shm")):
+    while any(Path(f"{found}{suffix}").exists() for suffix in _PARTS):
         k += 1
         found = path.with_name(f"{path.name}-{k}")
     return found

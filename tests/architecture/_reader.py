@@ -222,8 +222,8 @@ def check_signature(blob: bytes, sign_public: bytes) -> None:
         raise Refused("signature") from error
 
 
-def open_batch(blob: bytes, space_key: bytes) -> object:
-    """The body of a batch: decrypted, its padding checked, inflated, decoded. Raises: Refused."""
+def open_body(blob: bytes, space_key: bytes) -> bytes:
+    """The encoded body of a batch: decrypted, its padding checked, inflated. Raises: Refused."""
     header = read_header(blob)
     if blake(space_key, 8, "hgw-kid") != header.kid:
         raise Refused("another key")
@@ -238,28 +238,26 @@ def open_batch(blob: bytes, space_key: bytes) -> object:
     if size + 4 > len(plain) or len(plain) != max(256, padme(size + 4)) or any(plain[4 + size :]):
         raise Refused("length or padding")
     body = plain[4 : 4 + size]
-    if header.flags & 1:
-        inflate = zlib.decompressobj(wbits=-15)
-        try:
-            body = inflate.decompress(body, MAX_BODY_BYTES)
-        except zlib.error as error:
-            raise Refused("deflate") from error
-        if not inflate.eof or inflate.unused_data:
-            raise Refused("a bomb, or bytes after the end")
-    return read(body)
+    if not header.flags & 1:
+        return body
+    if header.flags & 2:
+        raise Refused("secret and deflated")
+    inflate = zlib.decompressobj(wbits=-15)
+    try:
+        inflated = inflate.decompress(body, MAX_BODY_BYTES)
+    except zlib.error as error:
+        raise Refused("deflate") from error
+    if not inflate.eof or inflate.unused_data:
+        raise Refused("a bomb, or bytes after the end")
+    return inflated
 
 
-# ---- frames and control records ------------------------------------------------------------------------------------
-def read_frame(data: bytes) -> tuple[str, int, dict[str, object]]:
-    """Name of the type, id, map. Raises: Refused."""
-    if len(data) > MAX_FRAME_BYTES:
-        raise Refused("too long")
-    match read(data):
-        case [int(kind), int(request), dict(body)] if kind in FRAME_TYPES and 0 <= request < 2**32:
-            return FRAME_TYPES[kind], request, body
-    raise Refused("not [type, id, map] of a known type")
+def open_batch(blob: bytes, space_key: bytes) -> object:
+    """The decoded body of a batch. Raises: Refused."""
+    return read(open_body(blob, space_key))
 
 
+# ---- control records ------------------------------------------------------------------------------------
 def read_record(data: bytes) -> tuple[dict[str, object], bytes, bytes]:
     """A control record `[payload, signature]`: the decoded payload, its exact bytes, the signature. Raises: Refused."""
     match read(data):

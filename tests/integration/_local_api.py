@@ -26,14 +26,13 @@ from hybridgw_daemon.services.events import EventHub
 from hybridgw_daemon.services.health import HealthService
 from hybridgw_daemon.services.replica import Replica
 from hybridgw_daemon.services.space import RestVault
-from hybridgw_daemon.stores.schema import MIGRATIONS
 from hybridgw_daemon.transports.local.app import LocalApi
 from hybridgw_daemon.transports.local.commands import Services
 from hybridgw_daemon.transports.local.http import Patience
 from hybridgw_protocol import localapi as api
 from hybridgw_protocol.runtime import Endpoint, Secret, decode_endpoint
 from hybridgw_storage.database import SqliteDatabase
-from hybridgw_storage.migrations import prepare_file
+from tests.unit.daemon._services import new_database
 
 TOKEN = "planted-token-" + "t" * 29
 
@@ -138,7 +137,7 @@ async def running(
     folder: Path, *, locked: bool = False, max_connections: int = 1_000, patience: Patience | None = None
 ) -> AsyncIterator[Api]:
     """A local API over a fresh database in *folder*."""
-    prepare_file(folder / "a.db", MIGRATIONS, stamp="x")
+    new_database(folder / "a.db")
     database = SqliteDatabase(folder / "a.db")
     replica = Replica(None if locked else RestVault(RestSealer(bytes(range(32))), os.urandom))
     hub = EventHub(database, lambda: replica.vault, "e0")

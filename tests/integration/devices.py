@@ -45,7 +45,7 @@ class Device:
         self.sync = SyncService(self.database, self.replica, self.space, clock=self.clock, worker=asyncio.to_thread)
         self.gateway = RelayGateway(self.sync, entropy=os.urandom, enrol=lambda url: self.relays.enrol_secret(url))
         self.relays = RelayService(self.database, self.sync, self.gateway, clock=self.clock, entropy=os.urandom)
-        self.sync.on_reconnect(self.gateway.reconnect)
+        self.sync.peers.on_reconnect(self.gateway.reconnect)
         self.devices = DeviceService(self.database, self.space, self.sync)
 
     def clock(self) -> int:
@@ -122,7 +122,7 @@ async def invite(database: Path) -> bytes:
 
 async def pair(a: Device, b: Device) -> None:
     """By code, as people do."""
-    await until(lambda: a.sync.conversation() is not None)
+    await until(lambda: a.sync.peers.conversation() is not None)
     offer = await a.pairing.start()
     joined = await b.pairing.join(offer.code)
     shown = await a.pairing.get(offer.id)

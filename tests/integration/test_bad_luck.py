@@ -59,7 +59,7 @@ async def test_relay_restored_from_an_earlier_copy(tmp_path: Path) -> None:
                 device.gateway.reconnect()
             await until(lambda: a.shown() == b.shown() and "lost at" in str(b.shown()))
             assert (await a.sync.trigger(timeout_s=5)).status == "done"
-            await a.sync.save_confirmed()
+            await a.sync.peers.save_confirmed()
         shutil.rmtree(tmp_path / "relay")
         shutil.copytree(tmp_path / "earlier", tmp_path / "relay")
         async with relay(tmp_path / "relay", port):
@@ -116,7 +116,7 @@ async def test_spec_D2_wrong_code_is_burned(tmp_path: Path) -> None:
     a, b = Device(tmp_path / "a", "laptop"), Device(tmp_path / "b", "phone")
     async with relay(tmp_path / "relay") as (url, database), a.running(), b.running():
         await a.relays.add(format_invite(url, await invite(database())))
-        await until(lambda: a.sync.conversation() is not None)
+        await until(lambda: a.sync.peers.conversation() is not None)
         offer = await a.pairing.start()
         right = offer.code
         digits = right[8:11]
@@ -136,7 +136,7 @@ async def test_words_differ_person_says_no(tmp_path: Path) -> None:
     a, b = Device(tmp_path / "a", "laptop"), Device(tmp_path / "b", "phone")
     async with relay(tmp_path / "relay") as (url, database), a.running(), b.running():
         await a.relays.add(format_invite(url, await invite(database())))
-        await until(lambda: a.sync.conversation() is not None)
+        await until(lambda: a.sync.peers.conversation() is not None)
         offer = await a.pairing.start()
         joined = await b.pairing.join(offer.code)
         shown = await a.pairing.get(offer.id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import threading
 import time
@@ -35,6 +36,12 @@ class Showing:
                 self.code = match.group()
                 break
         assert self.code, self.printed
+
+    def type(self, keys: str) -> None:
+        """Type ahead: the question comes when the other device does."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(keys)
+        self.process.stdin.flush()
 
     def finish(self, typed: str = "") -> int:
         """Type into it and wait for its end."""
@@ -70,8 +77,9 @@ def second(first: Cli, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli
         made.up()
         first("data", "put", "tasks", "before", "title=Written before the second device came")
         showing = Showing(first)
+        showing.type("y\n")
         joined = made("pair", showing.code.replace("-", " ").replace("@", " @ "), "--name", "desktop", typed="y\n")
-        assert showing.finish("y\n") == 0, showing.printed
+        assert showing.finish() == 0, showing.printed
         words = re.findall(r"Here they are:  (.+)", showing.printed + joined.talk)
         assert len(words) == 2
         assert words[0].split("Does")[0].split() == words[1].split("Does")[0].split()
@@ -158,12 +166,34 @@ def test_a_person_may_refuse(first: Cli, tmp_path: Path) -> None:
         assert len(third("devices", "--json").json["items"]) == 1
 
 
+def test_the_one_who_joins_may_refuse_too(first: Cli, tmp_path: Path) -> None:
+    with profile(tmp_path / "third") as third:
+        third.up()
+        deadline = time.monotonic() + 30
+        while third("status", code=None).code == 4 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        showing = Showing(first)
+        assert "somebody is in between" in third("pair", showing.code, typed="n\n", code=4).talk
+        assert showing.finish("y\n") == 1
+        assert len(third("devices", "--json").json["items"]) == 1
+        assert "third" not in first("devices").out
+
+
+def test_ctrl_c_takes_the_code_back(first: Cli) -> None:
+    showing = Showing(first)
+    showing.process.send_signal(signal.SIGINT)
+    assert showing.finish() == 130
+    assert "Cancelled" in showing.printed
+    again = Showing(first)  # not busy
+    again.process.send_signal(signal.SIGINT)
+    assert again.finish() == 130
+
+
 @pytest.mark.parametrize(
     ("code", "says"),
     [
         ("417-803", "9 digits"),
         ("417-803-26x", "only digits"),
-        ("417-803-265", "which relay"),
         ("417-803-265@", "address is missing"),
         ("hybridgw://pair?code=1", "9 digits"),
     ],
@@ -215,6 +245,7 @@ def test_relays_are_listed_tested_and_removed(first: Cli, server: Relay, tmp_pat
         assert "relay add LINK" in alone("relay", "list", code=None).talk
         assert "relay add LINK" in alone("relay", "test", code=None).talk
         assert alone("pair", code=None).code in (1, 4, 5)
+        assert "which relay" in alone("pair", "417-803-265", code=1).talk
 
 
 # ---- conflicts -------------------------------------------------------------------------------------------------------
@@ -236,7 +267,7 @@ def test_spec_S2_a_conflict_is_shown_and_decided_in_each_way(first: Cli, second:
         (["tasks", "zzz", "--keep"], 1, ""),
         (["tasks", "c1", "--value", "{"], 2, "not JSON"),
         (["tasks", "c1", "--keep", "--use", "1"], 2, "Choose one"),
-        (["tasks"], 2, "Which conflict"),
+        (["tasks", "--keep"], 2, "Which conflict"),
     ):
         assert says in first("conflicts", "resolve", *words, code=code).talk
     assert len(open_conflicts(first)) == 1

@@ -62,8 +62,10 @@ def paths_of(api: Api) -> list[tuple[str, str]]:
 # ---- Host ------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     "host",
-    ["evil.example", "evil.example:{port}", "127.0.0.1", "localhost", "127.0.0.1:1", "127.0.0.1.evil.example:{port}", "127.1:{port}",
-     "localhost.:{port}", "[::ffff:127.0.0.1]:{port}", "0.0.0.0:{port}", "2130706433:{port}", "[0:0:0:0:0:0:0:1]:{port}",
+    ["evil.example", "evil.example:{port}", "127.0.0.1", "localhost", "127.0.0.1:1", "127.0.0.1.evil.example:{port}",
+    "127.1:{port}",
+     "localhost.:{port}", "[::ffff:127.0.0.1]:{port}", "0.0.0.0:{port}", "2130706433:{port}",
+     "[0:0:0:0:0:0:0:1]:{port}",
      "127.0.0.1:{port} ", "a@127.0.0.1:{port}", "127.0.0.1:0{port}", "ⅼocalhost:{port}", "localhost:{port}:{port}"],
 )  # fmt: skip
 async def test_sec_L1_another_host_is_refused_before_any_path(api: Api, host: str) -> None:
@@ -116,8 +118,10 @@ async def test_our_own_names_are_served(api: Api, host: str) -> None:
 
 # ---- Origin ----------------------------------------------------------------------------------------------------------
 ORIGINS = ["https://evil.example", "null", "http://127.0.0.1", "http://127.0.0.1:1", "http://localhost:{port}", "https://127.0.0.1:{port}",
-           "chrome-extension://abcdefghijklmnopabcdefghijklmnop", "moz-extension://0f1e2d3c", "http://127.0.0.1:{port}.evil.example",
-           "http://127.0.0.1:{port}/", "HTTP://127.0.0.1:{port}", "", "file://", "http://evil.example@127.0.0.1:{port}"]  # fmt: skip
+           "chrome-extension://abcdefghijklmnopabcdefghijklmnop", "moz-extension://0f1e2d3c",
+           "http://127.0.0.1:{port}.evil.example",
+           "http://127.0.0.1:{port}/", "HTTP://127.0.0.1:{port}", "", "file://",
+           "http://evil.example@127.0.0.1:{port}"]  # fmt: skip
 
 
 @pytest.mark.parametrize("origin", ORIGINS)
@@ -169,8 +173,10 @@ async def test_sec_L6_a_cross_site_websocket_is_never_accepted(api: Api) -> None
 
 
 # ---- the token -------------------------------------------------------------------------------------------------------
-BAD = ["", "Bearer", "Bearer ", "Bearer wrong", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", f"Bearer  {TOKEN}", f"Basic {TOKEN}",
-       f"Token {TOKEN}", TOKEN, f"Bearer {TOKEN.upper()}", "Bearer \xff", f"Bearer {TOKEN}, Bearer {TOKEN}"]  # fmt: skip
+BAD = [
+    "", "Bearer", "Bearer ", "Bearer wrong", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", f"Bearer  {TOKEN}", TOKEN,
+    f"Basic {TOKEN}", f"Token {TOKEN}", f"Bearer {TOKEN.upper()}", "Bearer \xff", f"Bearer {TOKEN}, Bearer {TOKEN}",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("credential", BAD)
@@ -228,10 +234,14 @@ async def test_sec_L35_health_says_nothing_but_ok(api: Api) -> None:
 # ---- connections -----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     "raw",
-    [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"GET /health\r\n\r\n", b"SSH-2.0-x\r\n", b"GET /h\x00 HTTP/1.1\r\nHost: x\r\n\r\n",
-     b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\n\r\n", b"GET /health HTTP/1.1\r\n" + b"".join(b"h%d: x\r\n" % k for k in range(500)) + b"\r\n",
-     b"GET /health HTTP/1.1\r\nAuthorization: Bearer planted-in-garbage\r\nbroken header\r\n\r\n", b"\r\n\r\n\r\n", b"GET  /health HTTP/9.9\r\n\r\n",
-     b"POST /api/data/notes HTTP/1.1\r\nContent-Length: -5\r\n\r\n", b"POST /x HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+    [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"GET /health\r\n\r\n", b"SSH-2.0-x\r\n",
+    b"GET /h\x00 HTTP/1.1\r\nHost: x\r\n\r\n",
+     b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\n\r\n",
+     b"GET /health HTTP/1.1\r\n" + b"".join(b"h%d: x\r\n" % k for k in range(500)) + b"\r\n",
+     b"GET /health HTTP/1.1\r\nAuthorization: Bearer planted-in-garbage\r\nbroken header\r\n\r\n", b"\r\n\r\n\r\n",
+     b"GET  /health HTTP/9.9\r\n\r\n",
+     b"POST /api/data/notes HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
+     b"POST /x HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
      b"POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n"],
 )  # fmt: skip
 async def test_bytes_that_are_no_http_get_one_answer_and_harm_nobody(

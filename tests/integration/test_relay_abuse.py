@@ -91,6 +91,16 @@ async def test_sec_R6_a_frame_above_the_limit_is_cut_off_unread(relay: RelayProc
         assert (closed.code, closed.close_code) == ("", 1009)
 
 
+async def test_a_frame_of_exactly_the_limit_is_read(relay: RelayProcess, family: Family) -> None:
+    async with Client.admitted(relay.url, family, family.first, enrol=relay.invite()) as client:
+        await client.caught_up()
+        start = b"\x93\x7d\x09\x82\xa1t\x05\xa1x\xc6"  # ping 9 {t: 5, x: <bytes, unknown here>}
+        size = MAX_FRAME_BYTES - len(start) - 4
+        await client.send_raw(start + size.to_bytes(4, "big") + bytes(size))
+        message = await client.socket.receive()
+        assert client.link.receive(message.data) == (Pong(t=5), 9)
+
+
 async def test_sec_R6_a_length_that_is_a_lie_costs_no_memory(relay: RelayProcess, family: Family) -> None:
     """A WebSocket header that promises an exabyte."""
     parts = urlsplit(relay.url)

@@ -250,6 +250,19 @@ async def test_a_record_that_closes_the_log_settles_a_fork(relay: RelayProcess, 
         assert error.code == "fork"
 
 
+async def test_a_device_opens_a_new_log_after_it_closed_an_old_one(relay: RelayProcess, family: Family) -> None:
+    writers = [Writer(family, family.first, seed=seed) for seed in range(17)]
+    async with Client.admitted(relay.url, family, family.first, enrol=relay.invite()) as a:
+        ack, error = await a.push_refused([writer.make() for writer in writers])
+        assert error.code == "quota"
+        assert "16 open logs" in error.msg
+        assert ack is not None
+        assert len(ack.vv) == 16
+        record = family.close_log(family.first, writers[0].log, writers[0].head, fork=1)
+        await a.expect(CtlAck, await a.ask(CtlPut(recs=[record])))
+        assert from_entries((await a.push(writers[16].blobs)).vv) == short(writers[16])
+
+
 async def test_sec_R11_a_foreign_log_is_refused(relay: RelayProcess, family: Family) -> None:
     second = family.add()
     victim = Writer(family, family.first)

@@ -8,6 +8,7 @@ import json
 import sqlite3
 import ssl
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -59,6 +60,13 @@ def test_an_invite_before_the_first_start_needs_an_address(tmp_path: Path) -> No
     printed = json.loads(relay.command("invite", "--url", "http://10.0.0.7:8080", "--json").stdout)
     assert printed["link"].startswith("http://10.0.0.7:8080/#hgw-invite=")
     assert printed["max_devices"] == 32
+
+
+def test_a_home_for_the_whole_program(relay: RelayProcess) -> None:
+    printed = subprocess.run(
+        [*relay.program, "--home", str(relay.data), "stats", "--json"], capture_output=True, text=True, check=True
+    )
+    assert json.loads(printed.stdout).keys() >= {"spaces", "batches"}
 
 
 def test_a_qr_code_is_drawn(relay: RelayProcess) -> None:
@@ -212,6 +220,15 @@ def test_idle_memory_is_small(tmp_path: Path) -> None:
         with relay:
             used = relay.rss_bytes()
     assert used < 60 * 2**20
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+def test_it_may_open_as_many_files_as_it_takes_connections(relay: RelayProcess) -> None:
+    import resource
+
+    assert relay.process is not None
+    soft, hard = resource.prlimit(relay.process.pid, resource.RLIMIT_NOFILE)
+    assert soft >= min(hard, 10_000)
 
 
 def test_a_taken_port_is_named(relay: RelayProcess, tmp_path: Path) -> None:

@@ -826,6 +826,28 @@ def edit_of_a_generation_that_never_began():
     assert a.state.view() == ({D(): {"b": 3}}, [(D(), 1, "a", "value", m.canonical(1))])
 
 
+def create_of_what_is_alive():
+    """Only a member that does not check creates a document that it knows: it covers its fields, not the whole."""
+    (a,) = replicas(1)
+    a.write([("create", D(), [("put", "a", 1), ("put", "b", 2)])])
+    a.seal()
+    a.receive(m.Batch.sealed(8, 1, b"", {1: a.head(1)}, [m.Op("create", D(), 1, 2, (m.Change("put", "b", 3),))]))
+    a.receive(m.Batch.sealed(9, 1, b"", {1: a.head(1)}, [m.Op("create", D(), 1, 2, (m.Change("put", "b", 4),))]))
+    a.receive(m.Batch.sealed(7, 1, b"", {1: a.head(1)}, [m.Op("create", D(), 1, 1, (m.Change("put", "c", 5),))]))
+    assert a.state.view() == ({D(): {"a": 1, "b": 4, "c": 5}}, [(D(), 1, "b", "value", m.canonical(3))])
+
+
+def generations_of_another_kind():
+    """An edit of an even generation, a delete of an odd one and a delete with changes are void."""
+    (a,) = replicas(1)
+    put = (m.Change("put", "a", 1),)
+    ops = [m.Op("create", D(), 1, 1, put), m.Op("edit", D(), 2, 2, put), m.Op("create", D(), 4, 3, put)]
+    ops += [m.Op("delete", D(), 3, 4), m.Op("delete", D(), 2, 5, put)]
+    a.receive(m.Batch.sealed(8, 1, b"", {}, ops))
+    assert a.vv() == {8: 1}
+    assert (a.state.view(), a.state.docs[D()].cl) == (({D(): {"a": 1}}, []), 1)
+
+
 CASES = {
     case.__name__: case
     for case in (
@@ -842,6 +864,8 @@ CASES = {
         canonical_bytes,
         older_generation_written_by_one_who_knows_better,
         edit_of_a_generation_that_never_began,
+        create_of_what_is_alive,
+        generations_of_another_kind,
     )
 }
 

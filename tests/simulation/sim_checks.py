@@ -36,13 +36,17 @@ Entry = tuple[Any, ...]
 
 
 class Violation(AssertionError):
-    """An invariant does not hold. The first argument names it."""
+    """An invariant does not hold. invariant: its id; what: the facts, whole (the message has them shortened)."""
+
+    def __init__(self, invariant: str, *what: object) -> None:
+        super().__init__(invariant, *(part if isinstance(part, int | str) else shorten(repr(part)) for part in what))
+        self.invariant, self.what = invariant, what
 
 
 def demand(holds: object, invariant: str, *what: object) -> None:
     """Raise Violation unless it holds."""
     if not holds:
-        raise Violation(invariant, *(shorten(repr(part)) if not isinstance(part, int | str) else part for part in what))
+        raise Violation(invariant, *what)
 
 
 def shorten(text: str, most: int = 1_500) -> str:
@@ -89,6 +93,7 @@ class Ledger:
     sometimes: Counter[str] = field(default_factory=Counter)
     trace_digest: str = ""
     _mark: int | None = None
+    _restamped: defaultdict[LogId, set[int]] = field(default_factory=lambda: defaultdict(set))
     _by_print: dict[tuple[int, bytes], int] = field(default_factory=dict)
     _by_content: defaultdict[tuple[int, bytes], list[int]] = field(default_factory=lambda: defaultdict(list))
 
@@ -129,7 +134,7 @@ class Ledger:
         below = self.batches.get(batch.prev)
         demand(batch.n == 1 or below is not None, "I10", "a batch hangs in the air", batch.log, batch.n)
         demand(not body.void and not body.unknown, "sealing", "an honest device sealed a void operation")
-        labels = [self._label_of(owner, operation) for operation in body.operations]
+        labels = [self.label_of(owner, operation, batch.log) for operation in body.operations]
         prefix = below.prefix if below else 0
         for number in labels:
             prefix |= 1 << number
@@ -139,14 +144,20 @@ class Ledger:
         )  # fmt: skip
         return known
 
-    def _label_of(self, owner: int, operation: Operation) -> int:
+    def label_of(self, owner: int, operation: Operation, log: LogId) -> int:
+        """The label of an operation, also where log repair gave it a stamp within the clock bound."""
         number = self._by_print.get((owner, fingerprint(operation)))
-        if number is None:  # sealed again with a new stamp, because its own lay beyond the clock bound
-            found = self._by_content.get((owner, _content(operation)))
+        if number is None:
+            used = self._restamped[log]
+            found = [
+                n
+                for n in self._by_content.get((owner, _content(operation)), ())
+                if self.labels[n].operation.stamp > operation.stamp and n not in used
+            ]
             demand(found, "I2", "an operation that nobody wrote was sealed", operation)
-            assert found
             self.sometimes["stamp mapped back"] += 1
-            number = found[0]
+            number = self._by_print[owner, fingerprint(operation)] = found[0]
+            used.add(number)
         return number
 
     def signs(self, batch: Batch, instance: str) -> None:

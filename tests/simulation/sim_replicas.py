@@ -126,10 +126,10 @@ class Machine:
     def now_ms(self) -> int:
         return self.world.now_ms + self.offset_ms
 
-    def keys(self) -> Keys:
+    def keys(self, logs: dict[LogId, oplog.LogRow] | None = None) -> Keys:
         held = {kid: self.world.ledger.space_keys[kid] for kid in self.key_ids}
         closed, expelled = ends_of(self.closes), frozenset(self.expelled)
-        found = {log: end_of(closed, expelled, log, row.device) for log, row in self.logs().items()}
+        found = {log: end_of(closed, expelled, log, row.device) for log, row in (logs or self.logs()).items()}
         ends = closed | {log: end for log, end in found.items() if end}
         return Keys(held, ends, frozenset(self.control), lambda log, device: end_of(closed, expelled, log, device))
 
@@ -146,7 +146,8 @@ class Machine:
     def run(self, fn: Callable[[Tx], T]) -> T:
         """One transaction; then what it sealed is noted."""
         result = self.database.write_now(fn)
-        self.note_sealed()
+        with contextlib.suppress(StateError):  # a disk that cannot be read now is looked at later
+            self.note_sealed()
         return result
 
     def note_sealed(self) -> None:
@@ -184,7 +185,9 @@ class Machine:
         return list(self.database.peek(oplog.all_blobs))
 
     def evidence(self) -> list[bytes]:
-        return self.database.peek(lambda c: [b for (b,) in c.execute("SELECT blob FROM evidence ORDER BY log, n, hash")])
+        return self.database.peek(
+            lambda c: [b for (b,) in c.execute("SELECT blob FROM evidence ORDER BY log, n, hash")]
+        )
 
     def beginnings(self) -> list[bytes]:
         """The first batches of logs that are void from the start: they prove whose log it is, as others depend on it."""
@@ -198,7 +201,7 @@ class Machine:
                 if p.secret:
                     raw = self.vault.open(b"pending" + p.n.to_bytes(8, "big"), raw)
                 for operation in decode_pending(raw):
-                    mask |= 1 << self.world.ledger._label_of(self.owner, operation)
+                    mask |= 1 << self.world.ledger.label_of(self.owner, operation, self.own_log())
         return mask
 
     def held(self) -> int:
@@ -268,22 +271,23 @@ class Machine:
     ) -> bool:  # fmt: skip
         """Control records came. They are known exactly if the transaction that follows them was committed."""
         before = (self.closes, self.key_ids, self.control, self.expelled)
+        own, logs = self.own_log(), self.logs()
         self.expelled = self.expelled | (expelled or set())
         self.closes = self.closes | (closes or set())
         self.key_ids = [k for k in self.world.key_order if k in self.key_ids or k in (keys or [])]
         self.control = self.control + [c for c in control or [] if c not in self.control]
-        now_keys, sealer, own = self.keys(), self.sealer(), self.own_log()
+        now_keys, sealer = self.keys(logs), self.sealer()
 
-        def follow(tx: Tx) -> bool:
+        def follow(tx: Tx) -> tuple[bool, LogId]:
             self.replica.sealer = sealer
-            return self.replica.learn(tx, now_keys, self.now_ms, sealer)
+            return self.replica.learn(tx, now_keys, self.now_ms, sealer), self.replica.own_log(tx)
 
         try:
-            rebuilt = self.run(follow)
+            rebuilt, now_own = self.run(follow)
         except BaseException:
             self.closes, self.key_ids, self.control, self.expelled = before
             raise
-        if self.own_log() != own:
+        if now_own != own:
             self.world.sometimes("log repaired")
         if rebuilt:
             self.world.sometimes("rebuilt")
@@ -304,9 +308,7 @@ class Machine:
             self.world.sometimes("provisional writes adopted")
 
 
-def end_of(
-    closed: dict[LogId, End], expelled: frozenset[DeviceId], log: LogId, device: DeviceId
-) -> End | None:
+def end_of(closed: dict[LogId, End], expelled: frozenset[DeviceId], log: LogId, device: DeviceId) -> End | None:
     """Where a log ends, as the control records known say."""
     return closed.get(log) or (End(0, b"", 0) if device in expelled else None)
 
@@ -375,8 +377,10 @@ class ReplicaWorld:
             (2, self.lock), (2, self.let_in), (1, self.broken_ship), (2, self.retry),
         ]  # fmt: skip
         if self.repairs:
-            plain += [(2, self.copy), (2, self.put_back), (1, self.clone), (1, self.expel), (1, self.close_own),
-                      (2, self.broken_learn)]  # fmt: skip
+            plain += [
+                (4, self.copy), (3, self.put_back), (2, self.clone), (3, self.expel), (3, self.close_own),
+                (5, self.broken_learn),
+            ]  # fmt: skip
         action = rng.choices([a for _, a in plain], [w for w, _ in plain])[0]
         name = getattr(action, "__name__", str(action))
         self.trace.add(self.now_ms / 1000, machine.name, name)
@@ -504,7 +508,7 @@ class ReplicaWorld:
 
             def give_up() -> int:
                 left[0] -= 1
-                return left[0] < 0
+                return left[0] == 0  # once: what SQLite does next, a rollback, is not disturbed
 
             connection.set_progress_handler(give_up, 25)
             what = "disk error"
@@ -532,8 +536,10 @@ class ReplicaWorld:
             self.ship(machine)
 
     def broken_learn(self, machine: Machine) -> None:
+        behind = [m for m in self.machines if m.closes != self.closes]
+        machine = self.rng.choice(behind or [machine])
         with self.failing_disk(machine):
-            self.learn_some(machine)
+            machine.learn_all() if behind else self.learn_some(machine)
 
     # ---- copies
     def copy(self, machine: Machine) -> dict[str, Any]:

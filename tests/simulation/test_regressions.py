@@ -207,6 +207,26 @@ def test_a_new_log_claims_no_more_than_was_seen_when_its_open_writes_were_made(w
     assert row[3] == 1  # a conflict: nobody had seen the other's value
 
 
+def test_an_end_that_moves_up_changes_what_others_had_seen(world: ReplicaWorld) -> None:
+    """First the expel is known (nothing of the device counts), then the close that keeps its first batch."""
+    a, b = world.machines
+    write(b, create("theirs"))
+    write(b, put("void"))
+    a.receive(b.blobs())
+    write(a, put("seen and replaced"))
+    first = parse_batch(b.blobs()[0])
+    a.learn(expelled={b.device})
+    world.close_log(b.own_log(), End(1, first.hash, 1))
+    world.expelled.add(b.device)
+    world.ledger.put_out.add(b.owner)
+    b.is_honest = False
+    a.learn(set(world.closes))
+    assert shown(a) == {("tasks", "doc"): (1, b'{"x":"seen and replaced"}')}
+    assert a.state().rows["tasks", "doc"][3] == 0
+    world.heal()
+    world.check()
+
+
 def test_another_branch_may_arrive_together_with_the_one_that_counts(world: ReplicaWorld) -> None:
     """After a close, from somebody who does not know of it: both branches in one transaction."""
     a, b, theirs = forked(world)

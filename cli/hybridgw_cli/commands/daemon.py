@@ -26,6 +26,7 @@ from ..output import clean
 
 START_S: Final = 30.0
 STOP_S: Final = 15.0
+LAST_BREATH_S: Final = 5.0  # from the release of the lock, when all is written, to the end of the process
 _POLL_S: Final = 0.02
 SECRETS_NAME: Final = "secrets.json"  # beside the database, only with the stores that are files
 _NEXT: Final = (
@@ -242,7 +243,19 @@ def down(app: App) -> None:
                 )
             spinner.advance(1)
             time.sleep(_POLL_S)
+        deadline = time.monotonic() + LAST_BREATH_S
+        while _is_process(pid) and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
     app.out.say("The daemon has stopped.")
+
+
+def _is_process(pid: int) -> bool:
+    """Has the process not ended; Linux only, where one that is merely not yet reaped is told apart."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return False
+    return stat.rpartition(b")")[2].split()[:1] != [b"Z"]
 
 
 def _ask_to_end(app: App) -> int | None:

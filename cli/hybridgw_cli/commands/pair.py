@@ -59,10 +59,10 @@ def _show(app: App, relay: str | None, yes: bool, *, with_qr: bool) -> None:
         if shown["state"] == "confirm":
             _introduce(app, shown)
             if not _agrees(app, shown, yes):
-                _confirm(app, offer["id"], False)
+                _refuse(app, offer["id"])
                 app.out.say("Refused. Nothing was shared with that device. Ask for a new code and try again.")
                 raise Finished(Exit.NEEDS_PERSON)
-            _confirm(app, offer["id"], True)
+            _agree(app, offer["id"])
             shown = _wait(app, offer["id"], "Letting it in ...", _OVER)
     except (click.Abort, KeyboardInterrupt):
         _cancel(app, offer["id"])
@@ -114,10 +114,10 @@ def _join(app: App, code: str, name: str | None, yes: bool) -> None:
         shown = _wait(app, began["id"], "Meeting the other device ...", ("confirm", "joining", *_OVER))
         if shown["state"] != "failed" and shown.get("words"):
             if not _agrees(app, shown, yes):
-                _confirm(app, began["id"], False)
+                _refuse(app, began["id"])
                 app.out.say("Refused. If the words differ somebody is in between: ask for a new code.")
                 raise Finished(Exit.NEEDS_PERSON)
-            _confirm(app, began["id"], True)
+            _agree(app, began["id"])
         shown = _wait(app, began["id"], "Waiting until the other device agrees ...", _OVER)
     except (click.Abort, KeyboardInterrupt):
         _cancel(app, began["id"])
@@ -146,18 +146,27 @@ def _agrees(app: App, shown: Json, yes: bool) -> bool:
     return yes or click.confirm("Does the other device show the same four words?", default=False, err=True)
 
 
-def _confirm(app: App, number: str, accept: bool) -> None:
+def _agree(app: App, number: str) -> None:
     """Tell the daemon. It may have gone on meanwhile: then what became of it is asked next."""
     try:
-        app.client.post(f"/api/devices/pair/{number}/confirm", {"accept": accept}, timeout_s=60)
+        app.client.post(f"/api/devices/pair/{number}/confirm", {"accept": True}, timeout_s=60)
     except LocalError as error:
         if type(error) is not LocalError:
             raise
 
 
+def _refuse(app: App, number: str) -> None:
+    """End it, whatever it is doing: a first no may only be noted, a further one stops it."""
+    for _ in range(3):
+        app.client.post(f"/api/devices/pair/{number}/confirm", {"accept": False}, timeout_s=5)
+        time.sleep(_POLL_S)
+        if app.client.get(f"/api/devices/pair/{number}")["state"] in _OVER:
+            return
+
+
 def _cancel(app: App, number: str) -> None:
     try:
-        app.client.post(f"/api/devices/pair/{number}/confirm", {"accept": False}, timeout_s=5)
+        _refuse(app, number)
         app.out.say("Cancelled; the code does not work any more.")
     except HybridGWError:
         app.out.say("The code stops working after ten minutes.")

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from hybridgw_protocol import localapi as api
 from hybridgw_protocol.errors import Forbidden, SecretsLocked, Unauthorized
+from hybridgw_protocol.ids import check_collection
 
 from ...services.collections import CollectionService
 from ...services.conflicts import ConflictService
@@ -80,11 +81,14 @@ def build(services: Services) -> tuple[Command, ...]:
     s = services
 
     async def sync_status(_: Principal, command: api.GetSyncStatus) -> api.SyncStatus:
-        if s.sync is None:
-            return api.SyncStatus(state="locked", message=LOCKED)
-        return await s.sync.status()
+        status = await s.sync.status() if s.sync else api.SyncStatus(state="locked", message=LOCKED)
+        if command.sync_type != "all":
+            status.conflicts = await s.conflicts.count(command.sync_type)
+        return status
 
     async def sync_trigger(_: Principal, command: api.TriggerSync) -> api.SyncResult:
+        if command.sync_type != "all":
+            check_collection(command.sync_type)
         return await _there(s.sync).trigger(
             sync_type=command.sync_type, full=command.full, wait=command.wait, timeout_s=command.timeout_s
         )

@@ -352,6 +352,8 @@ class HttpApi:
             raise TooBig(f"A body of this call has at most {most} bytes.", close=True)
         if stream.is_eof():
             return stream.read_nowait(-1)
+        if headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         parts: list[bytes] = []
         size = 0
         try:

@@ -61,7 +61,8 @@ from hybridgw_protocol.link import Link, Role
 from hybridgw_protocol.vectors import from_entries, to_entries
 
 from ...services.gateway import Channel
-from ...services.sync import Opened, PeerState, SyncService
+from ...services.peers import PeerState
+from ...services.sync import Opened, SyncService
 
 log = logging.getLogger(__name__)
 
@@ -91,8 +92,11 @@ class Conversation:
         self._wake_out = asyncio.Event()
         self._flush_lock = asyncio.Lock()
         self._control_here = asyncio.Event()
+        self._ended = asyncio.Event()
         self._alive_at = 0.0
-        self._arrived: asyncio.Queue[Batches] = asyncio.Queue()
+        self._last_size = 0  # of the frame received last: what it cost in credit
+        self._pairing_request = -1
+        self._arrived: asyncio.Queue[tuple[Batches, int]] = asyncio.Queue()
         self._opened: asyncio.Queue[tuple[Opened, int, bool]] = asyncio.Queue(PIPELINE)
         self.mailbox: RelayMailbox | None = None
         self.is_ready = asyncio.Event()  # welcomed: everything may be sent
@@ -113,10 +117,10 @@ class Conversation:
             await self._sync.admitted(self._peer, welcome.t)
             await self._begin(welcome)
             self.is_ready.set()
-            self._sync.connected(self)
+            self._sync.peers.connected(self)
             await self._pump()
         finally:
-            self._sync.disconnected(self)
+            self._sync.peers.disconnected(self)
             if self.mailbox:
                 self.mailbox.closed("gone")
             await self._channel.close()
@@ -129,6 +133,7 @@ class Conversation:
                 group.create_task(self._pump_apply(), name="pump-apply")
                 group.create_task(self._pump_out(), name="pump-out")
                 group.create_task(self._ping(), name="ping")
+                group.create_task(self._wait_for_end(), name="end")
         except* HybridGWError as errors:
             raise _first(errors) from None
 
@@ -188,14 +193,14 @@ class Conversation:
             frame, request = await self._receive()
             match frame:
                 case Batches():
-                    self._arrived.put_nowait(frame)  # bounded by the credit we gave
+                    self._arrived.put_nowait((frame, self._last_size))  # bounded by the credit we gave
                 case PushAck():
                     heads = from_entries(frame.vv)
                     for entry, head in heads.items():
                         self._have[entry] = max(self._have.get(entry, 0), head.n)
-                    self._sync.confirmed(self._peer, heads)
+                    self._sync.peers.confirmed(self._peer, heads)
                     self.state.theirs.update(heads)
-                    self._sync.peer_changed(self)
+                    self._sync.peers.changed()
                 case Credit():
                     self._wake_out.set()
                 case Ctl():
@@ -218,12 +223,12 @@ class Conversation:
 
     async def _pump_open(self) -> None:
         while True:
-            frame = await self._arrived.get()
+            frame, size = await self._arrived.get()
             await self._control_here.wait()  # batches are judged only when the peer's control records are here too
             opened = await self._sync.open_batches(frame.b)
             if opened.unknown_devices:
                 raise Offline("Batches came of a device that no control record names yet; connecting again.")
-            await self._opened.put((opened, sum(map(len, frame.b)) + 16, frame.more))
+            await self._opened.put((opened, size, frame.more))
 
     async def _pump_apply(self) -> None:
         while True:
@@ -237,7 +242,7 @@ class Conversation:
                     self.state.theirs[entry] = head
             self.state.catching_up = more
             self.state.received += stored.fresh
-            self._sync.peer_changed(self)
+            self._sync.peers.changed()
             if stored.gaps:
                 ours = await self._sync.heads()
                 await self._send(Want(vv=to_entries({k: h for k, h in ours.items() if k not in self._refused})))
@@ -259,10 +264,11 @@ class Conversation:
                 for _, entry, n, _ in rows:
                     self._have[entry] = n
                 self.state.sent += len(rows)
-                await self._send(Push(b=[blob for *_, blob in rows]))
+                self._link.ask(Push(b=[blob for *_, blob in rows]))
+                await self._flush()
                 if not more:
                     break
-            self._sync.peer_changed(self)
+            self._sync.peers.changed()
 
     async def _ping(self) -> None:
         loop = asyncio.get_running_loop()
@@ -276,9 +282,17 @@ class Conversation:
             if self._alive_at < sent_at:
                 raise Offline(f"{self._peer} does not answer any more.")
 
+    async def _wait_for_end(self) -> None:
+        await self._ended.wait()
+        raise Offline("Connecting anew, to compare everything.")
+
     def wake(self) -> None:
         """There is something new to send."""
         self._wake_out.set()
+
+    def end(self) -> None:
+        """End this conversation in order; its owner connects again."""
+        self._ended.set()
 
     async def _refused_by_peer(self, frame: Err, request: int) -> None:
         refusal = REFUSALS.get(frame.code)
@@ -286,6 +300,9 @@ class Conversation:
             raise refusal(f"{self._peer} refuses this device: {frame.msg}")
         if request == 0:
             raise RemoteClosed(f"{self._peer} closed: {frame.msg}", remote_code=frame.code, retry_ms=frame.retry)
+        if request == self._pairing_request and self.mailbox:
+            self.mailbox.closed(frame.msg)
+            return
         await self._sync.refused(self._peer, frame.code, frame.msg)
         self.state.refusal = frame.code
         if frame.code in ("gap", "fork", "rate", "quota"):
@@ -311,7 +328,8 @@ class Conversation:
             raise PairingFailed("A pairing is going on already; finish or cancel it first.")
         mailbox = self.mailbox = RelayMailbox(self._send)
         try:
-            await self._send(PairOpen())
+            self._pairing_request = self._link.ask(PairOpen())
+            await self._flush()
             await mailbox.opened()
         except BaseException:
             mailbox.closed("gone")
@@ -322,6 +340,7 @@ class Conversation:
     async def _receive(self) -> tuple[Frame, int]:
         data = await self._channel.receive()
         self._alive_at = asyncio.get_running_loop().time()
+        self._last_size = len(data)
         self.state.bytes_in += len(data)
         frame, request = self._link.receive(data)
         if isinstance(frame, Err) and self._link.state.name == "CLOSED":
@@ -353,7 +372,7 @@ class RelayMailbox:
         """Wait for the nameplate. Raises: PairingFailed."""
         await self._ready.wait()
         if self.is_closed:
-            raise PairingFailed("The relay opened no pairing mailbox; try again in a minute.")
+            await self.receive()  # raises, with the relay's reason
 
     def received(self, frame: Frame) -> None:
         """A frame for this mailbox arrived."""
@@ -390,7 +409,7 @@ class RelayMailbox:
         """From the other side. Raises: PairingFailed: closed, with the reason."""
         message = await self._messages.get()
         if isinstance(message, str):
-            raise PairingFailed(CLOSED_BECAUSE.get(message, "The pairing was ended by the other side."), why=message)
+            raise PairingFailed(CLOSED_BECAUSE.get(message, f"The pairing ended: {message}."), why=message)
         return message
 
     async def close(self, why: str) -> None:

@@ -55,10 +55,10 @@ class RelayGateway:
                 await self._changed.wait()
                 self._changed.clear()
 
-    def reconnect(self) -> None:
-        """Every relay that is not connected is tried now."""
+    def reconnect(self, full: bool = False) -> None:
+        """Every relay that is not connected is tried now. full: the others are connected anew."""
         for link in self._links.values():
-            link.reconnect()
+            link.reconnect(full=full)
 
     async def open_mailbox(self, url: str | None) -> tuple[Mailbox, str]:
         """Open a pairing mailbox. Raises: Offline, PairingFailed."""

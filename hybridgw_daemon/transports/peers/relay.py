@@ -113,9 +113,11 @@ class RelayLink:
         self._now = asyncio.Event()
         self.conversation: Conversation | None = None
 
-    def reconnect(self) -> None:
-        """Try now instead of waiting."""
+    def reconnect(self, *, full: bool = False) -> None:
+        """Try now instead of waiting. full: end a live conversation too; the next one compares everything."""
         self._now.set()
+        if full and self.conversation is not None:
+            self.conversation.end()
 
     async def run(self) -> None:
         """Until cancelled. What goes wrong is told to the sync service and tried again."""
@@ -127,7 +129,7 @@ class RelayLink:
             try:
                 await self._converse()
             except HybridGWError as error:
-                self._sync.failed(self.url, error)
+                self._sync.peers.failed(self.url, error)
                 log.info("relay %s: %s", self.url, error.message)
                 if isinstance(error, PERSON_NEEDED):
                     pause = BACKOFF_MAX_S

@@ -40,6 +40,13 @@ class Push:
     blobs: Sequence[bytes]
     size_bytes: int
     done: Callable[[Appended], None]
+    is_answered: bool = False
+
+    def answer(self, result: Appended) -> None:
+        """Tell the outcome, once."""
+        if not self.is_answered:
+            self.is_answered = True
+            self.done(result)
 
 
 class BatchService:
@@ -83,7 +90,14 @@ class BatchService:
                 self._idle.set()
                 self._filled.clear()
                 await self._filled.wait()
-            await self._store_group(self._take_group())
+            group = self._take_group()
+            try:
+                await self._store_group(group)
+            except Exception:  # one group must not end the service for all
+                log.exception("a group of %d pushes failed", len(group))
+                for push in group:
+                    push.space.tail.clear()
+                    push.answer(Appended(error=Busy("The relay failed; it was logged.", retry_ms=DISK_RETRY_MS)))
 
     def _take_group(self) -> list[Push]:
         group: list[Push] = []
@@ -119,7 +133,7 @@ class BatchService:
                 self.stored_batches += len(result.stored)
                 push.space.tail.add(result.after_rid, result.stored)
                 changed[push.space] = None
-            push.done(result)
+            push.answer(result)
         for space in rewritten:
             space.tail.clear()
         for space in changed:
@@ -128,13 +142,13 @@ class BatchService:
     async def _try_closed(self, push: Push, result: Appended) -> Appended:
         """A fork, or too many open logs, may be settled by control records that close logs: look, and try once more."""
         before = dict(push.space.known_closes)
-        if await push.space.closes() != before:
-            try:
+        try:
+            if await push.space.closes() != before:
                 (again,) = await self._store.append([self._append_of(push)], self._host.wall_ms())
-            except HybridGWError:
-                return result
-            again.stored = result.stored + again.stored
-            result = again
+                again.stored = result.stored + again.stored
+                result = again
+        except HybridGWError as error:
+            log.warning("closes of space=%s cannot be read: %s", push.space.id.hex(), error.message)
         if isinstance(result.error, Fork):
             log.warning(
                 "fork space=%s log=%s device=%s: %s",

@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -205,8 +206,9 @@ class Conversation:
             self._pinged_ms = 0
         elif not self._pinged_ms:
             self._pinged_ms = now_ms
-            self._link.send(Ping(t=self._s.host.wall_ms()))
-            self._flush()
+            with self._own_fault():
+                self._link.send(Ping(t=self._s.host.wall_ms()))
+                self._flush()
         elif now_ms - self._pinged_ms > PING_DEADLINE_S * 1000:
             self.fail(RemoteClosed("The device does not answer any more."))
         if not self._is_live and now_ms - self._asked_ms > self._s.idle_s * 1000 and not self._s.mailboxes.has(self):
@@ -216,21 +218,32 @@ class Conversation:
     def wake(self) -> None:
         """There are new batches in the space."""
         if self._stream is not None and not self._is_over:
-            self._stream.wake()
+            with self._own_fault():
+                self._stream.wake()
 
     def tell_control(self, records: Sequence[bytes]) -> None:
         """There are new control records in the space."""
         if self._link.state is State.READY and not self._is_over and records:
-            self._send_control(records, 0)
-            self._flush()
+            with self._own_fault():
+                self._send_control(records, 0)
+                self._flush()
 
     def deliver(self, frame: Frame) -> None:
         """A frame of a pairing mailbox."""
         if self._is_over or self._link.state in (State.CLOSED, State.AUTHENTICATING):
             return
-        self._link.send(frame)
-        self._flush()
-        self._close_if_done()
+        with self._own_fault():
+            self._link.send(frame)
+            self._flush()
+            self._close_if_done()
+
+    @contextlib.contextmanager
+    def _own_fault(self) -> Iterator[None]:
+        """What goes wrong here while another connection's work is done ends this connection, not that one."""
+        try:
+            yield
+        except HybridGWError as error:
+            self.fail(error)
 
     def _close_if_done(self) -> None:
         if self._link.state is State.CLOSED:
@@ -349,14 +362,15 @@ class Conversation:
         self._stored_batches += len(result.stored)
         if self._is_over or self._stream is None:
             return
-        self._stream.pushed(result.stored)
-        if result.error is None or result.heads:
-            self._link.send(PushAck(vv=to_entries(result.heads)), request=request)
-        self._link.stored(size_bytes)
-        if result.error is not None:
-            self._refuse(result.error, request)
-        if not self._is_over:
-            self._flush()
+        with self._own_fault():
+            self._stream.pushed(result.stored)
+            if result.error is None or result.heads:
+                self._link.send(PushAck(vv=to_entries(result.heads)), request=request)
+            self._link.stored(size_bytes)
+            if result.error is not None:
+                self._refuse(result.error, request)
+            if not self._is_over:
+                self._flush()
 
     # ---- control records ------------------------------------------------------------------------------------------
     async def _put_control(self, frame: CtlPut | Ctl, request: int) -> None:

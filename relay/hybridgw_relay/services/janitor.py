@@ -47,6 +47,8 @@ class Janitor:
         for conversation in tuple(self._conversations):
             conversation.tick()
         self._mailboxes.expire()
+        for space in self._spaces.in_use():
+            space.tail.age()
         try:
             if self._store.changed_elsewhere():
                 for space in self._spaces.in_use():

@@ -103,7 +103,7 @@ class Mailboxes:
         if box is None or box.expires_ms <= now_ms:
             raise PairingFailed("No such code is open here; it may be older than ten minutes. Make a new one.")
         if box.joiner is not None:
-            self._end(box, "crowded")
+            self._end(box, "joined")
             raise PairingFailed("This code was used already, perhaps by somebody else. Make a new one.")
         box.joiner = side
         self._by_side[side] = box

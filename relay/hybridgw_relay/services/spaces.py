@@ -182,7 +182,7 @@ class Spaces:
     def __init__(self, store: RelayStore, fanout: Fanout, host: Host) -> None:
         self._store, self._fanout, self._host = store, fanout, host
         self._alive: WeakValueDictionary[SpaceId, Space] = WeakValueDictionary()
-        self._end: dict[SpaceId, Callable[[], None]] = {}
+        self._end: dict[Space, Callable[[], None]] = {}
         self._seen: dict[tuple[int, DeviceId], int] = {}
 
     def find(self, space_id: SpaceId) -> Space | None:
@@ -218,13 +218,13 @@ class Spaces:
     def join(self, space: Space, member: Member) -> None:
         """Enter a connection."""
         if not space.members:
-            self._end[space.id] = self._fanout.subscribe(space.id, space.on_news)
+            self._end[space] = self._fanout.subscribe(space.id, space.on_news)
         space.members[member] = None
 
     def leave(self, space: Space, member: Member) -> None:
         """Take a connection out; idempotent."""
         if space.members.pop(member, member) is None and not space.members:
-            self._end.pop(space.id)()
+            self._end.pop(space)()
             space.tail.clear()
 
     def saw(self, space: Space, device: DeviceId) -> None:

@@ -9,7 +9,7 @@ from typing import Final
 from ..core.cursor import Cursor
 from ..stores.base import Page, Stored
 
-TAIL_BYTES: Final = 1024 * 1024  # per space with connections; cut back to half when full
+TAIL_BYTES: Final = 256 * 1024  # per space with connections; cut back to half when full
 
 
 class Tail:
@@ -21,12 +21,14 @@ class Tail:
         self._items: list[Stored] = []
         self._base = 0
         self._size = 0
+        self._is_fresh = False
 
     def add(self, after_rid: int, stored: Sequence[Stored]) -> None:
         """What one push added. Args: after_rid: the space's last rid before it; after a hole it starts anew."""
         if not self._rids or after_rid != self._rids[-1]:
             self.clear()
             self._base = after_rid
+        self._is_fresh = True
         self._items.extend(stored)
         self._rids.extend(item.rid for item in stored)
         self._size += sum(len(item.blob) for item in stored)
@@ -37,6 +39,12 @@ class Tail:
                 drop += 1
             self._base = self._rids[drop - 1]
             del self._items[:drop], self._rids[:drop]
+
+    def age(self) -> None:
+        """Forget all if nothing was added since the last call: whoever is live has it, the others read the store."""
+        if not self._is_fresh:
+            self.clear()
+        self._is_fresh = False
 
     def clear(self) -> None:
         """Forget all."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +33,24 @@ OTHER_LOG = LogId(77)
 NOW_MS = 1_800_000_000_000  # 2027-01-15T08:00:00Z
 
 
+@functools.cache
+def _template() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        prepare_file(Path(folder) / "a.db", MIGRATIONS, stamp="x")
+        return (Path(folder) / "a.db").read_bytes()
+
+
+def new_database(path: Path) -> None:
+    """A file with all tables, unless there is one: made by the migrations once, copied for every test."""
+    if not path.exists():
+        path.write_bytes(_template())
+
+
 class House:
     """Everything between the command table and the file, without a loop of its own."""
 
     def __init__(self, folder: Path, *, locked: bool = False) -> None:
-        prepare_file(folder / "a.db", MIGRATIONS, stamp="x")
+        new_database(folder / "a.db")
         self.database = InlineDatabase(folder / "a.db", durable=False)
         self.replica = Replica()
         if not locked:

@@ -79,7 +79,7 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
         assert part in text
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.com", "", 7])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.com", "", 7])  # noqa: S104 - is refused
 def test_a_host_beyond_loopback_is_refused(tmp_path: Path, host: object) -> None:
     assert "TLS" in faults_of(tmp_path, f"server_host = {host!r}")[0]
 

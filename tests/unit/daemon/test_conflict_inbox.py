@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.daemon._services import NOW_MS, OWNER, House, data_of
 
 from hybridgw_protocol import localapi as api
 from hybridgw_protocol.errors import BadValue, NotFound, PreconditionFailed, SecretsLocked
+from tests.unit.daemon._services import NOW_MS, OWNER, House, data_of
 
 
 @pytest.fixture
@@ -86,7 +86,8 @@ async def test_an_alternative_is_chosen_by_its_key(house: House) -> None:
 @pytest.mark.parametrize(
     "how",
     [
-        {}, {"choices": {"title": {}}}, {"choices": {"title": {"key": "nonsense"}}}, {"choices": {"n": {"keep": "shown"}}},
+        {}, {"choices": {"title": {}}}, {"choices": {"title": {"key": "nonsense"}}},
+        {"choices": {"n": {"keep": "shown"}}},
         {"choices": {"title": {"keep": "shown", "value": 1}}}, {"choices": {"title": {"keys": ["x"]}}},
         {"choices": {"title": {"value": 2**60}}},
     ],
@@ -162,6 +163,7 @@ async def test_pages_and_collections(house: House) -> None:
         if cursor is None:
             break
     assert seen == ["x0", "x1", "x2", "x3", "x4", "t"]
+    assert [await house.conflicts.count(name) for name in ("notes", "tasks", "nothing")] == [5, 1, 0]
     only = await house.conflicts.find(OWNER, api.ListConflicts(collection="tasks"))
     assert [c.id for c in only.items] == ["t"]
     for cursor in ("x", "-1", "9" * 30, "١"):

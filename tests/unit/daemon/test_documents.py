@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.daemon._services import NOW_MS, OWNER, House, data_of
 
 from hybridgw_daemon.core.uuid7 import document_time_ms
 from hybridgw_daemon.services.documents import NotModified, without_nulls
@@ -30,6 +29,7 @@ from hybridgw_protocol.errors import (
     TooBig,
 )
 from hybridgw_protocol.ids import parse_document_id
+from tests.unit.daemon._services import NOW_MS, OWNER, House, data_of
 
 
 @pytest.fixture
@@ -144,7 +144,9 @@ async def test_a_deleted_document_is_gone_and_says_so(house: House) -> None:
 
 
 async def test_restore_needs_the_content_and_a_deleted_document(house: House) -> None:
-    restore = lambda **more: house.documents.restore(OWNER, api.RestoreDocument(collection="notes", id="x", **more))  # noqa: E731
+    def restore(**more: Any) -> Any:
+        return house.documents.restore(OWNER, api.RestoreDocument(collection="notes", id="x", **more))
+
     await refused(NotFound, house, restore(data={"a": 1}))
     await house.put("notes", "x", {"a": 1})
     await refused(AlreadyExists, house, restore(data={"a": 1}))
@@ -207,7 +209,8 @@ async def test_bad_ids(house: House, id: str) -> None:
     ("data", "kind"),
     [
         ({"n": 2**53}, BadValue), ({"n": float("nan")}, BadValue), ({"": 1}, BadValue), ({"a\nb": 1}, BadValue),
-        ({"$add": 1}, BadValue), ({"x" * 129: 1}, BadValue), ({"t": "\ud800"}, BadValue), ({"n": {"k": 2**60}}, BadValue),
+        ({"$add": 1}, BadValue), ({"x" * 129: 1}, BadValue), ({"t": "\ud800"}, BadValue), ({"n": {"k": 2**60}},
+        BadValue),
         ({"t": "x" * 70_000}, TooBig), ({f"f{k}": "x" * 50_000 for k in range(4)}, TooBig),
         ({"deep": json.loads("[" * 40 + "]" * 40)}, BadValue),
     ],
@@ -256,8 +259,10 @@ async def test_the_same_put_of_a_task_twice_changes_nothing(house: House) -> Non
         ("tasks", {"title": "t", "due": "2027-02-30"}, "due"), ("tasks", {"title": "t", "tags": [1]}, "tags[0]"),
         ("tasks", {"title": "t", "tags": ["x" * 65]}, "tags[0]"), ("tasks", {"title": "t" * 1001}, "title"),
         ("activities", {}, "title"), ("activities", {"title": "t", "duration_s": -1}, "duration_s"),
-        ("activities", {"title": "t", "started_at": "2027-01-02T00:00:00Z", "ended_at": "2027-01-01T00:00:00Z"}, "ended_at"),
-        ("activities", {"title": "t", "started_at": "2027-01-01T12:00:00+02:00", "ended_at": "2027-01-01T09:59:59Z"}, "ended_at"),
+        ("activities", {"title": "t", "started_at": "2027-01-02T00:00:00Z", "ended_at": "2027-01-01T00:00:00Z"},
+        "ended_at"),
+        ("activities", {"title": "t", "started_at": "2027-01-01T12:00:00+02:00", "ended_at": "2027-01-01T09:59:59Z"},
+        "ended_at"),
         ("settings", {}, "value"), ("settings", {"value": 1, "app": ""}, "app"),
     ],
 )  # fmt: skip

@@ -11,11 +11,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.unit.daemon._services import House
 
 from hybridgw_daemon.services import events
 from hybridgw_daemon.services.events import Event, EventHub, Subscription, forget_epoch, prepare
 from hybridgw_protocol.errors import BadValue, Busy
+from tests.unit.daemon._services import House
 
 
 @pytest.fixture
@@ -133,7 +133,9 @@ async def test_spec_G4_no_gap_and_no_repeat_at_any_moment(tmp_path: Path, seed: 
             if rng.random() < 0.3:
                 await asyncio.sleep(0)
         last = house.database.peek(lambda c: c.execute("SELECT max(seq) FROM document").fetchone())[0]
-        while any(not seqs or seqs[-1] < last for _, _, seqs in pictures):
+        for _ in range(2_000):
+            if all(seqs and seqs[-1] == last for _, _, seqs in pictures):
+                break
             await asyncio.sleep(0.005)
         hub.close()
     table = dict(house.database.peek(lambda c: c.execute("SELECT id, iif(cl % 2, seq, -1) FROM document").fetchall()))

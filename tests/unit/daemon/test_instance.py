@@ -56,6 +56,16 @@ def test_the_lock_is_let_go_of_and_private(profile: paths.Paths) -> None:
             assert stat.S_IMODE(profile.lock.stat().st_mode) == 0o600
 
 
+def test_connections_are_bounded_by_the_files_there_are() -> None:
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (200, 400))\n"
+        "from hybridgw_daemon.instance import room_for\n"
+        "print(room_for(10), room_for(10_000), resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["10", "272", "400"]
+
+
 def test_a_lock_file_with_garbage_is_no_obstacle(profile: paths.Paths) -> None:
     profile.lock.write_bytes(b"\0garbage")
     with instance.lock(profile, 1):

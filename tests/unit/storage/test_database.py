@@ -7,7 +7,7 @@ import contextlib
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pytest
 
 from hybridgw_protocol.errors import AlreadyExists, Busy, DatabaseDamaged, DiskFull, HybridGWError, StorageUnavailable
 from hybridgw_storage.connection import connect, translate
-from hybridgw_storage.database import GROUP, QUEUE, Database, InlineDatabase, SqliteDatabase, Tx
+from hybridgw_storage.database import GROUP, QUEUE, Database, InlineDatabase, SqliteDatabase, Tx, run_group
 from hybridgw_storage.migrations import prepare_file
 
 MIGRATIONS = [("0001_t", "CREATE TABLE t(i INTEGER PRIMARY KEY, v TEXT NOT NULL) STRICT;")]
@@ -477,6 +477,23 @@ def test_a_lock_of_another_program_is_busy_not_damage(path: Path) -> None:
             with pytest.raises(sqlite3.OperationalError) as caught:
                 mine.execute("BEGIN IMMEDIATE")
             assert isinstance(translate(caught.value, path), Busy)
+
+
+def test_a_group_waits_once_for_the_lock_of_another_program(path: Path) -> None:
+    """Not once for each of its writes; and when the lock is gone, writing goes on."""
+    with contextlib.closing(connect(path)) as other, contextlib.closing(connect(path, timeout_s=0)) as mine:
+        tries: list[str] = []
+        mine.set_trace_callback(tries.append)
+        tx = Tx(mine)
+        group: list[tuple[Callable[[Tx], Any], Future[Any]]] = [(put(i), Future()) for i in range(50)]
+        other.execute("BEGIN IMMEDIATE")
+        run_group(tx, group, path)
+        assert all(isinstance(future.exception(), Busy) for _, future in group)
+        assert tries.count("BEGIN IMMEDIATE") == 1
+        other.execute("ROLLBACK")
+        group = [(put(i), Future()) for i in range(50)]
+        run_group(tx, group, path)
+        assert [future.result() for _, future in group] == list(range(50))
 
 
 def test_odd_file_names_open(tmp_path: Path) -> None:

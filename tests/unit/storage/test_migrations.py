@@ -260,7 +260,9 @@ DAMAGE = {
     "text": lambda raw: b"hello\n",
     "zero header": lambda raw: bytes(4096) + raw[4096:],
     "zero first page of the schema": lambda raw: raw[:100] + bytes(3996) + raw[4096:],
-    "truncated in the first page": lambda raw: raw[:1000],
+    "cut in the first page": lambda raw: raw[:1000],
+    "cut in the middle": lambda raw: raw[: len(raw) // 2],
+    "all zeros": lambda raw: bytes(len(raw)),
 }
 
 
@@ -309,13 +311,22 @@ def test_a_second_damaged_file_does_not_replace_the_first(path: Path) -> None:
 
 def test_set_aside_takes_log_and_shared_memory_along_and_spares_what_is_there(path: Path) -> None:
     path.parent.mkdir()
-    for suffix in ("", "-wal", "-shm"):
+    parts = ("", "-wal", "-shm", "-journal")
+    for suffix in parts:
         Path(f"{path}{suffix}").write_text("new" + suffix)
     Path(f"{path}.damaged-s-wal").write_text("an older log")
     target = set_aside(path, "s")
     assert target.name == "t.db.damaged-s-1"
-    assert [Path(f"{target}{suffix}").read_text() for suffix in ("", "-wal", "-shm")] == ["new", "new-wal", "new-shm"]
+    assert [Path(f"{target}{suffix}").read_text() for suffix in parts] == ["new" + suffix for suffix in parts]
     assert Path(f"{path}.damaged-s-wal").read_text() == "an older log"
+
+
+def test_a_log_whose_file_is_gone_is_kept(path: Path) -> None:
+    """SQLite would delete it with the making of a new file; it may hold what somebody wants back."""
+    path.parent.mkdir()
+    Path(f"{path}-wal").write_bytes(b"somebody's last writes")
+    assert prepare_file(path, [ONE], stamp="s") == 1
+    assert Path(f"{path}.damaged-s-wal").read_bytes() == b"somebody's last writes"
 
 
 # ---- places where no database can be -----------------------------------------------------------------------------

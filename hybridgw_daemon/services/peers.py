@@ -1,0 +1,210 @@
+"""Who is connected, who is not and why, what each side holds: the register of conversations. Memory only.
+
+Conversations (transports/peers) report here; the sync service and everybody who waits for a change look here. One thing
+is kept on disk, as a hint for alarms: the highest heads a peer has ever confirmed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Final, Protocol
+
+from hybridgw_protocol.batch import Head
+from hybridgw_protocol.errors import HybridGWError, Offline
+from hybridgw_protocol.frames import Quota
+from hybridgw_protocol.ids import LogId
+from hybridgw_protocol.limits import CLOCK_WARN_MS
+from hybridgw_protocol.localapi import RelayStatus
+from hybridgw_protocol.vectors import Heads
+from hybridgw_storage.database import Database, Tx
+
+from ..stores import control
+
+SAVE_CONFIRMED_S: Final = 1.0  # what peers confirmed is only a hint: saved together, not per acknowledgement
+
+
+class PeerState:
+    """What one connection shows. theirs: heads the other side holds durably, as far as we know."""
+
+    def __init__(self, peer: str) -> None:
+        self.peer = peer
+        self.theirs: Heads = {}
+        self.catching_up = True
+        self.received = 0
+        self.sent = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.refusal: str | None = None
+        self.quota: Quota | None = None
+
+
+class Conversation(Protocol):
+    """What services need of a connection."""
+
+    state: PeerState
+
+    def wake(self) -> None:
+        """There is something new to send."""
+        ...
+
+
+class Peers:
+    """The register; one per daemon."""
+
+    def __init__(self, database: Database, *, clock: Callable[[], int], published: Callable[[str], None]) -> None:
+        """Args: clock: wall clock, Unix ms; published: tells local listeners that `sync` changed."""
+        self._database, self._clock, self._published = database, clock, published
+        self.conversations: dict[str, Conversation] = {}
+        self.known: list[str] = []  # relays in use, connected or not
+        self.errors: dict[str, HybridGWError] = {}  # why a peer is not connected
+        self.last_sync_ms: int | None = None
+        self._offsets: dict[str, int] = {}
+        self._confirmed: dict[str, Heads] = {}
+        self._waiters: list[asyncio.Event] = []
+        self._reconnect: Callable[[bool], None] = lambda _full: None
+
+    # ---- reported by conversations --------------------------------------------------------------------------------
+    def connected(self, conversation: Conversation) -> None:
+        """A conversation was welcomed."""
+        self.conversations[conversation.state.peer] = conversation
+        self.errors.pop(conversation.state.peer, None)
+        self.changed()
+        self._published("sync")
+
+    def disconnected(self, conversation: Conversation) -> None:
+        """It ended."""
+        if self.conversations.get(conversation.state.peer) is conversation:
+            del self.conversations[conversation.state.peer]
+            self.changed()
+            self._published("sync")
+
+    def failed(self, peer: str, error: HybridGWError) -> None:
+        """A connection could not be made, or broke."""
+        self.errors[peer] = error
+        self.changed()
+
+    def changed(self) -> None:
+        """Something moved: those who wait look again."""
+        for waiter in self._waiters:
+            waiter.set()
+
+    def confirmed(self, peer: str, heads: Mapping[LogId, Head]) -> None:
+        """A peer has these durably."""
+        self._confirmed.setdefault(peer, {}).update(heads)
+        self.last_sync_ms = self._clock()
+
+    def told_time(self, peer: str, their_ms: int) -> int:
+        """Another clock. Returns: how far it is from ours, in ms."""
+        self._offsets[peer] = their_ms - self._clock()
+        return self._offsets[peer]
+
+    # ---- asked by services ----------------------------------------------------------------------------------------
+    def correction_ms(self) -> int:
+        """What to add to our clock: 0 unless two sources or more agree that it is off."""
+        offsets = sorted(self._offsets.values())
+        if len(offsets) < 2:
+            return 0
+        median = offsets[len(offsets) // 2]
+        agree = all(abs(offset - median) <= CLOCK_WARN_MS for offset in offsets)
+        return median if agree and abs(median) > CLOCK_WARN_MS else 0
+
+    def wake(self, *, except_for: str = "") -> None:
+        """All conversations look for something to send."""
+        for peer, conversation in self.conversations.items():
+            if peer != except_for:
+                conversation.wake()
+
+    def conversation(self, peer: str | None = None) -> Conversation | None:
+        """A live conversation: with that peer, or with any."""
+        if peer is not None:
+            return self.conversations.get(peer)
+        return next(iter(self.conversations.values()), None)
+
+    def highest(self) -> dict[LogId, int]:
+        """The highest batch of each log that some connected peer holds."""
+        best: dict[LogId, int] = {}
+        for conversation in self.conversations.values():
+            for log, head in conversation.state.theirs.items():
+                best[log] = max(best.get(log, 0), head.n)
+        return best
+
+    def sent_batches(self) -> int:
+        """Batches sent over the live connections."""
+        return sum(conversation.state.sent for conversation in self.conversations.values())
+
+    def know_relays(self, urls: Sequence[str]) -> None:
+        """The relays in use, connected or not."""
+        self.known = list(urls)
+        for gone in set(self.errors) - set(urls):
+            del self.errors[gone]
+
+    def relay_status(self, url: str) -> RelayStatus:
+        """One relay, for a person."""
+        conversation, error = self.conversations.get(url), self.errors.get(url)
+        if conversation is None:
+            state = "offline" if error else "connecting"
+            return RelayStatus(url=url, state=state, error=error.message if error else None)  # type: ignore[arg-type]
+        state_of = conversation.state
+        return RelayStatus(
+            url=url,
+            state="connected",
+            error=state_of.refusal,
+            sent_bytes=state_of.bytes_out,
+            received_bytes=state_of.bytes_in,
+        )
+
+    def on_reconnect(self, action: Callable[[bool], None]) -> None:
+        """What `reconnect` does; the gateway's."""
+        self._reconnect = action
+
+    def reconnect(self, *, full: bool = False) -> None:
+        """Try those that are not connected now. full: connect the others anew too, which compares everything."""
+        self._reconnect(full)
+
+    # ---- waiting --------------------------------------------------------------------------------------------------
+    async def wait_for(self, condition: Callable[[], Awaitable[bool]], timeout_s: float, *, look_s: float) -> bool:
+        """Until the condition holds; it is looked at after each change and every *look_s* seconds."""
+        waiter = asyncio.Event()
+        self._waiters.append(waiter)
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not await condition():
+                    waiter.clear()
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(waiter.wait(), look_s)
+        except TimeoutError:
+            return False
+        finally:
+            self._waiters.remove(waiter)
+        return True
+
+    async def first_contact(self, peer: str, timeout_s: float) -> HybridGWError | None:
+        """Wait until a peer has welcomed this device, or refused it. Returns: why it was not, if it was not in time."""
+        self.errors.pop(peer, None)
+
+        async def is_decided() -> bool:
+            return peer in self.conversations or peer in self.errors
+
+        if not await self.wait_for(is_decided, timeout_s, look_s=timeout_s):
+            return Offline(f"{peer} did not answer in time.")
+        return None if peer in self.conversations else self.errors.get(peer)
+
+    # ---- what is kept ---------------------------------------------------------------------------------------------
+    async def run(self) -> None:
+        """Write down what peers confirmed, now and then; until cancelled."""
+        while True:
+            await asyncio.sleep(SAVE_CONFIRMED_S)
+            await self.save_confirmed()
+
+    async def save_confirmed(self) -> None:
+        """Write down what peers confirmed."""
+        confirmed, self._confirmed = self._confirmed, {}
+        if confirmed:
+
+            def save(tx: Tx) -> None:
+                for peer, heads in confirmed.items():
+                    control.confirm_heads(tx, peer, heads)
+
+            await self._database.write(save)

@@ -1,0 +1,221 @@
+"""A second reader of frames and of authentication, from protocol/SPEC.md, "Frames", "Vectors", "Authentication", alone.
+
+It imports none of our packages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from nacl.bindings import crypto_sign_open, crypto_sign_seed_keypair
+
+from tests.architecture import _reader as reader
+from tests.architecture._reader import FRAME_TYPES, MAX_INT, Refused
+from tests.architecture._reader_operations import canonical
+from tests.architecture._reader_walk import end, item, number, parts, read_map
+
+REQUIRED = object()
+LOGS = 1024
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key of a map. kind: int, bool, text, bin, versions, bins, texts, vector or quota; sizes: of it, or of it."""
+
+    kind: str
+    default: object = REQUIRED
+    least: int = 0
+    most: int = 2**64 - 1
+
+
+def exactly(size: int, default: object = REQUIRED) -> Key:
+    return Key("bin", default, size, size)
+
+
+FLAG, CLOCK = Key("bool", False), Key("int", least=-(2**63))
+MAPS: dict[str, dict[str, Key]] = {
+    "challenge": {
+        "v": Key("versions"), "ns": exactly(32), "role": Key("text", most=16), "t": CLOCK,
+        "ep": Key("text", "", most=300), "tags": Key("bins", [], most=16),
+    },
+    "auth": {
+        "v": Key("int"), "sp": exactly(16), "pk": exactly(64), "nc": exactly(32), "ep": Key("text", most=300),
+        "sig": exactly(64), "t": CLOCK, "vv": Key("vector", []), "ctl": Key("bins", [], most=256),
+        "caps": Key("texts", [], most=32), "sub": Key("bool", True), "enrol": Key("bin", b"", most=1024),
+    },
+    "welcome": {
+        "sid": Key("text", most=64), "t": CLOCK, "vv": Key("vector", []), "ctl": Key("bins", [], most=256),
+        "quota": Key("quota", None), "sig": Key("bin", b""), "pk": Key("bin", b""),
+    },
+    "push": {"b": Key("bins", most=1024)},
+    "push_ack": {"vv": Key("vector")},
+    "want": {"vv": Key("vector")},
+    "batches": {"b": Key("bins", most=1024), "more": FLAG},
+    "credit": {"n": Key("int", least=1, most=2**40)},
+    "ctl_get": {"heads": Key("bins", [], most=256)},
+    "ctl": {"recs": Key("bins", most=4000), "more": FLAG},
+    "ctl_put": {"recs": Key("bins", most=4000)},
+    "ctl_ack": {"heads": Key("bins", most=256)},
+    "pair_open": {},
+    "pair_opened": {"np": Key("int", most=9999), "ttl": CLOCK},
+    "pair_join": {"np": Key("int", most=9999)},
+    "pair_joined": {},
+    "pair_msg": {"m": Key("bin", most=524_288)},
+    "pair_close": {"why": Key("text", most=64)},
+    "ping": {"t": Key("int", 0, -(2**63))},
+    "pong": {"t": Key("int", 0, -(2**63))},
+    "err": {"code": Key("text", most=64), "msg": Key("text", most=1024), "retry": Key("int", 0, -(2**63))},
+}  # fmt: skip
+
+
+def need(holds: bool, why: str) -> None:
+    if not holds:
+        raise Refused(why)
+
+
+def is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def judge(key: Key, raw: bytes) -> object:
+    """The value, if it is what the key asks for."""
+    if key.kind == "quota" and item(raw, 0).kind == "map":
+        held = read_map(raw)
+        number = Key("int", 0, -(2**63))
+        return {name: judge(number, held.get(name.encode(), b"\x00")) for name in ("bytes", "used", "devices")}
+    value = reader.read(raw)
+    match key.kind:
+        case "int":
+            need(is_integer(value) and key.least <= value <= key.most, "an integer")  # type: ignore[operator]
+        case "bool":
+            need(isinstance(value, bool), "a boolean")
+        case "text":
+            need(isinstance(value, str) and len(value) <= key.most, "text")
+        case "bin":
+            need(isinstance(value, bytes) and key.least <= len(value) <= key.most, "bytes")
+        case "versions":
+            need(isinstance(value, list) and len(value) == 2 and all(map(is_integer, value)), "two versions")
+        case "bins" | "texts":
+            kind = bytes if key.kind == "bins" else str
+            need(isinstance(value, list) and len(value) <= key.most, "a list")
+            assert isinstance(value, list)
+            need(all(isinstance(part, kind) for part in value), "items")
+        case "vector":
+            return judge_vector(value)
+        case "quota":
+            need(value is None, "a quota")
+    return value
+
+
+def judge_vector(value: object) -> list[list[object]]:
+    need(isinstance(value, list) and len(value) <= LOGS, "a vector")
+    assert isinstance(value, list)
+    found: dict[int, list[object]] = {}
+    for entry in value:
+        need(isinstance(entry, list) and len(entry) >= 3, "an entry")
+        log, n, digest = entry[:3]
+        need(is_integer(log) and -(2**63) <= log < 2**63 and log not in found, "a log, once")
+        need(is_integer(n) and 1 <= n <= MAX_INT, "n")
+        need(isinstance(digest, bytes) and len(digest) == 16, "16 bytes")
+        found[log] = [str(log), n, digest]
+    return list(found.values())
+
+
+def read_frame(data: bytes) -> tuple[str, int, dict[str, object]]:
+    """Name, id and the whole map, defaults filled in. Raises: Refused."""
+    need(len(data) <= reader.MAX_FRAME_BYTES and end(data, 0) == len(data), "one value of at most 1 MiB")
+    items = parts(data)
+    need(len(items) >= 3, "[type, id, map]")
+    name = FRAME_TYPES.get(number(items[0], 0, 255))
+    need(name is not None, "an unknown type")
+    assert name is not None
+    request = number(items[1], 0, 2**32 - 1)
+    held, keys = read_map(items[2]), MAPS[name]
+    body: dict[str, object] = {}
+    for key, rule in keys.items():
+        need(key.encode() in held or rule.default is not REQUIRED, f"{key} is missing")
+        body[key] = judge(rule, held[key.encode()]) if key.encode() in held else rule.default
+    return name, request, body
+
+
+def endpoint(url: str) -> str:
+    """ "host:" and the authority as dialled. Raises: Refused."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise Refused("no address") from error
+    default = {"http": 80, "ws": 80, "https": 443, "wss": 443}.get(parts.scheme)
+    need(bool(default) and bool(host), "no scheme or host")
+    assert host is not None
+    name = f"[{host.lower()}]" if ":" in host else host.encode("idna").decode().lower()
+    return f"host:{name}" + ("" if port in (None, default) else f":{port}")
+
+
+# ---- the golden file -------------------------------------------------------------------------------------------------
+def plain(value: object) -> object:
+    """Bytes as hex, as the golden file has them."""
+    match value:
+        case bytes():
+            return value.hex()
+        case list():
+            return [plain(part) for part in value]
+        case dict():
+            return {name: plain(part) for name, part in value.items()}
+    return value
+
+
+def check(vectors: dict) -> None:
+    """All of protocol/vectors/frames.json. Raises: AssertionError, Refused."""
+    assert {case["type"] for case in vectors["cases"]} == set(FRAME_TYPES.values()) == MAPS.keys()
+    frames = {}
+    for case in vectors["cases"]:
+        name, request, body = frames[case["name"]] = read_frame(bytes.fromhex(case["bytes"]))
+        assert (name, request) == (case["type"], case["id"]), case["name"]
+        shown = plain(body)
+        assert isinstance(shown, dict)
+        assert {key: shown[key] for key in case["map"]} == case["map"], case["name"]
+        assert all(plain(MAPS[name][key].default) == shown[key] for key in shown.keys() - case["map"].keys())
+    for case in vectors["refused"]:
+        assert case["code"] == "bad_frame"
+        try:
+            read_frame(bytes.fromhex(case["bytes"]))
+        except Refused:
+            continue
+        raise AssertionError(case["name"])
+    for case in vectors["auth"]:
+        check_auth(case, [body for name, _, body in frames.values() if name == "auth"])
+    for case in vectors["endpoints"]:
+        assert endpoint(case["url"]) == case["endpoint"], case["url"]
+    for url in vectors["refused_endpoints"]:
+        try:
+            endpoint(url)
+        except Refused:
+            continue
+        raise AssertionError(url)
+
+
+def check_auth(case: dict, auths: list[dict[str, object]]) -> None:
+    """The array is that of an auth frame above, or of one that differs in nothing but what the array says."""
+    public, secret = crypto_sign_seed_keypair(bytes.fromhex(case["sign_seed"]))
+    assert public.hex() == case["sign_public"]
+    label, versions, version, role, ns, nc, ep, space, pk, server, ctl, caps, enrol = case["array"]
+    assert label == ("hgw-auth-s" if case["name"].startswith("a peer") else "hgw-auth-c")
+    raw = [
+        label, versions, version, role, *map(bytes.fromhex, (ns, nc)), ep, *map(bytes.fromhex, (space, pk, server)),
+        [bytes.fromhex(head) for head in ctl], caps, bytes.fromhex(enrol),
+    ]  # fmt: skip
+    array = canonical(raw, domain=False)
+    assert array.hex() == case["canonical"], case["name"]
+    digest = reader.blake(array, 32, "hgw-auth")
+    assert digest.hex() == case["digest"]
+    assert crypto_sign_open(bytes.fromhex(case["sig"]) + digest, public) == digest
+    keys = bytes.fromhex(pk)
+    assert keys[:32] == public
+    assert reader.blake(keys, 16, "hgw-dev").hex() == case["device"]
+    assert (case["server"] or "") == server
+    assert secret[32:] == public
+    if not server:
+        said = {"nc": raw[5], "ep": ep, "sp": raw[7], "pk": keys, "ctl": raw[10], "caps": caps, "enrol": raw[12]}
+        assert any({key: auth[key] for key in said} == said for auth in auths), "no auth frame says this"
