@@ -215,7 +215,17 @@ class Daemon:
         config, entropy = self._config, os.urandom
         label = clean_name(config.device_name or socket.gethostname())
         space = Space(name=label, platform=sys.platform, entropy=entropy)
-        sync = SyncService(database, replica, space, clock=clock, worker=asyncio.to_thread, published=hub.publish)
+
+        def published(what: str) -> None:
+            if what == "rebuilt":
+                group.create_task(renew_epoch(), name="renew-epoch")
+            else:
+                hub.publish(what)
+
+        async def renew_epoch() -> None:
+            hub.reset(await database.write(lambda tx: prepare(tx, entropy)))
+
+        sync = SyncService(database, replica, space, clock=clock, worker=asyncio.to_thread, published=published)
         gateway = RelayGateway(sync, entropy=entropy, enrol=lambda url: relays.enrol_secret(url))
         relays = RelayService(database, sync, gateway, clock=clock, entropy=entropy)
         sync.peers.on_reconnect(gateway.reconnect)

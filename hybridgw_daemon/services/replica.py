@@ -152,6 +152,7 @@ class Replica:
 
     def __init__(self, vault: Vault | None = None) -> None:
         self.vault = vault
+        self.rebuilds = 0  # times the documents were built again since the start
         self.keys = NO_KEYS
         self.sealer: Sealer | None = None  # set while there is a key to seal under
 
@@ -644,7 +645,7 @@ class Replica:
         limits = {log: row.applied.n for log, row in state.logs.items() if log != state.own} if waiting else NO_LIMITS
         self._documents(tx, state).flush()
         state.cache = None
-        documents.clear(tx)
+        self._begin_again(tx)
         oplog.mark_all_stored(tx)
         for log, row in state.logs.items():
             row.applied, row.last_stamp, row.deps, row.control, row.waiting = EMPTY_HEAD, -1, {}, None, None
@@ -668,6 +669,12 @@ class Replica:
             count += len(made)
         self._touch(tx, state)
         return count
+
+    def _begin_again(self, tx: Tx) -> None:
+        """Forget the documents. Some may not come back, and leave no tombstone: listeners are told to begin again."""
+        documents.clear(tx)
+        meta.put(tx, "epoch", None)
+        self.rebuilds += 1
 
     def own_forked(self, tx: Tx) -> bool:
         """Is there proof (two signed batches of one place) that our own open log was continued elsewhere."""
@@ -822,7 +829,7 @@ class Replica:
             return
         self._documents(tx, state).flush()
         state.cache = None
-        documents.clear(tx)
+        self._begin_again(tx)
         cache = self._documents(tx, state)
         for p in waiting:
             for raw in p.rows:

@@ -85,7 +85,7 @@ class SyncService:
         published: Callable[[str], None] = lambda _what: None,
     ) -> None:
         """Args: clock: wall clock, Unix ms; worker: runs a function off the event loop; published: tells local
-        listeners `documents`, `sync`, `devices` or `alarms` when one of them changed."""
+        listeners `documents`, `rebuilt`, `sync`, `devices` or `alarms` when it changed."""
         self._database = database
         self._replica = replica
         self.space = space
@@ -97,6 +97,7 @@ class SyncService:
         self._unsealed = asyncio.Event()
         self._sealed_at = 0.0
         self._hold_own_log: int = 0  # a peer holds more of our own log than we do: fetch before sealing
+        self._rebuilds = 0
         self._applied = 0  # operations of other devices, since the start
 
     # ---- what conversations ask -----------------------------------------------------------------------------------
@@ -243,9 +244,16 @@ class SyncService:
             if self.space.own_log in stored.forks:
                 await self._repair(source)
         if stored.applied:
-            self._published("documents")
+            self._tell_documents()
         self.peers.wake(except_for=source)
         return stored
+
+    def _tell_documents(self) -> None:
+        """Documents changed; or all were built again, and listeners must not go on where they were."""
+        if self._rebuilds != self._replica.rebuilds:
+            self._rebuilds = self._replica.rebuilds
+            self._published("rebuilt")
+        self._published("documents")
 
     async def _repair(self, source: str) -> None:
         """There is proof that our own log was continued elsewhere: close it on the branch the others hold."""
@@ -287,15 +295,14 @@ class SyncService:
         self.space.know_logs({row.log: row.device for row in self._database.peek(oplog.logs).values()})
         keys, sealer = self.space.keys(), self.space.sealer()
 
-        def follow(tx: Tx) -> tuple[bool, LogId]:
+        def follow(tx: Tx) -> LogId:
             control.add_records(tx, added)
             self._replica.sealer = sealer
-            rebuilt = self._replica.learn(tx, keys, now_ms, sealer)
-            return rebuilt, self._replica.own_log(tx)
+            self._replica.learn(tx, keys, now_ms, sealer)
+            return self._replica.own_log(tx)
 
-        rebuilt, self.space.own_log = await self._database.write(follow)
-        if rebuilt:
-            self._published("documents")
+        self.space.own_log = await self._database.write(follow)
+        self._tell_documents()
 
     # ---- the space begins, is opened, is joined
     async def open(
@@ -355,7 +362,8 @@ class SyncService:
         await self._take_up(offer.space, candidate.seed, list(admission.records), leave=True)
         await self.add_records(self.space.tend(self._clock()), source="")
         self._unsealed.set()
-        for what in ("devices", "documents", "sync"):
+        self._tell_documents()
+        for what in ("devices", "sync"):
             self._published(what)
 
     async def _take_up(

@@ -81,9 +81,7 @@ def is_integer(value: object) -> bool:
 def judge(key: Key, raw: bytes) -> object:
     """The value, if it is what the key asks for."""
     if key.kind == "quota" and item(raw, 0).kind == "map":
-        held = read_map(raw)
-        number = Key("int", 0, -(2**63))
-        return {name: judge(number, held.get(name.encode(), b"\x00")) for name in ("bytes", "used", "devices")}
+        return judge_map(dict.fromkeys(("bytes", "used", "devices"), Key("int", 0, -(2**63))), raw)
     value = reader.read(raw)
     match key.kind:
         case "int":
@@ -106,6 +104,17 @@ def judge(key: Key, raw: bytes) -> object:
         case "quota":
             need(value is None, "a quota")
     return value
+
+
+def judge_map(keys: dict[str, Key], raw: bytes) -> dict[str, object]:
+    """What a map says, defaults filled in; a key that stands twice is judged twice, and the last counts."""
+    body = {name: key.default for name, key in keys.items()}
+    for name, value in read_map(raw):
+        key = keys.get(name.decode(errors="replace"))
+        if key is not None:
+            body[name.decode()] = judge(key, value)
+    need(all(value is not REQUIRED for value in body.values()), "a key is missing")
+    return body
 
 
 def judge_vector(value: object) -> list[list[object]]:
@@ -131,12 +140,7 @@ def read_frame(data: bytes) -> tuple[str, int, dict[str, object]]:
     need(name is not None, "an unknown type")
     assert name is not None
     request = number(items[1], 0, 2**32 - 1)
-    held, keys = read_map(items[2]), MAPS[name]
-    body: dict[str, object] = {}
-    for key, rule in keys.items():
-        need(key.encode() in held or rule.default is not REQUIRED, f"{key} is missing")
-        body[key] = judge(rule, held[key.encode()]) if key.encode() in held else rule.default
-    return name, request, body
+    return name, request, judge_map(MAPS[name], items[2])
 
 
 def endpoint(url: str) -> str:

@@ -129,7 +129,7 @@ class Body:
 
 def read_body(data: bytes, log: int) -> Body:
     """A whole body. Raises: Refused: malformed."""
-    held = read_map(data)
+    held = dict(read_map(data))
     if end(data, 0) != len(data):
         raise Refused("bytes behind it")
     body = Body()

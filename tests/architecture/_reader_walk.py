@@ -105,13 +105,13 @@ def number(data: bytes, least: int, most: int) -> int:
     return value
 
 
-def read_map(raw: bytes) -> dict[bytes, bytes]:
-    """Key without its head -> bytes of its value, of equal keys the last. Raises: Refused: no map, a key of no text."""
+def read_map(raw: bytes) -> list[tuple[bytes, bytes]]:
+    """Keys without their heads and the bytes of their values, in order. Raises: Refused: no map, a key of no text."""
     pairs = parts(raw, "map")
-    held = {}
+    held = []
     for key, value in zip(pairs[::2], pairs[1::2], strict=True):
         found = item(key, 0)
         if found.kind != "text":
             raise Refused("a key that is not text")
-        held[key[found.body :]] = value
+        held.append((key[found.body :], value))
     return held

@@ -1,40 +1,233 @@
-"""The golden bytes of protocol/vectors, read by a reader that shares no code with ours."""
+"""The golden bytes of protocol/vectors, read by readers that share no code with ours; what both say of odd bytes."""
 
 from __future__ import annotations
 
 import ast
 import json
+import random
 import struct
 import sys
 import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_encrypt, crypto_sign, crypto_sign_seed_keypair
+from nacl.exceptions import CryptoError
 
+from hybridgw_daemon.core.body import decode_body, decode_body_exactly
+from hybridgw_daemon.core.operations import DELETE, FLOOR
+from hybridgw_protocol.errors import HybridGWError
+from hybridgw_protocol.frames import decode_frame
+from hybridgw_protocol.ids import LogId, format_document_id
+from hybridgw_protocol.vectors import from_entries
 from tests.architecture import _reader as reader
+from tests.architecture import (
+    _reader_control_log,
+    _reader_frames,
+    _reader_operations,
+    _reader_pairing,
+    _reader_sealing,
+)
 from tests.architecture._tree import ROOT, syntax
 
 VECTORS = ROOT / "protocol" / "vectors"
-# A file of golden bytes -> the function below that reads it. A file without one fails `test_every_file_is_read`.
-READERS: dict[str, object] = {}
+# A file of golden bytes -> what checks all of it. A file without one fails `test_every_file_is_read`.
+READERS: dict[str, Callable[[dict[str, Any]], None]] = {
+    "control_log": _reader_control_log.check,
+    "frames": _reader_frames.check,
+    "operations": _reader_operations.check,
+    "pairing": _reader_pairing.check,
+    "sealing": _reader_sealing.check,
+}
+OWN_PARTS = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in (*Path(__file__).parent.glob("_reader*.py"), ROOT / "tests/models/membership_model.py")
+)
 
 
-def test_the_reader_shares_no_code_with_ours() -> None:
-    names = set()
-    for node in ast.walk(syntax(ROOT / "tests" / "architecture" / "_reader.py")):
+def golden(name: str) -> dict[str, Any]:
+    """A file of golden bytes, anew."""
+    content = json.loads((VECTORS / f"{name}.json").read_text())
+    assert isinstance(content, dict)
+    return content
+
+
+@pytest.mark.parametrize("path", OWN_PARTS)
+def test_the_readers_share_no_code_with_ours(path: str) -> None:
+    """Standard library, libsodium, and each other; so does the model that a reader asks."""
+    for node in ast.walk(syntax(ROOT / path)):
         if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
+            assert {alias.name.split(".")[0] for alias in node.names} <= {"nacl", *sys.stdlib_module_names}
         elif isinstance(node, ast.ImportFrom):
             assert not node.level
-            names.add(str(node.module).split(".")[0])
-    assert names - set(sys.stdlib_module_names) == {"nacl"}
+            module, names = str(node.module), [alias.name for alias in node.names]
+            beside = {"tests.architecture": "_reader", "tests.models": "membership_model"}.get(module)
+            is_beside = beside is not None and all(name.startswith(beside) for name in names)
+            assert (
+                is_beside
+                or module.startswith("tests.architecture._reader")
+                or module.split(".")[0] in {"nacl", *sys.stdlib_module_names}
+            ), f"{path}: {module}"
 
 
 def test_every_file_is_read() -> None:
-    present = {path.stem for path in VECTORS.glob("*.json")}
-    assert present == READERS.keys()
-    for name in present:
-        json.loads((VECTORS / f"{name}.json").read_text())
+    assert {path.stem for path in VECTORS.glob("*.json")} == READERS.keys()
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_golden_bytes_are_what_the_page_says(name: str) -> None:
+    READERS[name](golden(name))
+
+
+def leaves(content: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Where the values stand that are no dict or list."""
+    if isinstance(content, dict | list):
+        for key, value in content.items() if isinstance(content, dict) else enumerate(content):
+            yield from leaves(value, (*path, key))
+    else:
+        yield path
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_changed_value_is_told(name: str) -> None:
+    """Values of accepted cases that hold bytes, hashes or keys, one digit changed: none goes unseen."""
+    told, rng = 0, random.Random(7)
+    content = golden(name)
+    digits = [path for path in leaves(content) if is_binary(path, at(content, path))]
+    for path in rng.sample(digits, min(40, len(digits))):
+        old, parent = at(content, path), at(content, path[:-1])
+        place = rng.randrange(len(old))
+        parent[path[-1]] = f"{old[:place]}{int(old[place], 16) ^ 1:x}{old[place + 1 :]}"
+        with pytest.raises((AssertionError, reader.Refused, ArithmeticError, LookupError, TypeError, CryptoError)):
+            READERS[name](content)
+        parent[path[-1]] = old
+        told += 1
+    assert told >= 30
+
+
+def at(content: Any, path: tuple[str | int, ...]) -> Any:
+    """The value at a path."""
+    for key in path:
+        content = content[key]
+    return content
+
+
+def is_binary(path: tuple[str | int, ...], value: object) -> bool:
+    """Long hex in an accepted case; what stands for itself (prevs beside the record they are in) is left out."""
+    names = set(path)
+    if names & {"refused", "void", "prevs", "ends", "document"} or (names & {"merge"} and "digest" not in names):
+        return False
+    return isinstance(value, str) and len(value) >= 16 and set(value) <= set("0123456789abcdef")
+
+
+# ---- both readers on bytes that nobody wrote -------------------------------------------------------------------------
+NASTY = bytes.fromhex("007f80819091a0a1c0c1c2c3c4cacbcccdcfd0d3d4d9dcdee0ff")
+
+
+def mutated(rng: random.Random, data: bytes) -> bytes:
+    """One to three bytes changed, dropped, put in, or a piece repeated."""
+    changed = bytearray(data)
+    for _ in range(rng.choice((1, 1, 1, 2, 3))):
+        place = rng.randrange(len(changed) + 1)
+        match rng.randrange(5):
+            case 0:
+                changed[place : place + 1] = bytes([rng.choice(NASTY)])
+            case 1:
+                changed[place : place + 1] = bytes([rng.randrange(256)])
+            case 2:
+                del changed[place : place + 1]
+            case 3:
+                changed.insert(place, rng.randrange(256))
+            case _:
+                start = rng.randrange(len(changed) + 1)
+                changed[place:place] = changed[start : start + rng.randrange(1, 12)]
+    return bytes(changed)
+
+
+def our_frame(data: bytes) -> tuple[str, int] | None:
+    try:
+        frame, request = decode_frame(data)
+        if (entries := getattr(frame, "vv", None)) is not None:
+            from_entries(entries)
+    except HybridGWError:
+        return None
+    return frame.type.name.lower(), request
+
+
+def their_frame(data: bytes) -> tuple[str, int] | None:
+    try:
+        return _reader_frames.read_frame(data)[:2]
+    except reader.Refused:
+        return None
+
+
+def test_both_say_the_same_of_mutated_frames(scale: int) -> None:
+    rng, cases = random.Random(11), golden("frames")
+    seeds = [bytes.fromhex(case["bytes"]) for kind in ("cases", "refused") for case in cases[kind]]
+    seeds = [data for data in seeds if len(data) < 2_000]
+    taken = 0
+    for _ in range(6_000 * scale):
+        data = mutated(rng, rng.choice(seeds))
+        ours = our_frame(data)
+        assert ours == their_frame(data), data.hex()
+        taken += ours is not None
+    assert taken > 300
+
+
+def our_body(data: bytes, decode: Callable[..., Any]) -> object:
+    try:
+        body = decode(data, LogId(7))
+    except HybridGWError:
+        return None
+    operations = []
+    for made in body.operations:
+        told: dict[str, object] = {"kind": made.kind, "stamp": str(made.stamp), "collection": made.collection}
+        if made.kind == FLOOR:
+            operations.append(told | {"floor_ms": made.floor_ms})
+            continue
+        told |= {"document": format_document_id(made.id), "generation": made.cl}
+        sets = [[change.field, list(change.adds), list(change.removes)] for change in made.sets]
+        operations.append(told if made.kind == DELETE else told | {"puts": made.puts, "sets": sets})
+    return {
+        "operations": _reader_operations.canonical(operations),
+        "void": body.void,
+        "unknown": [(kept.index, kept.kind, kept.stamp, bytes(kept.raw)) for kept in body.unknown],
+        "last": body.last_stamp,
+        "deps": sorted((log, head.n) for log, head in body.deps.items()),
+        "control": None if body.control is None else list(body.control),
+    }
+
+
+def their_body(data: bytes) -> object:
+    try:
+        body = _reader_operations.read_body(data, 7)
+    except reader.Refused:
+        return None
+    return {
+        "operations": _reader_operations.canonical([_reader_operations.told(made) for made in body.operations]),
+        "void": body.void,
+        "unknown": body.unknown,
+        "last": body.stamps[-1] if body.stamps else None,
+        "deps": sorted((log, n) for log, (n, _) in body.deps.items()),
+        "control": body.control,
+    }
+
+
+def test_both_say_the_same_of_mutated_bodies(scale: int) -> None:
+    """Malformed, void or kept: the outcome depends on the bytes only, whichever of our two ways reads them."""
+    rng, cases = random.Random(13), golden("operations")["bodies"]
+    seeds = [bytes.fromhex(case["bytes"]) for kind in ("cases", "void", "refused") for case in cases[kind]]
+    seeds = [data for data in seeds if len(data) < 1_000]
+    taken = 0
+    for _ in range(6_000 * scale):
+        data = mutated(rng, rng.choice(seeds))
+        theirs = their_body(data)
+        assert our_body(data, decode_body) == theirs, data.hex()
+        assert our_body(data, decode_body_exactly) == theirs, data.hex()
+        taken += theirs is not None
+    assert taken > 300
 
 
 # ---- the reader itself, on bytes worked out by hand from the msgpack page -------------------------------------------
@@ -146,11 +339,30 @@ def test_padding_is_at_most_an_eighth() -> None:
         assert reader.padme(reader.padme(size)) == reader.padme(size)
 
 
-def test_frames() -> None:
-    assert reader.read_frame(bytes.fromhex("937d0081a17400")) == ("ping", 0, {"t": 0})
-    for wrong in ("937d0090", "92007d", "93040080", "937dff80", "937d0081a17400" + "00", "83"):
-        with pytest.raises(reader.Refused):
-            reader.read_frame(bytes.fromhex(wrong))
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "937d0081a17400", "937d0080", "947d008005", "937d0082a17407a17400", "937d0082a1ffa1ffa17400",
+        "937d0082a16391d40500a17400",
+    ],
+)  # fmt: skip
+def test_frames_that_a_newer_writer_may_send(raw: str) -> None:
+    """Left out, further items, a key twice, unknown keys with anything in them."""
+    assert _reader_frames.read_frame(bytes.fromhex(raw)) == ("ping", 0, {"t": 0})
+    assert our_frame(bytes.fromhex(raw)) == ("ping", 0)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "937d0090", "92007d", "93040080", "937dff80", "937d0081a1740000", "83", "937dc280", "937d0081a174c2",
+        "937d008105c0", "937d0082a174a0a17400",
+    ],
+)  # fmt: skip
+def test_frames_that_are_none(raw: str) -> None:
+    """No map, two items, an unknown type, a negative id, bytes behind, booleans, a key that is no text, wrong once."""
+    assert their_frame(bytes.fromhex(raw)) is None
+    assert our_frame(bytes.fromhex(raw)) is None
 
 
 def test_records() -> None:

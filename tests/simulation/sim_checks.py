@@ -149,11 +149,8 @@ class Ledger:
         number = self._by_print.get((owner, fingerprint(operation)))
         if number is None:
             used = self._restamped[log]
-            found = [
-                n
-                for n in self._by_content.get((owner, _content(operation)), ())
-                if self.labels[n].operation.stamp > operation.stamp and n not in used
-            ]
+            found = [n for n in self._by_content.get((owner, _content(operation)), ()) if n not in used]
+            found.sort(key=lambda n: self.labels[n].operation.stamp <= operation.stamp)
             demand(found, "I2", "an operation that nobody wrote was sealed", operation)
             self.sometimes["stamp mapped back"] += 1
             number = self._by_print[owner, fingerprint(operation)] = found[0]

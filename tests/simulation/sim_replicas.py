@@ -522,6 +522,8 @@ class ReplicaWorld:
         finally:
             connection.set_progress_handler(None, 0)
             connection.execute("PRAGMA max_page_count = 1073741823")
+            if connection.in_transaction:  # it was the rollback of a refused write that the disk disturbed
+                connection.execute("ROLLBACK")
             machine.note_sealed()
             if self.rng.random() < 0.3:
                 machine.reopen()

@@ -70,8 +70,8 @@ def run(form: str, synchronous: str, seed: int, folder: Path) -> Disk:
     assert disk.everything() == real
     kinds = Counter(step.kind for step in steps)
     assert kinds[Kind.SAID] > 50  # it promised something
-    assert kinds[Kind.SYNC] > 20
-    assert kinds[Kind.UNLINK] > 2  # it was closed and opened in between
+    assert kinds[Kind.SYNC] > (20 if synchronous == "FULL" else 5)
+    assert kinds[Kind.UNLINK] >= 2  # the log and the marker, at the end of every use
     return disk
 
 

@@ -33,11 +33,6 @@ Json = dict[str, Any]
 
 LOW_DISK_BYTES: Final = 200 * 1024 * 1024
 NO_DISK_BYTES: Final = 20 * 1024 * 1024
-# Locks and shared memory of SQLite are not safe there (sqlite.org/wal.html, "all processes on the same host").
-NETWORK_FILE_SYSTEMS: Final = frozenset(
-    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "gfs2", "ocfs2", "glusterfs"}
-    | {"fuse.glusterfs", "fuse.sshfs", "fuse.rclone", "davfs"}
-)
 _LOG_LINES: Final = 400
 _STORE_WORDS: Final = {
     "keyring": "in the keyring of this system",
@@ -164,8 +159,10 @@ def _secret_files(app: App) -> list[Path]:
 
 
 def _file_system(app: App) -> Iterator[Check]:
-    kind = file_system_of(app.profile.folders.data)
-    if kind in NETWORK_FILE_SYSTEMS:
+    from hybridgw_storage.migrations import UNSAFE_FILE_SYSTEMS, file_system_of
+
+    kind = file_system_of(Path(app.profile.folders.data))
+    if kind in UNSAFE_FILE_SYSTEMS:
         yield Check(
             "file system",
             "fail",
@@ -173,24 +170,7 @@ def _file_system(app: App) -> Iterator[Check]:
             "--home DIR on a local disk",
         )
     elif kind:
-        yield Check("file system", "ok", f"The data is on {kind}, a local file system.")
-
-
-def file_system_of(folder: str) -> str:
-    """The kind of file system a folder is on, or would be; "" where the system does not tell."""
-    try:
-        lines = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    place = os.path.realpath(folder)
-    best, kind = "", ""
-    for line in lines:
-        _, _, rest = line.partition(" ")
-        point, _, rest = rest.partition(" ")
-        point = point.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
-        if (place == point or place.startswith(point.rstrip("/") + "/")) and len(point) >= len(best):
-            best, kind = point, rest.partition(" ")[0]
-    return kind
+        yield Check("file system", "ok", f"The data is on {clean(kind)}, a local file system.")
 
 
 def _disk(app: App) -> Iterator[Check]:

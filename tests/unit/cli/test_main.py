@@ -135,7 +135,7 @@ def test_a_command_that_asks_the_daemon_loads_no_more_than_it_needs(tmp_path: Pa
         (["--version"], 0, "hybridgw 0."),
         (["-h"], 0, "Usage: hybridgw"),
         ([], 2, "Usage: hybridgw"),
-        (["statuss"], 2, "Did you mean 'hybridgw status'?"),
+        (["statis"], 2, "Did you mean 'hybridgw status'?"),
         (["frobnicate"], 2, "'hybridgw --help' lists them"),
         (["data", "listt"], 2, "No such command"),
         (["data", "get", "tasks"], 2, "Missing argument"),
