@@ -18,20 +18,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from hybridgw_protocol.errors import DatabaseDamaged, HybridGWError
 from hybridgw_protocol.localapi import PathList, Setting, SettingList, Stopping
 from hybridgw_protocol.pairing_messages import clean_name
 from hybridgw_protocol.runtime import VERSION, Endpoint, Secret
-from hybridgw_storage.check import is_sound
+from hybridgw_storage.check import Soundness
 from hybridgw_storage.database import Database, SqliteDatabase
 from hybridgw_storage.migrations import prepare_file
 
 from . import instance, logs
 from .config import Config
 from .paths import Paths
-from .services import health
 from .services.alarms import AlarmService
 from .services.collections import CollectionService
 from .services.conflicts import ConflictService
@@ -133,10 +132,15 @@ class Daemon:
     async def _run(self, stack: contextlib.AsyncExitStack) -> None:
         # 1. The database. Opening takes milliseconds; only a new or an old file is worked on.
         prepare_file(self._paths.database, MIGRATIONS, stamp=_stamp())
-        database = SqliteDatabase(self._paths.database)
+        loop, checked = asyncio.get_running_loop(), asyncio.Event()
+        found: list[Soundness] = []
+
+        def on_check(soundness: Soundness) -> None:  # on the checking thread
+            found.append(soundness)
+            loop.call_soon_threadsafe(checked.set)
+
+        database = SqliteDatabase(self._paths.database, on_check=on_check)
         stack.push_async_callback(database.close)
-        was_clean = await health.take_clean_mark(database)
-        stack.push_async_callback(health.put_clean_mark, database)
         epoch = await database.write(lambda tx: prepare(tx, os.urandom))
 
         # 2. Services over it. Secret collections stay sealed until the key of this profile is open (step 5).
@@ -195,8 +199,8 @@ class Daemon:
                     ("log", self._flush_log),
                 ):
                     group.create_task(part(), name=name)
-                if not was_clean:
-                    group.create_task(self._check_file(database), name="check-file")
+                if not database.ended_cleanly:
+                    group.create_task(self._judge_file(checked, found), name="check-file")
                 # 5. Sync: begins with the key of this profile, which may take long to open or not be there at all.
                 self._begin_sync(group, database, replica, services, health_service, after_write, hub)
         except* _Stop:
@@ -261,10 +265,11 @@ class Daemon:
             await asyncio.sleep(logs.FLUSH_S)
             self._logging.flush()
 
-    async def _check_file(self, database: Database) -> None:
-        """After a crash: look the whole file over, beside serving. Raises: DatabaseDamaged."""
+    async def _judge_file(self, checked: asyncio.Event, found: list[Soundness]) -> None:
+        """After a crash the whole file is looked over, beside serving. Raises: DatabaseDamaged."""
         log.warning("the last run did not end in order; checking the database", extra={"event": "database.check"})
-        if not await in_thread(lambda: is_sound(self._paths.database)):
+        await checked.wait()
+        if not found[0].sound:
             raise DatabaseDamaged(
                 f"{self._paths.database.name} is damaged, so the daemon stopped before it got worse. "
                 "'hybridgw doctor' says what to do.",
@@ -302,11 +307,6 @@ class Daemon:
         sys.stdout.write(f"HybridGW {VERSION} ready at {endpoint.url} (profile {where})\n")
         sys.stdout.flush()
         log.info("ready on port %d", endpoint.port, extra={"event": "daemon.ready"})
-
-
-async def in_thread(function: Callable[[], Any]) -> Any:
-    """Run what blocks off the event loop."""
-    return await asyncio.get_running_loop().run_in_executor(None, function)
 
 
 @contextlib.contextmanager

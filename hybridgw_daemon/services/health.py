@@ -1,8 +1,7 @@
-"""What works and what does not: the open sign of life, the detailed report, and the check of the file after a crash."""
+"""What works and what does not: the open sign of life and the detailed report."""
 
 from __future__ import annotations
 
-import logging
 import shutil
 from collections.abc import Callable
 from typing import Final
@@ -11,13 +10,10 @@ from hybridgw_protocol.errors import HybridGWError
 from hybridgw_protocol.localapi import Component, GetHealth, GetReadiness, Health, Readiness
 from hybridgw_storage.database import Database
 
-from ..stores import meta, queries
+from ..stores import queries
 from .ports import Principal
 
 LOW_DISK_BYTES: Final = 200 * 1024 * 1024
-_CLEAN: Final = "clean"  # stands in the database while no daemon has it open and the last one ended in order
-
-log = logging.getLogger(__name__)
 
 
 class HealthService:
@@ -64,20 +60,3 @@ class HealthService:
                 name="disk", state="degraded", message=f"Only {free // 2**20} MiB are free.", help="hybridgw paths"
             )
         return Component(name="disk", state="ok")
-
-
-async def take_clean_mark(database: Database) -> bool:
-    """Whether the last daemon ended in order; from now on the file counts as not."""
-    was_clean = bool(database.peek(lambda c: meta.get(c, _CLEAN, 0)))
-    fresh = database.peek(lambda c: meta.get(c, _CLEAN)) is None
-    if was_clean or fresh:
-        await database.write(lambda tx: meta.put(tx, _CLEAN, 0))
-    return was_clean or fresh
-
-
-async def put_clean_mark(database: Database) -> None:
-    """The last write of a daemon that ends in order."""
-    try:
-        await database.write(lambda tx: meta.put(tx, _CLEAN, 1))
-    except HybridGWError as error:  # a full disk: the next start checks the file, which is right
-        log.warning("no clean mark: %s", error.message)

@@ -100,10 +100,13 @@ def test_a_changed_value_is_told(name: str) -> None:
         old, parent = at(content, path), at(content, path[:-1])
         place = rng.randrange(len(old))
         parent[path[-1]] = f"{old[:place]}{int(old[place], 16) ^ 1:x}{old[place + 1 :]}"
-        with pytest.raises((AssertionError, reader.Refused, ArithmeticError, LookupError, TypeError, CryptoError)):
+        try:
             READERS[name](content)
-        parent[path[-1]] = old
-        told += 1
+        except (AssertionError, reader.Refused, ArithmeticError, LookupError, TypeError, CryptoError):
+            parent[path[-1]] = old
+            told += 1
+        else:
+            pytest.fail(f"{path} may be anything")
     assert told >= 30
 
 
@@ -115,11 +118,13 @@ def at(content: Any, path: tuple[str | int, ...]) -> Any:
 
 
 def is_binary(path: tuple[str | int, ...], value: object) -> bool:
-    """Long hex in an accepted case; what stands for itself (prevs beside the record they are in) is left out."""
+    """Long hex in an accepted case. Left out: what stands for itself (prevs beside the record they are in), and short
+    frames, where another digit may name a key that is not known."""
     names = set(path)
     if names & {"refused", "void", "prevs", "ends", "document"} or (names & {"merge"} and "digest" not in names):
         return False
-    return isinstance(value, str) and len(value) >= 16 and set(value) <= set("0123456789abcdef")
+    least = 64 if path[-1] == "bytes" else 16
+    return isinstance(value, str) and len(value) >= least and set(value) <= set("0123456789abcdef")
 
 
 # ---- both readers on bytes that nobody wrote -------------------------------------------------------------------------

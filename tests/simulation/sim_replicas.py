@@ -128,7 +128,8 @@ class Machine:
 
     def keys(self, logs: dict[LogId, oplog.LogRow] | None = None) -> Keys:
         held = {kid: self.world.ledger.space_keys[kid] for kid in self.key_ids}
-        closed, expelled = ends_of(self.closes), frozenset(self.expelled)
+        expelled = frozenset(self.expelled)
+        closed = ends_of(close for close in self.closes if self.world.voided.get(close) not in expelled)
         found = {log: end_of(closed, expelled, log, row.device) for log, row in (logs or self.logs()).items()}
         ends = closed | {log: end for log, end in found.items() if end}
         return Keys(held, ends, frozenset(self.control), lambda log, device: end_of(closed, expelled, log, device))
@@ -331,6 +332,7 @@ class ReplicaWorld:
         self.control: list[bytes] = []
         self.closes: set[tuple[LogId, End]] = set()
         self.expelled: set[DeviceId] = set()
+        self.voided: dict[tuple[LogId, End], DeviceId] = {}  # closes that do not count once that device is put out
         self.copies: list[tuple[Machine, dict[str, Any]]] = []
         self.repairs = self.rng.random() < 0.5  # may logs be closed, databases put back and cloned in this history
         self.went_back = False  # a copy was put back: what was open in it may be sealed twice
@@ -618,6 +620,8 @@ class ReplicaWorld:
         for log, row in machine.logs().items():
             if row.device == target.device:
                 closes.add((log, End(row.stored.n, row.stored.hash, row.stored.n)))
+        logs = {log for log, _ in closes}
+        self.voided |= {close: target.device for close in self.closes - closes if close[0] in logs}
         for log, end in closes:
             self.close_log(log, end)
         self.expelled.add(target.device)

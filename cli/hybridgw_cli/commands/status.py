@@ -113,7 +113,7 @@ def waiting_line(sync: Json) -> str:
     parts = []
     if sync["pending"]:
         parts.append(f"{count_text(sync['pending'], 'change')} to seal")
-    if sync["to_send"] and sync["relays"]:
+    if sync["to_send"] and sync["state"] != "offline":  # offline nobody tells what a relay has: all would be counted
         parts.append(f"{count_text(sync['to_send'], 'batch', 'batches')} to send")
     if sync["waiting"]:
         parts.append(f"{count_text(sync['waiting'], 'batch', 'batches')} received and not applied yet")

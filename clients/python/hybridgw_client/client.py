@@ -103,14 +103,17 @@ class Client:
         if body is not None:
             raw = json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
             headers["Content-Type"] = "application/json"
-        answer = self._exchange(method, path, raw, headers, timeout_s or self.timeout_s)
         try:
+            answer = self._exchange(method, path, raw, headers, timeout_s or self.timeout_s)
             content = answer.read(MAX_ANSWER_BYTES)
             if answer.length:  # still to come: it broke off, or is beyond any answer of ours
                 raise http.client.IncompleteRead(content[:100], answer.length)
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise self._silent(error) from error
+        except BaseException:  # Ctrl-C in the middle of a call: the next one must not get this one's answer
+            self.close()
+            raise
         return self._decoded(answer, content)
 
     def pages(self, path: str, **query: object) -> Iterator[Json]:
@@ -224,7 +227,7 @@ class Client:
                 self.close()
                 if was_open and method == "GET" and not isinstance(error, TimeoutError):
                     continue
-                raise self._silent(error) from error
+                raise
             self._used_s = time.monotonic()
             return answer
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.server
 import json
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -202,6 +204,24 @@ def test_an_answer_that_breaks_off_is_an_error(tmp_path: Path) -> None:
 
     with serving(answer, tmp_path) as (client, _), pytest.raises(NotRunning, match="closed the connection"):
         client.get("/api/x")
+
+
+def test_a_call_that_was_interrupted_does_not_spoil_the_next(tmp_path: Path) -> None:
+    """Ctrl-C while an answer is awaited: the next call gets its own answer, on a new connection."""
+    answering = threading.Event()
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        if handler.path == "/slow":
+            os.kill(os.getpid(), signal.SIGINT)  # to the main thread, which waits for this answer
+            answering.wait(5)
+        send(handler, {"path": handler.path})
+
+    with serving(answer, tmp_path) as (client, _):
+        client.get("/before")
+        with pytest.raises(KeyboardInterrupt):
+            client.get("/slow")
+        assert client.get("/after") == {"path": "/after"}
+        answering.set()
 
 
 def test_events_come_with_cursors_and_a_lost_stream_goes_on_where_it_was(tmp_path: Path) -> None:
