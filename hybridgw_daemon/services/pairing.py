@@ -54,6 +54,7 @@ class _Running:
         self.shown = Pairing(id=number, state="waiting")
         self.answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.task: asyncio.Task[None] | None = None
+        self.decides = False  # the other device waits for this person's word
 
     @property
     def is_over(self) -> bool:
@@ -115,6 +116,7 @@ class PairingService:
         running.task = self._group.create_task(
             self._guard(running, self._show(running, mailbox, code, url)), name="pairing"
         )
+        await asyncio.sleep(0)  # it has begun, so that a cancel finds something to undo
         return PairingOffer(
             id=running.shown.id, code=running.shown.code, link=format_link(code), expires_ms=expires_ms, state="waiting"
         )
@@ -130,6 +132,7 @@ class PairingService:
             raise BadValue("This code does not say which relay; type it as shown, like 417-803-265@relay.example.com.")
         running = self._begin()
         running.task = self._group.create_task(self._guard(running, self._join(running, code, name)), name="pairing")
+        await asyncio.sleep(0)
         return running.shown
 
     async def get(self, number: str) -> Pairing:
@@ -142,11 +145,11 @@ class PairingService:
         """The person compared the four words. Raises: NotFound; LocalError: nothing to confirm."""
         shown = await self.get(number)
         running = self._running[number]
-        if not accept and running.task is not None and shown.state != "done":
-            if running.answer.done():
-                running.task.cancel()
-            else:
+        if not accept and running.task is not None and not running.is_over:
+            if running.decides and not running.answer.done():
                 running.answer.set_result(False)
+            else:
+                running.task.cancel()  # the other side is told, the code is burned
             return shown
         if shown.state != "confirm" or running.answer.done():
             raise LocalError("There is nothing to confirm now.")
@@ -219,7 +222,7 @@ class PairingService:
         self, running: _Running, machine: Existing, inbox: _Inbox, offer: Offer, joiner: Introduction, url: str
     ) -> None:
         running.shown.peer = Peer(name=joiner.name, platform=joiner.platform, fingerprint=fingerprint(joiner.device))
-        running.shown.state = "confirm"
+        running.shown.state, running.decides = "confirm", True
         waited: set[asyncio.Future[Any]] = {running.answer, inbox.reading()}
         await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         if not running.answer.done():  # the other person saw other words, or went away

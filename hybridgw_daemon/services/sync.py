@@ -473,7 +473,11 @@ class SyncService:
         waiting = sum(row.stored.n - row.applied.n for row in rows.values())
         parked = any(row.waiting == "clock" for row in rows.values())
         best = self.peers.highest()
-        to_send = sum(max(0, row.stored.n - best.get(log_id, 0)) for log_id, row in rows.items())
+        for url in self.peers.known:
+            for log_id, head in self._database.peek(partial(control.peer_heads, peer=url)).items():
+                best[log_id] = max(best.get(log_id, 0), head.n)
+        own = None if self.space.locked else self.identity.device
+        to_send = sum(max(0, r.stored.n - best.get(log_id, 0)) for log_id, r in rows.items() if r.device == own)
         conflicts = self._database.peek(documents.count_conflicts)
         state, message = "in_step", None
         if self.space.locked:

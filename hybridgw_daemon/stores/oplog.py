@@ -259,5 +259,5 @@ def clear_all(tx: Tx) -> None:
 
 
 def keys_in_use(connection: sqlite3.Connection) -> frozenset[KeyId]:
-    """Ids of the keys that live batches are sealed under (bytes 50 to 57 of each). Reads every batch: seconds per GB."""
+    """Ids of the keys that live batches are sealed under (bytes 50 to 57). Reads every batch: seconds per GB."""
     return frozenset(KeyId(kid) for (kid,) in connection.execute("SELECT DISTINCT substr(blob, 51, 8) FROM batch"))

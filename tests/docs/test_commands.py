@@ -105,3 +105,10 @@ def test_a_background_block_runs_until_the_page_ends(tmp_path: Path) -> None:
 def test_every_page_can_be_read(name: str) -> None:
     """Fences close, words after sh are known, norun has its reason."""
     blocks((ROOT / name).read_text())
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_commands_of_every_page_work(name: str, tmp_path: Path) -> None:
+    """From top to bottom in an empty home, each with the exit code that the page says."""
+    ran = [block for block, _ in run_page(ROOT / name, tmp_path)]
+    assert [block for block in ran if not block.norun], "a page that shows nothing that can be run"

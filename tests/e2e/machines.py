@@ -1,4 +1,4 @@
-"""Real processes for end-to-end tests: a relay and daemons in their own folders, started, killed and ended by their id."""
+"""Real processes for end-to-end tests: a relay and daemons in folders of their own, ended by their id."""
 
 from __future__ import annotations
 
@@ -167,11 +167,17 @@ def pair(first: DeviceMachine, second: DeviceMachine) -> None:
 def household(root: Path) -> tuple[RelayMachine, DeviceMachine, DeviceMachine]:
     """A relay and two paired devices, running."""
     relay, a, b = RelayMachine(root), DeviceMachine(root, "a"), DeviceMachine(root, "b")
-    relay.start()
-    for device in (a, b):
-        device.start()
-    link = relay.invite()
-    until(lambda: a.get("/api/devices")["items"][0].get("fingerprint"), what="the keys of the first device")
-    a.post("/api/relays", {"link": link})
-    pair(a, b)
+    try:
+        relay.start()
+        for device in (a, b):
+            device.start()
+        link = relay.invite()
+        until(lambda: a.get("/api/devices")["items"][0].get("fingerprint"), what="the keys of the first device")
+        a.post("/api/relays", {"link": link})
+        pair(a, b)
+    except BaseException:
+        for machine in (a, b, relay):
+            if machine.process is not None:
+                machine.kill()
+        raise
     return relay, a, b

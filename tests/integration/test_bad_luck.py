@@ -131,6 +131,24 @@ async def test_spec_D2_wrong_code_is_burned(tmp_path: Path) -> None:
         assert len(await a.devices.list()) == 1
 
 
+async def test_cancelled_codes_make_room_for_new_ones(tmp_path: Path) -> None:
+    """A code nobody uses is given back; a joiner who says no is told to the other side."""
+    a, b = Device(tmp_path / "a", "laptop"), Device(tmp_path / "b", "phone")
+    async with relay(tmp_path / "relay") as (url, database), a.running(), b.running():
+        await a.relays.add(format_invite(url, await invite(database())))
+        first = await a.pairing.start()
+        await a.pairing.confirm(first.id, False)
+        shown = await a.pairing.get(first.id)
+        await until(lambda: shown.state == "failed")
+        second = await a.pairing.start()
+        joined = await b.pairing.join(second.code)
+        await until(lambda: joined.state == "confirm")
+        await b.pairing.confirm(joined.id, False)
+        shown = await a.pairing.get(second.id)
+        await until(lambda: shown.state == "failed" and joined.state == "failed")
+        assert len(await a.devices.list()) == 1
+
+
 async def test_words_differ_person_says_no(tmp_path: Path) -> None:
     """The person at the first device refuses: nothing is shared, the second is told."""
     a, b = Device(tmp_path / "a", "laptop"), Device(tmp_path / "b", "phone")

@@ -129,10 +129,16 @@ class Machine:
     def keys(self, logs: dict[LogId, oplog.LogRow] | None = None) -> Keys:
         held = {kid: self.world.ledger.space_keys[kid] for kid in self.key_ids}
         expelled = frozenset(self.expelled)
-        closed = ends_of(close for close in self.closes if self.world.voided.get(close) not in expelled)
-        found = {log: end_of(closed, expelled, log, row.device) for log, row in (logs or self.logs()).items()}
-        ends = closed | {log: end for log, end in found.items() if end}
-        return Keys(held, ends, frozenset(self.control), lambda log, device: end_of(closed, expelled, log, device))
+        counting = {close for close in self.closes if self.world.voided.get(close) not in expelled}
+        closed, by_root = ends_of(counting), {log for log, _ in counting & self.world.root_closes}
+
+        def end_of(log: LogId, device: DeviceId) -> End | None:
+            """Of a device that was put out only what root closed stays."""
+            return End(0, b"", 0) if device in expelled and log not in by_root else closed.get(log)
+
+        owners = {log: row.device for log, row in (logs or self.logs()).items()}
+        ends = {log: end for log in owners if (end := end_of(log, owners[log]))}
+        return Keys(held, ends, frozenset(self.control), end_of)
 
     def sealer(self) -> Sealer | None:
         if not self.has_keys or self.is_locked or not self.key_ids:
@@ -263,7 +269,7 @@ class Machine:
             lambda tx: self.replica.close_for(tx, Head(tip.n, tip.short)) if self.replica.own_forked(tx) else None
         )
         if end is not None and self.sealer() is not None:
-            self.world.close_log(log, end)
+            self.world.close_log(log, end, self)
             self.learn(closes={(log, end)})
 
     def learn(
@@ -309,11 +315,6 @@ class Machine:
             self.world.sometimes("provisional writes adopted")
 
 
-def end_of(closed: dict[LogId, End], expelled: frozenset[DeviceId], log: LogId, device: DeviceId) -> End | None:
-    """Where a log ends, as the control records known say."""
-    return closed.get(log) or (End(0, b"", 0) if device in expelled else None)
-
-
 class ReplicaWorld:
     """One history. `run` plays and checks it."""
 
@@ -332,6 +333,7 @@ class ReplicaWorld:
         self.control: list[bytes] = []
         self.closes: set[tuple[LogId, End]] = set()
         self.expelled: set[DeviceId] = set()
+        self.root_closes: set[tuple[LogId, End]] = set()
         self.voided: dict[tuple[LogId, End], DeviceId] = {}  # closes that do not count once that device is put out
         self.copies: list[tuple[Machine, dict[str, Any]]] = []
         self.repairs = self.rng.random() < 0.5  # may logs be closed, databases put back and cloned in this history
@@ -362,8 +364,11 @@ class ReplicaWorld:
         self.ledger.space_keys[key_id(key)] = key
         self.key_order.append(key_id(key))
 
-    def close_log(self, log: LogId, end: End) -> None:
+    def close_log(self, log: LogId, end: End, by: Machine) -> None:
+        """A record that ends a log. One that a device signs after it was put out, not knowing that, does not count."""
         self.closes.add((log, end))
+        if not by.is_honest:
+            self.voided[log, end] = by.device
 
     def honest(self) -> list[Machine]:
         return [m for m in self.machines if m.is_honest]
@@ -622,8 +627,9 @@ class ReplicaWorld:
                 closes.add((log, End(row.stored.n, row.stored.hash, row.stored.n)))
         logs = {log for log, _ in closes}
         self.voided |= {close: target.device for close in self.closes - closes if close[0] in logs}
+        self.root_closes |= closes
         for log, end in closes:
-            self.close_log(log, end)
+            self.close_log(log, end, machine)
         self.expelled.add(target.device)
         self.excuse_what_is_gone()
         machine.learn(closes, expelled={target.device})
@@ -641,7 +647,7 @@ class ReplicaWorld:
             return
         self.sometimes("clock disaster repaired")
         end = End(n, digest, n)
-        self.close_log(row.log, end)
+        self.close_log(row.log, end, machine)
         machine.learn({(row.log, end)})
 
     # ---- the whole history ---------------------------------------------------------------------------------------------

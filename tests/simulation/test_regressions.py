@@ -157,7 +157,7 @@ def test_a_close_is_followed_while_own_writes_cannot_be_sealed(world: ReplicaWor
     a.is_locked = False
     a.seal()
     assert shown(a)["tasks", "own"] == (1, b'{"x":"mine"}')
-    world.close_log(b.own_log(), End(1, head.hash, 1))
+    world.close_log(b.own_log(), End(1, head.hash, 1), a)
     world.ledger.put_out.add(b.owner)
     b.is_honest = False
     world.heal()
@@ -174,7 +174,7 @@ def test_open_writes_follow_into_the_new_log_when_ours_was_closed_while_it_could
     a.receive(theirs)
     tip = b.logs()[a.own_log()].stored
     end = End(tip.n, tip.hash, 1)
-    world.close_log(a.own_log(), end)
+    world.close_log(a.own_log(), end, a)
     a.learn({(a.own_log(), end)})
     assert a.database.peek(oplog.pending)
     a.is_locked = False
@@ -216,7 +216,7 @@ def test_an_end_that_moves_up_changes_what_others_had_seen(world: ReplicaWorld) 
     write(a, put("seen and replaced"))
     first = parse_batch(b.blobs()[0])
     a.learn(expelled={b.device})
-    world.close_log(b.own_log(), End(1, first.hash, 1))
+    world.close_log(b.own_log(), End(1, first.hash, 1), a)
     world.expelled.add(b.device)
     world.ledger.put_out.add(b.owner)
     b.is_honest = False
