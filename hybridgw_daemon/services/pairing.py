@@ -45,6 +45,7 @@ log = logging.getLogger(__name__)
 
 KEPT: Final = 8  # finished pairings whose outcome can still be asked for
 HOUR_MS: Final = 3_600_000
+RECORD_S: Final = 5.0  # so long the relay may take to store the record of a new device
 
 
 class _Running:
@@ -234,8 +235,19 @@ class PairingService:
         running.shown.state = "joining"
         record = self._space.add_device(joiner, offer, self._clock())
         await self._sync.add_records([record], source="")
+        await self._until_known(url)
         hints = [RelayHint(r.url) for r in await self._relays.list()] or [RelayHint(url)]
         machine.admit(Admission(tuple(self._space.records()), tuple(hints), self._clock()))
+
+    async def _until_known(self, url: str) -> None:
+        """Wait until the relay has the new device's record: it would turn the device away if it came sooner."""
+
+        async def is_known() -> bool:
+            conversation = self._sync.peers.conversation(url)
+            return conversation is not None and conversation.state.control >= set(self._sync.control_heads())
+
+        if not await self._sync.peers.wait_for(is_known, RECORD_S, look_s=RECORD_S):
+            log.warning("relay %s has not taken the new device's record yet", url)
 
     # ---- the device that joins ------------------------------------------------------------------------------------
     async def _join(self, running: _Running, code: PairingCode, name: str | None) -> None:

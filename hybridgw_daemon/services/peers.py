@@ -7,6 +7,7 @@ is kept on disk, as a hint for alarms: the highest heads a peer has ever confirm
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final, Protocol
@@ -22,15 +23,19 @@ from hybridgw_storage.database import Database, Tx
 
 from ..stores import control
 
+log = logging.getLogger(__name__)
+
 SAVE_CONFIRMED_S: Final = 1.0  # what peers confirmed is only a hint: saved together, not per acknowledgement
 
 
 class PeerState:
-    """What one connection shows. theirs: heads the other side holds durably, as far as we know."""
+    """What one connection shows. theirs: heads the other side holds durably, as far as we know; control: the heads of
+    its control log (16-byte prefixes), as it told last."""
 
     def __init__(self, peer: str) -> None:
         self.peer = peer
         self.theirs: Heads = {}
+        self.control: frozenset[bytes] = frozenset()
         self.catching_up = True
         self.received = 0
         self.sent = 0
@@ -196,7 +201,10 @@ class Peers:
         """Write down what peers confirmed, now and then; until cancelled."""
         while True:
             await asyncio.sleep(SAVE_CONFIRMED_S)
-            await self.save_confirmed()
+            try:
+                await self.save_confirmed()
+            except HybridGWError as error:  # a full disk; only a hint is lost
+                log.warning("what peers confirmed is not saved: %s", error.message)
 
     async def save_confirmed(self) -> None:
         """Write down what peers confirmed."""

@@ -112,7 +112,7 @@ class Keys(NamedTuple):
     end_of: Callable[[LogId, DeviceId], End | None]  # for a log that is new here
 
 
-NO_LIMITS: Final[Mapping[LogId, int]] = {}
+NOTHING: Final[Mapping[LogId, int]] = {}
 NO_KEYS: Final = Keys({}, {}, frozenset(), lambda _log, _device: None)
 
 
@@ -394,8 +394,10 @@ class Replica:
 
     def _drain(
         self, tx: Tx, state: _State, bodies: Mapping[tuple[LogId, int], Incoming], now_ms: int, sealer: Sealer | None,
-        limits: Mapping[LogId, int] = NO_LIMITS,
+        before: Mapping[LogId, int] = NOTHING, only_before: bool = False,
     ) -> int:  # fmt: skip
+        """Apply what can be. before: how far each log was applied once, so its stamps were judged; only_before: apply
+        nothing else of other logs."""
         total, progress = 0, True
         while progress:
             progress = False
@@ -403,8 +405,10 @@ class Replica:
                 row = state.logs[log]
                 done = 0
                 first = row.applied.n + 1
-                while row.applied.n < limits.get(log, MAX_N) and (item := self._next(tx, row, bodies)) is not None:
-                    body = self._ready(tx, state, row, item, now_ms)
+                end = before.get(log, 0) if only_before and log != state.own else MAX_N
+                while row.applied.n < end and (item := self._next(tx, row, bodies)) is not None:
+                    is_judged = item.batch.n <= before.get(log, 0)
+                    body = self._ready(tx, state, row, item, None if is_judged else now_ms)
                     if body is None:
                         break
                     # Deps must not claim what the writer of open operations had not seen.
@@ -436,8 +440,8 @@ class Replica:
             found = Incoming(parse_batch(held[0])) if held else None
         return found
 
-    def _ready(self, tx: Tx, state: _State, row: LogRow, item: Incoming, now_ms: int) -> Body | None:
-        """The body if it is this batch's turn; else why not, in row.waiting."""
+    def _ready(self, tx: Tx, state: _State, row: LogRow, item: Incoming, now_ms: int | None) -> Body | None:
+        """The body if it is this batch's turn; else why not, in row.waiting. now_ms: None: its stamps were judged."""
         why: str | None = None
         body = item.body
         if body is None and item.fault is None:
@@ -447,7 +451,7 @@ class Replica:
             why = item.fault
         elif body.first_stamp is not None and body.first_stamp <= row.last_stamp:
             why = "broken"  # stamps do not rise: the log ends here, by rule
-        elif body.last_stamp is not None and hlc.is_ahead(body.last_stamp, now_ms):
+        elif now_ms is not None and body.last_stamp is not None and hlc.is_ahead(body.last_stamp, now_ms):
             why = "clock"
         elif body.control and not all(head in self._known(tx).control for head in body.control):
             why = "control"
@@ -456,7 +460,7 @@ class Replica:
         if row.waiting != why:
             row.waiting = why
             state.dirty_logs.add(row.log)
-        if why == "broken":
+        if why == "broken" and now_ms is not None:
             alarms.raise_alarm(
                 tx, now_ms, "log_broken", "A device wrote a batch that breaks the rules; its log ends before it.",
                 log=row.log, n=row.applied.n + 1, device=row.device.hex(),
@@ -642,7 +646,7 @@ class Replica:
 
         Whoever wrote what waits had not seen more than is applied: nothing further is applied below it.
         """
-        limits = {log: row.applied.n for log, row in state.logs.items() if log != state.own} if waiting else NO_LIMITS
+        before = {log: row.applied.n for log, row in state.logs.items()}
         self._documents(tx, state).flush()
         state.cache = None
         self._begin_again(tx)
@@ -652,7 +656,7 @@ class Replica:
             if row.stored.n:
                 state.unapplied.add(log)
             state.dirty_logs.add(log)
-        count = self._drain(tx, state, {}, now_ms, None, limits)
+        count = self._drain(tx, state, {}, now_ms, None, before, only_before=bool(waiting))
         cache, seen = self._documents(tx, state), state.applied
         for secret, operations in waiting:
             made = []

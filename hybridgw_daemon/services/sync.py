@@ -14,7 +14,7 @@ from functools import partial
 from typing import Final, NamedTuple, Protocol, TypeVar
 
 from hybridgw_protocol.batch import Head, parse_batch, verify_batch
-from hybridgw_protocol.errors import BadFrame, SecretsLocked
+from hybridgw_protocol.errors import BadFrame, HybridGWError, SecretsLocked
 from hybridgw_protocol.ids import DeviceId, LogId, SpaceId
 from hybridgw_protocol.limits import CLOCK_WARN_MS, SEAL_WINDOW_MS
 from hybridgw_protocol.localapi import SyncResult, SyncStatus
@@ -44,6 +44,8 @@ class Worker(Protocol):
 log = logging.getLogger(__name__)
 
 RETRY_S: Final = 60.0  # batches parked for their clock are tried again this often
+REST_S: Final = 1.0  # after a write that the disk refused
+HOLD_S: Final = 5.0  # so long a peer may take to deliver the part of our own log that it says it holds
 LOOK_S: Final = 0.25  # how often a waiting `sync` looks by itself
 NO_RELAY: Final = "No relay is known: 'hybridgw relay add LINK'."
 NO_CONTACT: Final = "No relay can be reached now."
@@ -182,8 +184,14 @@ class SyncService:
             self._published("alarms")
         mine = self.space.own_log
         if mine in theirs and mine in own and theirs[mine].n > own[mine].stored.n:
-            self._hold_own_log = theirs[mine].n
+            self._hold_own_log = theirs[mine].n  # whoever claims more than it delivers must not stop us for ever
+            asyncio.get_running_loop().call_later(HOLD_S, self._hold_no_more)
         return Judged(forked, bool(lost))
+
+    def _hold_no_more(self) -> None:
+        if self._hold_own_log:
+            self._hold_own_log = 0
+            self._unsealed.set()
 
     async def first_row_to_send(self, have: Mapping[LogId, int], refused: set[LogId]) -> int:
         """The row before the first batch that the other side lacks; the last row if it lacks nothing."""
@@ -210,6 +218,7 @@ class SyncService:
     def _open(self, blobs: Sequence[bytes]) -> Opened:
         items: list[Incoming] = []
         unknown: set[DeviceId] = set()
+        seen: set[bytes] = set()
         space = self.identity.space
         for blob in blobs:
             batch = parse_batch(blob)
@@ -220,6 +229,9 @@ class SyncService:
                 unknown.add(batch.device)
                 continue
             verify_batch(batch, public)
+            if batch.hash in seen:
+                continue  # the same twice in one frame is no second branch
+            seen.add(batch.hash)
             body, fault = self._replica.open(batch)
             items.append(Incoming(batch, body, fault if fault == "broken" else None))
         return Opened(items, unknown)
@@ -422,7 +434,12 @@ class SyncService:
             self._unsealed.clear()
             if self._hold_own_log or self._replica.sealer is None:
                 continue
-            await self.seal()
+            try:
+                await self.seal()
+            except HybridGWError as error:  # a full disk; what is open stays as it is
+                log.warning("sealing later: %s", error.message)
+                await asyncio.sleep(REST_S)
+                self._unsealed.set()
 
     async def seal(self) -> int:
         """Seal what is pending now. Returns how many batches were made."""
@@ -434,15 +451,17 @@ class SyncService:
         except SecretsLocked:
             return 0
         self._sealed_at = asyncio.get_running_loop().time()
-        if batches:
-            self.peers.wake()
+        self.peers.wake()  # always: what arrived may have sealed it, and its sender was not woken then
         self.peers.changed()
         return len(batches)
 
     async def _retry_loop(self) -> None:
         while True:
             await asyncio.sleep(RETRY_S)
-            await self.retry()
+            try:
+                await self.retry()
+            except HybridGWError as error:
+                log.warning("retrying later: %s", error.message)
 
     async def retry(self) -> None:
         """Try parked and waiting batches again."""

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import inspect
 import re
+from pathlib import Path
 
 import pytest
 
+import hybridgw_daemon.config
+import hybridgw_daemon.paths
+import hybridgw_relay.config
+from hybridgw_daemon.stores import clone_guard, secrets_file
 from hybridgw_protocol import errors
+from hybridgw_storage.check import MARKER_SUFFIX
 from tests.architecture._tree import ROOT, modules, syntax, texts
 
 REFERENCE = ROOT / "docs" / "reference"
@@ -59,15 +64,43 @@ def test_every_error_is_documented() -> None:
     assert not rows.keys() - {kind.code for kind in error_classes()}, "codes that no class has"
 
 
-@pytest.mark.parametrize("package", ["hybridgw_daemon", "hybridgw_relay"])
-def test_every_configuration_key_is_documented(package: str) -> None:
-    """Each key of a Config stands in docs/reference/configuration.md under its name in the environment."""
-    if f"{package}.config" not in modules():
-        pytest.skip("not written yet")
-    keys = importlib.import_module(f"{package}.config").KEYS
-    page = (REFERENCE / "configuration.md").read_text()
-    assert len(keys) > 5
-    assert not [key for key in keys if f"`{key}`" not in page]
+@pytest.mark.parametrize(
+    ("keys", "name"),
+    [(hybridgw_daemon.config.KEYS, "configuration.md"), (hybridgw_relay.config.KEYS, "relay-configuration.md")],
+)
+def test_every_configuration_key_is_documented(keys: tuple[str, ...], name: str) -> None:
+    """One row per key, under its name in the environment, and no row for what is no key."""
+    page = (REFERENCE / name).read_text()
+    rows = re.findall(r"^\| `([A-Z_]+)` \| [^|]*\| \S", page, re.MULTILINE)
+    assert len(rows) > 10
+    assert sorted(rows) == sorted(keys)
+
+
+def test_defaults_of_the_relay_are_those_of_the_code() -> None:
+    page = (REFERENCE / "relay-configuration.md").read_text()
+    for option in hybridgw_relay.config.OPTIONS:
+        shown = f"`{option.default}`" if option.default else ""
+        assert re.search(rf"^\| `{option.name}` \| *{re.escape(shown)} *\|", page, re.MULTILINE), option.name
+
+
+def test_the_example_names_only_keys() -> None:
+    """Every line of .env.example is a key of the daemon or of the relay, and no line is switched on."""
+    lines = [line for line in (ROOT / ".env.example").read_text().splitlines() if line]
+    names = {match[1] for line in lines if (match := re.match(r"# ([A-Z_]+)=\S*$", line))}
+    assert len(names) > 10
+    assert names <= {*hybridgw_daemon.config.KEYS, *hybridgw_relay.config.KEYS}
+    assert all(line.startswith("#") for line in lines)
+
+
+def test_every_file_is_documented(tmp_path: Path) -> None:
+    """The names that the programs give to their files."""
+    page = (REFERENCE / "files.md").read_text()
+    paths = hybridgw_daemon.paths.find(str(tmp_path))
+    names = {path.name for path in (paths.config_file, paths.database, paths.lock, paths.endpoint, paths.port)}
+    names |= {paths.log_file.name, clone_guard.FILE_NAME, secrets_file.FILE_NAME, hybridgw_relay.config.DATABASE_NAME}
+    names |= {paths.database.name + MARKER_SUFFIX}
+    assert len(names) == 10
+    assert not [name for name in names if f"`{name}`" not in page]
 
 
 def test_links_between_pages_lead_somewhere() -> None:

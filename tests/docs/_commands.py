@@ -9,7 +9,14 @@ A fenced block whose language is `sh` is run. Words after `sh` say how (no reade
     sh stop                  first press Ctrl-C in the background terminal that was opened last and still runs
     sh answer=TEXT           typed into it, then Enter ("+" is a further Enter: answer=yes+no)
     sh exit=N                it must end with code N
-    sh norun                 not run; the line before the block is an HTML comment `<!-- norun: why -->`
+    sh norun                 not run; on a line before the block stands an HTML comment `<!-- norun: why -->`
+
+HTML comments that a reader does not see, on the lines before a block:
+
+    <!-- shows: TEXT -->     the block must print TEXT
+    <!-- hides: TEXT -->     it must not
+    <!-- sh …                a block of its own, up to a line `-->`, that is run and not shown: what a page takes for
+                             granted, such as a second device or a damaged file
 
 Nothing here knows our commands. They are found on PATH, with HOME, and with what `environment` returns.
 """
@@ -29,8 +36,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 FENCE = re.compile(r"^(?P<indent> *)```(?P<info>.*)$")
-NORUN = re.compile(r"<!--\s*norun:\s*(?P<why>\S.*?)\s*-->")
+COMMENT = re.compile(r"<!--\s*(?P<what>norun|shows|hides):\s*(?P<text>\S.*?)\s*-->$")
+HIDDEN = "<!-- sh"
 FLAGS = {"background", "norun", "stop"}
 VALUES = {"save", "answer", "exit"}
 SAVED = {"LINK": re.compile(r"\S+://\S+"), "CODE": re.compile(r"\b\d{3}-\d{3}-\d{3}(?:@[^\s\"')]+)?")}
@@ -54,45 +64,62 @@ class Block:
     exit_code: int = 0
     norun: str = ""  # why not
     stop: bool = False
+    shows: tuple[str, ...] = ()
+    hides: tuple[str, ...] = ()
 
 
 def blocks(text: str) -> list[Block]:
     """The sh blocks of a page, in order. Raises: PageFault: an unknown word, or norun without a reason."""
     found, lines, at = [], text.splitlines(), 0
+    said: list[tuple[str, str]] = []  # by comments since the last line that is none
     while at < len(lines):
-        opening = FENCE.match(lines[at])
+        line = lines[at]
         at += 1
-        if not opening:
+        if comment := COMMENT.match(line.strip()):
+            said.append((comment["what"], comment["text"]))
             continue
-        begin, indent = at, len(opening["indent"])
-        while at < len(lines) and lines[at].strip() != "```":
+        opening = FENCE.match(line)
+        is_hidden = line.startswith(HIDDEN)
+        if not opening and not is_hidden:
+            if said and line.strip():
+                raise PageFault(f"line {at}: a comment of ours, and no block behind it")
+            continue
+        begin, end = at, "-->" if is_hidden else "```"
+        while at < len(lines) and lines[at].strip() != end:
             at += 1
         if at == len(lines):
             raise PageFault(f"line {begin}: a fence that is never closed")
-        info, body = opening["info"].split(), lines[begin:at]
-        at += 1
-        if info[:1] != ["sh"]:
-            continue
-        words = dict(word.partition("=")[::2] for word in info[1:])
-        if unknown := words.keys() - FLAGS - VALUES:
-            raise PageFault(f"line {begin}: unknown word after sh: {', '.join(sorted(unknown))}")
-        reason = NORUN.search(lines[begin - 2]) if begin >= 2 else None
-        if ("norun" in words) != (reason is not None):
-            raise PageFault(f"line {begin}: norun and its reason (<!-- norun: why --> on the line before) go together")
-        answer = words.get("answer")
-        found.append(
-            Block(
-                line=begin + 1,
-                commands="\n".join(line[indent:] for line in body),
-                save=words.get("save", ""),
-                answer=None if answer is None else answer.replace("+", "\n") + "\n",
-                exit_code=int(words.get("exit", "0")),
-                norun=reason["why"] if reason else "",
-                background="background" in words,
-                stop="stop" in words,
-            )
+        info, indent = (
+            (line.removeprefix("<!--").split(), 0)
+            if opening is None
+            else (opening["info"].split(), len(opening["indent"]))
         )
+        if info[:1] == ["sh"]:
+            found.append(_block(begin, info[1:], [body[indent:] for body in lines[begin:at]], said))
+        said, at = [], at + 1
     return found
+
+
+def _block(begin: int, info: list[str], body: list[str], said: list[tuple[str, str]]) -> Block:
+    words = dict(word.partition("=")[::2] for word in info)
+    if unknown := words.keys() - FLAGS - VALUES:
+        raise PageFault(f"line {begin}: unknown word after sh: {', '.join(sorted(unknown))}")
+    why = [text for what, text in said if what == "norun"]
+    if ("norun" in words) != bool(why):
+        raise PageFault(f"line {begin}: norun and its reason (<!-- norun: why --> on the line before) go together")
+    answer = words.get("answer")
+    return Block(
+        line=begin + 1,
+        commands="\n".join(body),
+        save=words.get("save", ""),
+        answer=None if answer is None else answer.replace("+", "\n") + "\n",
+        exit_code=int(words.get("exit", "0")),
+        norun=why[0] if why else "",
+        background="background" in words,
+        stop="stop" in words,
+        shows=tuple(text for what, text in said if what == "shows"),
+        hides=tuple(text for what, text in said if what == "hides"),
+    )
 
 
 def free_port() -> int:
@@ -105,12 +132,13 @@ def free_port() -> int:
 def environment(home: Path) -> dict[str, str]:
     """For a reader's first day: an empty home, our commands on PATH, a relay that listens on a free loopback port.
 
-    No keyring is there, so the secret store is named; the how-to on secrets runs without this.
+    No keyring is there, so the secret store is named; the how-to on secrets runs without that.
     """
     return {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "HOME": str(home),
         "XDG_RUNTIME_DIR": str(home),
+        "DBUS_SESSION_BUS_ADDRESS": "disabled:",
         "LANG": "C.UTF-8",
         "TERM": "dumb",
         "NO_COLOR": "1",
@@ -123,7 +151,7 @@ def environment(home: Path) -> dict[str, str]:
 
 @dataclass
 class Terminal:
-    """Runs the blocks of one page. A context manager: leaving it ends what still runs in the background."""
+    """Runs the blocks of one page. A context manager: leaving it ends what still runs, daemons too."""
 
     home: Path
     env: Mapping[str, str]
@@ -143,6 +171,18 @@ class Terminal:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait(10)
+        left = [process for process in psutil.process_iter() if self.began(process)]
+        for process in left:
+            process.terminate()
+        for process in psutil.wait_procs(left, timeout=10)[1]:
+            process.kill()
+
+    def began(self, process: psutil.Process) -> bool:
+        """Was it started by a command of this page, whoever its parent is now: only these have this HOME."""
+        try:
+            return process.environ().get("HOME") == str(self.home)
+        except psutil.Error:
+            return False
 
     def interrupt(self, block: Block, timeout_s: float) -> None:
         """Ctrl-C in the last background terminal. Raises: PageFault: none runs, or it does not end."""
@@ -190,9 +230,14 @@ class Terminal:
             raise PageFault(f"line {block.line}: did not end in {timeout_s:.0f} s\n{self.transcript(block)}") from None
         if code != block.exit_code:
             raise PageFault(f"line {block.line}: exit code {code}, not {block.exit_code}\n{self.transcript(block)}")
-        if block.save and not self.keep(block, output.read_text()):
+        printed = output.read_text()
+        if block.save and not self.keep(block, printed):
             raise PageFault(f"line {block.line}: printed nothing to save as {block.save}\n{self.transcript(block)}")
-        return output.read_text()
+        wrong = [f"does not show {text!r}" for text in block.shows if self.fill_in(text) not in printed]
+        wrong += [f"shows {text!r}" for text in block.hides if self.fill_in(text) in printed]
+        if wrong:
+            raise PageFault(f"line {block.line}: {'; '.join(wrong)}\n{self.transcript(block)}")
+        return printed
 
     def keep(self, block: Block, printed: str) -> bool:
         """Save what the block's `save` word asks for; whether it was there."""
@@ -222,13 +267,17 @@ class Terminal:
         return "\n".join(parts)
 
 
-def run_page(page: Path, scratch: Path, env: Mapping[str, str] | None = None) -> Iterator[tuple[Block, str]]:
-    """Run a page from top to bottom; yields each block with what it printed. Raises: PageFault."""
+def run_page(page: Path, scratch: Path, *, without: tuple[str, ...] = ()) -> Iterator[tuple[Block, str]]:
+    """Run a page from top to bottom; yields each block with what it printed. Raises: PageFault.
+
+    Args: without: names that `environment` sets and this page does without.
+    """
     if shutil.which("bash") is None:
         raise PageFault("bash is not there")
     home = scratch / "home"
     home.mkdir()
-    with Terminal(home, env or environment(home)) as terminal:
+    given = {name: value for name, value in environment(home).items() if name not in without}
+    with Terminal(home, given) as terminal:
         for block in blocks(page.read_text()):
             try:
                 yield block, terminal.run(block)

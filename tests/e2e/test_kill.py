@@ -19,8 +19,6 @@ from hybridgw_protocol.errors import HybridGWError
 
 from .machines import DeviceMachine, household, until
 
-KILLS = 200
-
 
 class Writer(threading.Thread):
     """Writes a counter into documents of its own, one request after another; remembers what was asked and acked."""
@@ -51,8 +49,9 @@ class Writer(threading.Thread):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_nothing_acknowledged_is_lost(tmp_path: Path, scale: int) -> None:
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("kills", [200, pytest.param(2_000, marks=pytest.mark.soak)])
+def test_nothing_acknowledged_is_lost(tmp_path: Path, kills: int) -> None:
     rng = random.Random(7)
     relay, a, b = household(tmp_path)
     machines = [a, b, relay]
@@ -60,7 +59,7 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path, scale: int) -> None:
     for writer in writers:
         writer.start()
     try:
-        for _ in range(KILLS * scale):
+        for _ in range(kills):
             time.sleep(rng.choice((0.0, 0.01, 0.05, 0.1, 0.2)))
             machine = rng.choice(machines)
             machine.kill()

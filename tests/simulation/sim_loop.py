@@ -1,4 +1,4 @@
-"""An event loop in virtual time: one seed, one run, exactly repeatable; whole processes can be killed between two steps.
+"""An event loop in virtual time: one seed, one run, exactly repeatable; processes can be killed between two steps.
 
 Nothing sleeps. Callbacks run in the order asyncio promises, first in first out, *within* one process; which process
 runs next is drawn from the seed, as on a real machine nobody promises that. When nothing is ready, time jumps to the
@@ -82,7 +82,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self.steps = 0
         self.before_step: Callable[[], None] | None = None  # faults strike here
 
-    # ---- processes -----------------------------------------------------------------------------------------------------
+    # ---- processes ------------------------------------------------------------------------------------------------
     def process(self, name: str) -> Process:
         """A new process without tasks."""
         found = Process(name)
@@ -114,7 +114,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         for action in process.on_kill:
             action()
 
-    # ---- time and callbacks --------------------------------------------------------------------------------------------
+    # ---- time and callbacks ---------------------------------------------------------------------------------------
     def time(self) -> float:
         return self._now
 
@@ -171,7 +171,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             tasks[:] = [t for t in tasks if not t.done()]
         return task
 
-    # ---- running -------------------------------------------------------------------------------------------------------
+    # ---- running --------------------------------------------------------------------------------------------------
     def step(self) -> bool:
         """Run one callback; first let time go on if nothing is ready. False: nothing is left to do."""
         while True:
@@ -264,7 +264,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
                     try:
                         coro.close()
                         break
-                    except BaseException:  # it awaits in a `finally`
+                    except BaseException:  # noqa: S112 - it awaits in a `finally`
                         continue
             for process in self._processes:
                 process.tasks.clear()
@@ -279,7 +279,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def get_debug(self) -> bool:
         return False
 
-    # ---- what nobody caught --------------------------------------------------------------------------------------------
+    # ---- what nobody caught ---------------------------------------------------------------------------------------
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         if self._closed:
             return

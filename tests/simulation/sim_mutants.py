@@ -13,10 +13,10 @@ from hybridgw_storage.database import Tx
 class NoSealBeforeApply(Replica):
     """Open operations claim to have seen what came after they were written."""
 
-    def _drain(self, tx: Tx, state: _State, *args: Any) -> int:
+    def _drain(self, tx: Tx, state: _State, *args: Any, **how: Any) -> int:
         keep, state.pending = state.pending, []
         try:
-            return super()._drain(tx, state, *args)
+            return super()._drain(tx, state, *args, **how)
         finally:
             state.pending = keep
 
@@ -81,6 +81,7 @@ class WrongSlot(Replica):
 REPLICAS: dict[str, type[Replica]] = {
     kind.__name__: kind
     for kind in (
-        NoSealBeforeApply, NoCausalWait, NoClamp, RepairForgets, CopyGoesOn, BranchCutShort, KeysBeforeCommit, WrongSlot,
+        NoSealBeforeApply, NoCausalWait, NoClamp, RepairForgets,
+        CopyGoesOn, BranchCutShort, KeysBeforeCommit, WrongSlot,
     )
 }  # fmt: skip

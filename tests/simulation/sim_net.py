@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Callable
 
 from hybridgw_protocol.errors import Offline
-
 from tests.simulation.sim_loop import CURRENT, Process, SimulatedLoop
 
 CONNECT_TIMEOUT_S = 10.0
@@ -41,7 +40,7 @@ class End:
         self.bytes_sent = 0
         self.most_unread = 0
 
-    # ---- what a program calls ------------------------------------------------------------------------------------------
+    # ---- what a program calls -------------------------------------------------------------------------------------
     async def send(self, data: bytes) -> None:
         """Send one message; waits while the other side is slow. Raises: Offline."""
         self.put(data)
@@ -98,7 +97,7 @@ class End:
         self._end()
         self._launch(None)
 
-    # ---- the line ------------------------------------------------------------------------------------------------------
+    # ---- the line -------------------------------------------------------------------------------------------------
     def _launch(self, data: bytes | None) -> None:
         network = self._network
         now = network.loop.time()
@@ -139,7 +138,7 @@ class End:
             other._wake_reader()
         self._schedule()
 
-    # ---- the end -------------------------------------------------------------------------------------------------------
+    # ---- the end --------------------------------------------------------------------------------------------------
     def _end(self, *, keep_inbox: bool = False) -> None:
         """This end knows that it is over."""
         self.is_closed = True
@@ -196,7 +195,7 @@ class Network:
         self.sent_bytes += size
         self.sent_messages += 1
 
-    # ---- connecting ----------------------------------------------------------------------------------------------------
+    # ---- connecting -----------------------------------------------------------------------------------------------
     def listen(self, address: str, process: Process | None, accept: Callable[[End], None]) -> None:
         """Serve an address: *accept* is called, as part of *process*, with the server's end of each connection."""
         self._listeners[address] = (process, accept)
@@ -238,7 +237,7 @@ class Network:
             self.connections.remove(end.connection)
 
     def _died(self, end: End) -> None:
-        """The process of this end was killed: its system sends what it had and closes, or resets, or is gone as well."""
+        """The process of this end was killed: its system sends what it had, or resets, or is gone too."""
         if end.is_closed:
             return
         fate = self.rng.random()
@@ -249,7 +248,7 @@ class Network:
             tell = tuple(e is end or is_told for e in end.connection.ends)
             self.cut(end.connection, tell=(tell[0], tell[1]))
 
-    # ---- faults --------------------------------------------------------------------------------------------------------
+    # ---- faults ---------------------------------------------------------------------------------------------------
     def cut(self, connection: Connection, *, tell: tuple[bool, bool] = (True, True)) -> None:
         """Break it: what is in flight is lost. tell: which end learns of it; the other sees silence (half-open)."""
         self.loop.log("net", f"cut {connection.ends[0].name} {tell}")

@@ -196,10 +196,6 @@ class Machine:
             lambda c: [b for (b,) in c.execute("SELECT blob FROM evidence ORDER BY log, n, hash")]
         )
 
-    def beginnings(self) -> list[bytes]:
-        """The first batches of logs that are void from the start: they prove whose log it is, as others depend on it."""
-        return [blob for blob in self.evidence() if (b := parse_batch(blob)).n == 1 and b.device in self.expelled]
-
     def pending_labels(self) -> int:
         """Labels of writes that are not sealed yet."""
         mask = 0
@@ -373,7 +369,7 @@ class ReplicaWorld:
     def honest(self) -> list[Machine]:
         return [m for m in self.machines if m.is_honest]
 
-    # ---- one step ------------------------------------------------------------------------------------------------------
+    # ---- one step -------------------------------------------------------------------------------------------------
     def step(self) -> None:
         rng = self.rng
         self.now_ms += rng.choice((0, 1, 5, 30, 1_000, 600_000))
@@ -389,6 +385,8 @@ class ReplicaWorld:
                 (5, self.broken_learn),
             ]  # fmt: skip
         action = rng.choices([a for _, a in plain], [w for w, _ in plain])[0]
+        if self.closes and rng.random() < 0.08:
+            action = self.broken_learn
         name = getattr(action, "__name__", str(action))
         self.trace.add(self.now_ms / 1000, machine.name, name)
         try:
@@ -650,7 +648,7 @@ class ReplicaWorld:
         self.close_log(row.log, end, machine)
         machine.learn({(row.log, end)})
 
-    # ---- the whole history ---------------------------------------------------------------------------------------------
+    # ---- the whole history ----------------------------------------------------------------------------------------
     def run(self, steps: int) -> None:
         """Play, heal, check. Raises: Violation and whatever the product raises that it should not."""
         for k in range(steps):
@@ -696,11 +694,17 @@ class ReplicaWorld:
             for machine in self.honest():
                 for source in self.honest():
                     if source is not machine:
-                        machine.receive(source.blobs() + source.beginnings())
+                        machine.receive(source.blobs() + self.beginnings())
                 if machine.database.peek(lambda c, m=machine: oplog.evidence(c, m.own_log())):
                     machine.repair_fork()
             if self.is_in_step():
                 return
+
+    def beginnings(self) -> list[bytes]:
+        """The first batches of logs of those put out, as a relay keeps them: they prove whose log it is, and that
+        nothing of it counts; others depend on it."""
+        batches = [known.batch for known in self.ledger.batches.values()]
+        return [b.blob for b in batches if b.n == 1 and b.device in self.expelled]
 
     def is_in_step(self) -> bool:
         heads = [

@@ -52,7 +52,7 @@ def test_spec_S2_fault_of_the_product_is_caught(fault: str) -> None:
     assert merge_product_mutants.caught_by(fault, FAULT_HISTORIES) is not None
 
 
-# ---- a state machine -------------------------------------------------------------------------------------------------
+# ---- a state machine ---------------------------------------------------------------------------------------------
 SCALARS = (
     st.none()
     | st.booleans()

@@ -207,6 +207,20 @@ def test_a_new_log_claims_no_more_than_was_seen_when_its_open_writes_were_made(w
     assert row[3] == 1  # a conflict: nobody had seen the other's value
 
 
+def test_what_was_applied_once_is_applied_again_whatever_the_clock_says(world: ReplicaWorld) -> None:
+    """A clock that was ahead is set right, then the documents are built again: our own must not vanish for a year."""
+    a, b = world.machines
+    a.offset_ms = 365 * 24 * HOUR_MS
+    write(a, create("from a clock that was ahead"))
+    a.offset_ms = 0
+    write(b, create("void", "other"))
+    a.receive(b.blobs())
+    before = shown(a)
+    a.run(lambda tx: a.replica.rebuild(tx, a.now_ms, a.sealer()))
+    assert shown(a) == before
+    write(a, put("goes on"))
+
+
 def test_an_end_that_moves_up_changes_what_others_had_seen(world: ReplicaWorld) -> None:
     """First the expel is known (nothing of the device counts), then the close that keeps its first batch."""
     a, b = world.machines

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from hybridgw_protocol.errors import Offline
-
 from tests.simulation.sim_loop import Clock, Process, SimulatedLoop, Stuck
 from tests.simulation.sim_net import End, Network
 
@@ -27,7 +26,7 @@ def loop():
     assert made.errors == []
 
 
-# ---- the loop --------------------------------------------------------------------------------------------------------
+# ---- the loop ----------------------------------------------------------------------------------------------------
 def test_time_jumps_and_nothing_sleeps(loop: SimulatedLoop) -> None:
     async def main() -> list[str]:
         told = []
@@ -172,7 +171,7 @@ def test_clocks_drift_and_jump(loop: SimulatedLoop) -> None:
     assert clock.now_ms() == 1_150_000
 
 
-# ---- the network -----------------------------------------------------------------------------------------------------
+# ---- the network -------------------------------------------------------------------------------------------------
 class Wire:
     """A client and a server process with one connection."""
 
@@ -293,7 +292,7 @@ def test_a_killed_process_lets_go_of_its_sockets_or_leaves_silence() -> None:
     assert seen == {(b"last words", b"offline"), (b"offline",), ()}
 
 
-# ---- one seed, one run -----------------------------------------------------------------------------------------------
+# ---- one seed, one run -------------------------------------------------------------------------------------------
 NOISE = """
 import asyncio, random, sys
 from hybridgw_protocol.errors import Offline

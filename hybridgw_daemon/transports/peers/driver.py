@@ -174,6 +174,7 @@ class Conversation:
         self._refused = set(judged.forked)
         self._cursor = await self._sync.first_row_to_send({k: v for k, v in self._have.items()}, self._refused)
         self._told_control = set(welcome.ctl)
+        self.state.control = frozenset(welcome.ctl)
         if judged.forked:
             await self._send(Want(vv=to_entries({k: h for k, h in ours.items() if k not in self._refused})))
         if self._sync.lacks_control(welcome.ctl):
@@ -211,6 +212,8 @@ class Conversation:
                     await self._send_control(self._sync.control_missing_from(frame.heads), request)
                 case CtlAck():
                     self._told_control.update(frame.heads)
+                    self.state.control = frozenset(frame.heads)
+                    self._sync.peers.changed()
                 case Ping(t=t):
                     await self._send(Pong(t=t), request)
                 case Err():

@@ -48,9 +48,10 @@ class WebSocketChannel:
         target = urlunsplit((scheme, parts.netloc, parts.path.rstrip("/") + PATH, "", ""))
         session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None, sock_connect=10))
         try:
-            socket = await session.ws_connect(
-                target, max_msg_size=MAX_FRAME_BYTES + 1024, compress=0, autoping=True, heartbeat=None
-            )
+            async with asyncio.timeout(AUTH_TIMEOUT_S):  # it may take the connection and say nothing, for ever
+                socket = await session.ws_connect(
+                    target, max_msg_size=MAX_FRAME_BYTES + 1024, compress=0, autoping=True, heartbeat=None
+                )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             await session.close()
             raise Offline(f"{parts.netloc} cannot be reached: {reason(error)}", peer=url) from error
@@ -134,7 +135,7 @@ class RelayLink:
                 if isinstance(error, PERSON_NEEDED):
                     pause = BACKOFF_MAX_S
                 retry_ms = error.detail.get("retry_ms")
-                floor = retry_ms / 1000 if isinstance(retry_ms, int) else 0.0
+                floor = max(0.0, retry_ms / 1000) if isinstance(retry_ms, int) else 0.0
             if asyncio.get_running_loop().time() - started > BACKOFF_MAX_S:
                 pause = BACKOFF_FIRST_S
             share = int.from_bytes(self._entropy(4), "big") / 2**32

@@ -374,9 +374,9 @@ def test_what_this_user_may_not_write_is_refused_at_the_start(strangers: Path, w
 MOUNTS = r"""
 sysfs /sys sysfs rw 0 0
 /dev/vda / ext4 rw,relatime 0 0
-server:/home /home nfs4 rw,vers=4.2 0 0
-/dev/sdb /home/ann/local\040disk ext4 rw 0 0
-me@host: /home/ann/remote fuse.sshfs rw 0 0
+server:/home /srv/home nfs4 rw,vers=4.2 0 0
+/dev/sdb /media/ann/local\040disk ext4 rw 0 0
+me@host: /media/ann/remote fuse.sshfs rw 0 0
 //nas/share /mnt/nas cifs rw 0 0
 tmpfs /mnt/nas tmpfs rw 0 0
 share /mnt/tab\011x 9p rw 0 0
@@ -389,11 +389,11 @@ bad line
     [
         ("/", "ext4"),
         ("/var/lib/x", "ext4"),
-        ("/home", "nfs4"),
-        ("/home/ann/.local/share", "nfs4"),
-        ("/homes/ann", "ext4"),  # a name that only begins alike
-        ("/home/ann/local disk/db", "ext4"),
-        ("/home/ann/remote/x", "fuse.sshfs"),
+        ("/srv/home", "nfs4"),
+        ("/srv/home/ann/.local/share", "nfs4"),
+        ("/srv/homes/ann", "ext4"),  # a name that only begins alike
+        ("/media/ann/local disk/db", "ext4"),
+        ("/media/ann/remote/x", "fuse.sshfs"),
         ("/mnt/nas/x", "tmpfs"),  # mounted over
         ("/mnt/tab\tx/y", "9p"),
     ],
