@@ -44,7 +44,7 @@ test: parts ## everything that must pass, under 12 minutes on 2 cores
 
 .PHONY: quick
 quick: setup ## unit and contract tests without the slow ones, seconds
-	@$(BIN)/pytest -q -m 'not soak and not slow' tests/unit tests/contract $(ARGS)
+	@$(BIN)/pytest -q -n $(JOBS) --dist worksteal -m 'not soak and not slow' tests/unit tests/contract $(ARGS)
 
 .PHONY: soak
 soak: parts ## the long runs: ten times the histories, seeds and kills of `make test`

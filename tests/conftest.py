@@ -40,6 +40,7 @@ class Suite:
 
     seconds: float
     skips: tuple[tuple[str, str], ...] = ()
+    slow: tuple[str, ...] = ()
 
     def allows(self, test: str, reason: str) -> bool:
         """Whether the table lists this skip."""
@@ -65,7 +66,11 @@ class Budget:
         table = tomllib.loads(path.read_text())
         total = table.pop("total_seconds")
         suites = {
-            name: Suite(suite["seconds"], tuple((skip["test"], skip["because"]) for skip in suite["skips"]))
+            name: Suite(
+                suite["seconds"],
+                tuple((skip["test"], skip["because"]) for skip in suite["skips"]),
+                tuple(suite.get("slow", ())),
+            )
             for name, suite in table.items()
         }
         return cls(suites, total, in_ci)
@@ -124,9 +129,22 @@ class Budget:
             terminalreporter.write_line(f"FAILED in CI: {fault}", red=True)
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m takes its choice
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what the budget calls slow."""
+    slow = [glob for suite in _budget().suites.values() for glob in suite.slow]
+    for item in items:
+        if any(fnmatch.fnmatchcase(item.nodeid, glob) for glob in slow):
+            item.add_marker("slow")
+
+
+def _budget() -> Budget:
+    return Budget.read(ROOT / "tests" / "budget.toml", in_ci=IN_CI)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Soak tests run only when asked for; the budget is kept by the process that prints."""
     if not config.option.markexpr:
         config.option.markexpr = "not soak"
     if not hasattr(config, "workerinput"):
-        config.pluginmanager.register(Budget.read(ROOT / "tests" / "budget.toml", in_ci=IN_CI), "hybridgw-budget")
+        config.pluginmanager.register(_budget(), "hybridgw-budget")

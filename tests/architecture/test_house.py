@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -90,6 +92,18 @@ def test_the_budget_is_kept(
     assert run.returncode == ends, run.stdout + run.stderr
     assert says in run.stdout
     assert "1 passed, 1 skipped" in run.stdout
+
+
+def test_the_budget_names_slow_tests_that_exist() -> None:
+    """Each glob of `slow` finds something: a test that was renamed would come back into `make quick`."""
+    suites = tomllib.loads((ROOT / "tests" / "budget.toml").read_text())
+    globs = [glob for suite in suites.values() if isinstance(suite, dict) for glob in suite.get("slow", [])]
+    assert globs
+    for glob in globs:
+        file, _, name = glob.removeprefix("*/").partition("::")
+        (path,) = (path for path in texts() if path.name == file and "tests" in path.parts)
+        defined = [match[1] for match in re.finditer(r"def (test_\w+)", texts()[path])]
+        assert any(fnmatch.fnmatchcase(test, name.split("[")[0]) for test in defined), glob
 
 
 def test_every_verb_explains_itself() -> None:
