@@ -137,11 +137,6 @@ class _State:
         return {log: row.applied.n for log, row in self.logs.items()}
 
 
-def _is_behind(own: LogRow) -> bool:
-    """Is not all of our own log applied: batches of others that it rests on are not here (again)."""
-    return own.applied.n != own.stored.n
-
-
 def _open(keys: Keys, batch: Batch) -> tuple[Body | None, str | None]:
     key = keys.space_keys.get(batch.kid)
     if key is None:
@@ -171,7 +166,7 @@ class Replica:
         state = self._state(tx)
         cache = self._documents(tx, state)
         own = self._own_row(state)
-        if _is_behind(own):
+        if own.applied.n != own.stored.n:
             raise Busy("The replica is being put together again and waits for batches from other devices; try later.")
         self._preload(cache, requests)
         operations = coalesce(
@@ -259,7 +254,7 @@ class Replica:
         """Make one batch of every pending number. Returns them in order; nothing pending: nothing."""
         state = self._state(tx)
         own = self._own_row(state)
-        if not state.pending or own.log == PROVISIONAL or own.log in self._known(tx).ends or _is_behind(own):
+        if not state.pending or own.log == PROVISIONAL or own.log in self._known(tx).ends:
             return []
         deps = {
             log: Head(row.applied.n, row.applied.short)
@@ -404,8 +399,6 @@ class Replica:
         """Apply what can be. before: how far each log was applied once, so its stamps were judged; only_before: apply
         nothing else of other logs."""
         total, progress = 0, True
-        # Open writes on top of a replica that is still put together: what is missing below them was seen by them.
-        is_mended = bool(state.pending) and _is_behind(self._own_row(state))
         while progress:
             progress = False
             for log in sorted(state.unapplied):
@@ -419,8 +412,8 @@ class Replica:
                     if body is None:
                         break
                     # Deps must not claim what the writer of open operations had not seen.
-                    self._seal_open(tx, state, sealer if not is_mended else None)
-                    if state.pending and not (is_mended and _is_behind(self._own_row(state))):
+                    self._seal_open(tx, state, sealer)
+                    if state.pending:
                         row.waiting = "key"
                         break
                     total += self._apply_batch(tx, state, row, item.batch, body)
@@ -432,8 +425,6 @@ class Replica:
                 if row.applied.n == row.stored.n:
                     state.unapplied.discard(log)
                     state.unapplied_bytes.pop(log, None)
-        if is_mended and not _is_behind(self._own_row(state)):
-            total += self._build(tx, state, now_ms, self._lay_aside(tx, state))
         return total
 
     def _next(self, tx: Tx, row: LogRow, bodies: Mapping[tuple[LogId, int], Incoming]) -> Incoming | None:

@@ -118,7 +118,6 @@ class Machine:
         self.has_keys = False
         self.is_locked = False  # the keyring is: nothing can be sealed
         self.authored_rid = 0
-        self.mine = 0  # labels this database wrote: seen by what it writes later, void or not
         self.database = open_database(self.path)
         self.replica = world.make_replica(self.vault)
 
@@ -214,7 +213,7 @@ class Machine:
     # ---- what a person and a service do
     def write(self, requests: list[Request]) -> bool:
         """A local transaction. Returns whether it was acknowledged."""
-        seen = self.world.ledger.applied(sim_checks.applied_heads_of(self.logs())) | self.pending_labels() | self.mine
+        seen = self.world.ledger.applied(sim_checks.applied_heads_of(self.logs())) | self.pending_labels()
         made: list[Any] = []
 
         def write(tx: Tx) -> None:
@@ -233,8 +232,6 @@ class Machine:
         except HybridGWError:
             self.world.ledger.discard()
             raise
-        first = len(self.world.ledger.labels) - len(made)
-        self.mine |= ((1 << len(made)) - 1) << first
         self.world.ledger.keep()
         self.note_sealed()
         return bool(made)
@@ -557,7 +554,7 @@ class ReplicaWorld:
         path = self.folder / f"copy{len(self.copies)}.db"
         machine.database._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         shutil.copyfile(machine.path, path)
-        kept = {k: getattr(machine, k) for k in ("closes", "expelled", "key_ids", "control", "has_keys", "mine")}
+        kept = {k: getattr(machine, k) for k in ("closes", "expelled", "key_ids", "control", "has_keys")}
         self.copies.append((machine, {"path": path, **kept}))
         return self.copies[-1][1]
 
@@ -589,7 +586,7 @@ class ReplicaWorld:
         for suffix in ("", "-wal", "-shm"):
             Path(f"{machine.path}{suffix}").unlink(missing_ok=True)
         shutil.copyfile(copy["path"], machine.path)
-        for k in ("closes", "expelled", "key_ids", "control", "has_keys", "mine"):
+        for k in ("closes", "expelled", "key_ids", "control", "has_keys"):
             setattr(machine, k, copy[k])
         machine.authored_rid, self.went_back = 0, True
         machine.database = open_database(machine.path)

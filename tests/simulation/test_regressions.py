@@ -11,7 +11,6 @@ from hybridgw_daemon.services.replica import PROVISIONAL, End
 from hybridgw_daemon.stores import oplog
 from hybridgw_protocol.batch import Head, parse_batch
 from hybridgw_protocol.errors import DiskFull
-from tests.simulation.sim_checks import check_converged
 from tests.simulation.sim_replicas import Machine, ReplicaWorld, scratch
 
 HOUR_MS = 3_600_000
@@ -220,30 +219,6 @@ def test_what_was_applied_once_is_applied_again_whatever_the_clock_says(world: R
     a.run(lambda tx: a.replica.rebuild(tx, a.now_ms, a.sealer()))
     assert shown(a) == before
     write(a, put("goes on"))
-
-
-def test_open_writes_wait_until_what_is_below_them_is_together_again(world: ReplicaWorld) -> None:
-    """A log that ours rests on was closed at a branch that is not here yet: sealing would jump over our own batches."""
-    b, a, theirs = forked(world)  # a holds the branch that b lost, 1 to 4, and rests on it
-    log, mine = b.own_log(), b.blobs()
-    write(a, create("rests on the branch", "own"))
-    a.is_locked = True
-    a.write(create("open", "other"))
-    second = parse_batch(mine[1])
-    end = End(2, second.hash, 0)  # b's other branch; not even the first batch is known to be common
-    world.close_log(log, end, b)
-    a.learn({(log, end)})
-    a.is_locked = False
-    a.seal()
-    assert a.logs()[a.own_log()].stored.n == 1  # not sealed on top of what is missing
-    a.receive(mine)
-    a.seal()
-    own = a.logs()[a.own_log()]
-    assert own.stored == own.applied
-    assert {name[1] for name in shown(a)} == {"doc", "own", "other"}
-    world.heal()
-    states = {m.name: m.state() for m in world.machines}
-    check_converged(states)
 
 
 def test_an_end_that_moves_up_changes_what_others_had_seen(world: ReplicaWorld) -> None:
