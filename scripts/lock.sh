@@ -9,6 +9,6 @@ cat >"$new" <<'HEAD'
 # All dependencies with hashes, for Python >= 3.11 on every platform. Written by `make lock`, not by hand.
 HEAD
 UV_PYTHON_DOWNLOADS=never uv pip compile --quiet --universal --python-version 3.11 --python .venv/bin/python \
-    --generate-hashes --no-header --no-emit-index-url --extra relay --group dev pyproject.toml >>"$new"
+    --generate-hashes --no-strip-extras --no-header --no-emit-index-url --extra relay --group dev pyproject.toml >>"$new"
 if grep -n '://' "$new"; then echo "requirements.lock would name a host; not written." >&2; exit 1; fi
 cp "$new" requirements.lock

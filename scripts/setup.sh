@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes .venv from requirements.lock (hashes checked) and puts the project itself into it, editable.
 # Does nothing when nothing changed: the stamp holds the contents of both files, the place and the Python.
-# uv is used when it is there and works; plain venv and pip do the same on a machine that has only Python.
+# Plain venv and pip: what every Python has, so that one way is taken, and tested, on every machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -25,31 +25,21 @@ if [ -z "$python" ]; then
     exit 1
 fi
 
-uv=""
-if command -v uv >/dev/null 2>&1 && uv --version >/dev/null 2>&1; then
-    uv="uv"
-elif "$python" -m uv --version >/dev/null 2>&1; then
-    uv="$python -m uv"
-fi
-export UV_PYTHON_DOWNLOADS=never PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 
 if ! new_enough .venv/bin/python; then
     say "Setting up .venv with $("$python" --version) ..."
     rm -rf .venv
     if ! why=$("$python" -m venv .venv 2>&1); then
         rm -rf .venv
-        if [ -z "$uv" ] || ! $uv venv --quiet --seed --python "$python" .venv; then
-            say "$why"
-            say "'$python -m venv' does not work here. Debian and Ubuntu: apt-get install python3-venv"
-            exit 1
-        fi
+        say "$why"
+        say "'$python -m venv' does not work here. Debian and Ubuntu: apt-get install python3-venv"
+        exit 1
     fi
 fi
 
 say "Installing what requirements.lock names ..."
-if [ -z "$uv" ] || ! $uv pip install --quiet --python .venv/bin/python --require-hashes -r requirements.lock; then
-    .venv/bin/python -m pip install -qq --require-hashes -r requirements.lock
-fi
+.venv/bin/python -m pip install -qq --require-hashes -r requirements.lock
 # The project itself has no hash: editable, without dependencies, built by the hatchling of the lock.
 .venv/bin/python -m pip install -qq --no-deps --no-build-isolation -e .
 printf '%s\n' "$wanted" >"$stamp"
