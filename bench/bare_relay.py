@@ -14,13 +14,13 @@ import time
 from collections.abc import Sequence
 
 import msgspec
+import uvloop
 from aiohttp import web
 
 from hybridgw_protocol.batch import parse_batch, verify_batch
 
 from .committer import GROUP, Committer, Work
 from .hub import serve
-from .relay_load import loop_factory
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS batch(
@@ -98,5 +98,5 @@ def without_sockets(path: str, batches: Sequence[tuple[bytes, bytes]]) -> float:
 
 
 if __name__ == "__main__":
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main(sys.argv[1]))

@@ -14,9 +14,10 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
+
+import uvloop
 
 from hybridgw_protocol.auth import endpoint, sign_auth
 from hybridgw_protocol.frames import Auth, Challenge, Ctl, CtlGet, Err, Frame, FrameType, Push, Welcome, encode_frame
@@ -207,18 +208,8 @@ async def main(url: str, devices: int, per_space: int, batches: int, window: int
     }
 
 
-def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop, if it is there, as in the relay."""
-    try:
-        import uvloop  # noqa: PLC0415 - may be missing
-    except ImportError:
-        return None
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
-
-
 if __name__ == "__main__":
     url_, devices_, per_space_, batches_, window_, *links_ = sys.argv[1:]
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         found = runner.run(main(url_, int(devices_), int(per_space_), int(batches_), int(window_), links_))
     print(json.dumps(found), flush=True)

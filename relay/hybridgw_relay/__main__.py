@@ -118,6 +118,7 @@ def _allow_files(wanted: int) -> None:
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop, where there is one (not on Windows): a fifth more batches per second."""
     try:
         import uvloop
     except ImportError:

@@ -21,8 +21,8 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar, cast
 
@@ -156,13 +156,15 @@ class SqliteDatabase:
 
         Raises: what *fn* raises; DiskFull, StorageUnavailable; Busy: QUEUE writes wait already.
         """
-        future: Future[T] = Future()
+        loop = asyncio.get_running_loop()
+        request = Request(fn, loop, loop.create_future())
         with self._lock:
             self._check_open()
             if self._queue.qsize() >= QUEUE:
                 raise Busy("Too many writes are waiting for the disk; try again in a moment.")
-            self._queue.put((fn, future))
-        return await asyncio.wrap_future(future)
+            self._queue.put(request)
+        assert request.waiter is not None  # noqa: S101 - made above
+        return cast(T, await request.waiter)
 
     async def read(self, fn: Callable[[sqlite3.Connection], T]) -> T:
         """Run *fn* on a reader thread's own read-only connection."""
@@ -224,6 +226,7 @@ class SqliteDatabase:
                         break
                     group.append(request)
             run_group(tx, group, self.path)
+            tell(group)
             self._dirty.set()
             if stop:
                 return
@@ -271,57 +274,88 @@ class SqliteDatabase:
         return cast(sqlite3.Connection, connection)
 
 
-Request = tuple[Callable[[Tx], Any], "Future[Any]"]
+class Request:
+    """A write and what came of it. waiter: who waits for it on *loop*, None where nobody does."""
+
+    __slots__ = ("failure", "fn", "loop", "value", "waiter")
+
+    def __init__(
+        self,
+        fn: Callable[[Tx], Any],
+        loop: asyncio.AbstractEventLoop | None = None,
+        waiter: asyncio.Future[Any] | None = None,
+    ) -> None:
+        self.fn, self.loop, self.waiter = fn, loop, waiter
+        self.value: Any = None
+        self.failure: BaseException | None = None
+
+    def result(self) -> Any:
+        """What the function returned. Raises: what it raised, or why it could not be kept."""
+        if self.failure is not None:
+            raise self.failure
+        return self.value
 
 
-def run_group(tx: Tx, group: list[Request], path: Path) -> None:
-    """Run writes in one transaction, in parts if one of them fails, and tell each its result; never raises."""
+def run_group(tx: Tx, group: Sequence[Request], path: Path) -> None:
+    """Run writes in one transaction, in parts if one of them fails, and note each result; never raises."""
     waiting = [group]
     while waiting:
         part = waiting.pop()
-        results: list[tuple[Any, BaseException | None]] = []
         try:
             tx._begin()
         except sqlite3.Error as error:  # another program holds the file: each of them would wait as long
-            for _, future in itertools.chain(part, *reversed(waiting)):
-                _tell(future, None, error, path)
+            for request in itertools.chain(part, *reversed(waiting)):
+                request.failure = translate(error, path)
             return
+        at = 0  # how many have run
         try:
-            for fn, _ in part:
+            for request in part:
+                request.failure = None
                 before = tx.connection.total_changes
                 try:
-                    results.append((fn(tx), None))
+                    request.value = request.fn(tx)
                 except LocalError as error:
                     if tx.connection.total_changes != before or not tx.connection.in_transaction:
                         raise
-                    results.append((None, error))
+                    request.failure = error
+                at += 1
             tx._commit()
         except BaseException as error:  # noqa: BLE001 - told to the caller; the writer must go on
             tx._rollback()
             if len(part) == 1:
-                _tell(part[0][1], None, error, path)
+                part[0].failure = translate(error, path) if isinstance(error, sqlite3.Error) else error
                 continue
             # At the end of the group nobody knows who it was: halves. A full disk refuses every part once.
-            at = len(results)
             parts = (part[:at], part[at : at + 1], part[at + 1 :]) if at < len(part) else halves(part)
             waiting.extend(p for p in reversed(parts) if p)
         else:
             tx._tell()
-            for (_, future), (value, failure) in zip(part, results, strict=True):
-                _tell(future, value, failure, path)
 
 
-def halves(part: list[Request]) -> tuple[list[Request], ...]:
+def halves(part: Sequence[Request]) -> tuple[Sequence[Request], ...]:
     """A group cut in two."""
     return part[: len(part) // 2], part[len(part) // 2 :]
 
 
-def _tell(future: Future[Any], value: Any, failure: BaseException | None, path: Path) -> None:
-    with contextlib.suppress(Exception):  # a cancelled caller does not want to know
-        if failure is None:
-            future.set_result(value)
+def tell(group: Sequence[Request]) -> None:
+    """Tell whoever waits what came of their writes: each loop is woken once, which costs more than a small write."""
+    loops = {request.loop for request in group}
+    for loop in loops:
+        if loop is not None:
+            own = group if len(loops) == 1 else [request for request in group if request.loop is loop]
+            with contextlib.suppress(RuntimeError):  # the loop is closed, nobody wants to know
+                loop.call_soon_threadsafe(_settle, own)
+
+
+def _settle(group: Sequence[Request]) -> None:
+    for request in group:
+        waiter = request.waiter
+        if waiter is None or waiter.done():  # a cancelled caller does not want to know
+            continue
+        if request.failure is None:
+            waiter.set_result(request.value)
         else:
-            future.set_exception(translate(failure, path) if isinstance(failure, sqlite3.Error) else failure)
+            waiter.set_exception(request.failure)
 
 
 class InlineDatabase:
@@ -340,9 +374,9 @@ class InlineDatabase:
 
     def write_now(self, fn: Callable[[Tx], T]) -> T:
         """The same for callers without an event loop."""
-        future: Future[T] = Future()
-        run_group(self._tx, [(fn, future)], self.path)
-        return future.result()
+        request = Request(fn)
+        run_group(self._tx, [request], self.path)
+        return cast(T, request.result())
 
     async def read(self, fn: Callable[[sqlite3.Connection], T]) -> T:
         """Run *fn* at once."""

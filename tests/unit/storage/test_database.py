@@ -7,7 +7,7 @@ import contextlib
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pytest
 
 from hybridgw_protocol.errors import AlreadyExists, Busy, DatabaseDamaged, DiskFull, HybridGWError, StorageUnavailable
 from hybridgw_storage.connection import connect, translate
-from hybridgw_storage.database import GROUP, QUEUE, Database, InlineDatabase, SqliteDatabase, Tx, run_group
+from hybridgw_storage.database import GROUP, QUEUE, Database, InlineDatabase, Request, SqliteDatabase, Tx, run_group
 from hybridgw_storage.migrations import prepare_file
 
 MIGRATIONS = [("0001_t", "CREATE TABLE t(i INTEGER PRIMARY KEY, v TEXT NOT NULL) STRICT;")]
@@ -485,15 +485,15 @@ def test_a_group_waits_once_for_the_lock_of_another_program(path: Path) -> None:
         tries: list[str] = []
         mine.set_trace_callback(tries.append)
         tx = Tx(mine)
-        group: list[tuple[Callable[[Tx], Any], Future[Any]]] = [(put(i), Future()) for i in range(50)]
+        group = [Request(put(i)) for i in range(50)]
         other.execute("BEGIN IMMEDIATE")
         run_group(tx, group, path)
-        assert all(isinstance(future.exception(), Busy) for _, future in group)
+        assert all(isinstance(request.failure, Busy) for request in group)
         assert tries.count("BEGIN IMMEDIATE") == 1
         other.execute("ROLLBACK")
-        group = [(put(i), Future()) for i in range(50)]
+        group = [Request(put(i)) for i in range(50)]
         run_group(tx, group, path)
-        assert [future.result() for _, future in group] == list(range(50))
+        assert [request.result() for request in group] == list(range(50))
 
 
 def test_odd_file_names_open(tmp_path: Path) -> None:
