@@ -39,6 +39,7 @@ from .services.devices import DeviceService
 from .services.documents import DocumentService
 from .services.events import EventHub, prepare
 from .services.health import HealthService
+from .services.membership import MembershipService
 from .services.pairing import PairingService
 from .services.relays import RelayService
 from .services.replica import Replica
@@ -247,11 +248,12 @@ class Daemon:
         relays = RelayService(database, sync, gateway, clock=clock, entropy=entropy)
         sync.peers.on_reconnect(gateway.reconnect)
         after_write.append(sync.wrote)
+        membership = MembershipService(database, replica, space, sync, clock=clock, entropy=entropy)
         passphrase = PassphraseSource.from_environment(os.environ, fd=self._passphrase_fd)
         if config.secrets.passphrase_file is not None:
             passphrase = PassphraseSource(credential=config.secrets.passphrase_file, fd=self._passphrase_fd)
         unlocking = UnlockingService(
-            database, space, sync, relays, kind=SecretKind(config.secrets.store), passphrase=passphrase,
+            database, space, membership, relays, kind=SecretKind(config.secrets.store), passphrase=passphrase,
             folder=self._paths.data, entropy=entropy, worker=asyncio.to_thread,
         )  # fmt: skip
         services.sync = sync
@@ -259,8 +261,8 @@ class Daemon:
         services.relays = relays
         services.alarms = AlarmService(database)
         services.pairing = PairingService(
-            sync, space, gateway, relays, clock=clock, entropy=entropy, worker=asyncio.to_thread, group=group,
-            platform=sys.platform,
+            sync, space, membership, gateway, relays, clock=clock, entropy=entropy, worker=asyncio.to_thread,
+            group=group, platform=sys.platform,
         )  # fmt: skip
         health_service.add("keys", unlocking.component)
         for name, part in (("unlock", unlocking.run), ("sync", sync.run), ("relays", gateway.run)):

@@ -36,6 +36,7 @@ from hybridgw_protocol.pairing_messages import (
 )
 
 from .gateway import Gateway, Mailbox
+from .membership import MembershipService
 from .relays import RelayService
 from .space import Candidate, Space, fingerprint
 from .sync import SyncService, Worker
@@ -91,11 +92,13 @@ class PairingService:
     """Starts, follows and ends pairings; implements what the local API offers under /api/devices/pair."""
 
     def __init__(
-        self, sync: SyncService, space: Space, gateway: Gateway, relays: RelayService, *, clock: Callable[[], int],
-        entropy: Callable[[int], bytes], worker: Worker, group: asyncio.TaskGroup, platform: str,
+        self, sync: SyncService, space: Space, membership: MembershipService, gateway: Gateway, relays: RelayService, *,
+        clock: Callable[[], int], entropy: Callable[[int], bytes], worker: Worker, group: asyncio.TaskGroup,
+        platform: str,
     ) -> None:  # fmt: skip
         """Args: worker: runs a slow function (SPAKE2) off the event loop; group: owns the running pairings."""
-        self._sync, self._space, self._gateway, self._relays = sync, space, gateway, relays
+        self._sync, self._space, self._membership = sync, space, membership
+        self._gateway, self._relays = gateway, relays
         self._clock, self._entropy, self._worker, self._group = clock, entropy, worker, group
         self._platform = platform
         self._running: dict[str, _Running] = {}
@@ -276,7 +279,7 @@ class PairingService:
                         case Admitted(admission=admission):
                             running.shown.state = "joining"
                             assert offer is not None  # noqa: S101 - the machine admits nobody it has not invited
-                            await self._sync.join(candidate, offer, admission)
+                            await self._membership.join(candidate, offer, admission)
                             machine.finish()
                             await self._flush(machine, mailbox)
                             for hint in admission.relays:

@@ -1,4 +1,4 @@
-"""The space here: its keys, its control log, who belongs. In memory; the sync service keeps it in the database.
+"""The space here: its keys, its control log, who belongs. In memory; services/membership.py and sync.py keep it.
 
 The control log is a set of signed records (protocol/SPEC.md, "Control log"). What follows from it (active devices, the
 keys this device can open, ends of logs) is computed here and handed to the replica as one value per change.

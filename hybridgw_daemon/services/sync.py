@@ -2,7 +2,8 @@
 
 It owns no connection and no table. Conversations (transports/peers) call it with what arrived and ask it what to send;
 the replica (services/replica.py) does the work inside transactions; the space (services/space.py) knows keys and
-membership. Clock, entropy and the worker that opens batches are arguments.
+membership. Clock and the worker that opens batches are arguments. Not how a space is begun, opened at the start, or
+joined: services/membership.py.
 """
 
 from __future__ import annotations
@@ -15,20 +16,16 @@ from typing import Final, NamedTuple, Protocol, TypeVar
 
 from hybridgw_protocol.batch import Head, parse_batch, verify_batch
 from hybridgw_protocol.errors import BadFrame, HybridGWError, SecretsLocked
-from hybridgw_protocol.ids import DeviceId, LogId, SpaceId
+from hybridgw_protocol.ids import DeviceId, LogId
 from hybridgw_protocol.limits import CLOCK_WARN_MS, SEAL_WINDOW_MS
 from hybridgw_protocol.localapi import SyncResult, SyncStatus
-from hybridgw_protocol.membership import ControlLog
-from hybridgw_protocol.pairing_messages import Admission, Offer
 from hybridgw_protocol.vectors import Heads, is_equal
 from hybridgw_storage.database import Database, Tx
 
-from ..core.keys import DeviceKeys, RootKeys
-from ..core.rest import Purpose, RestSealer
-from ..stores import alarms, control, documents, meta, oplog
+from ..stores import alarms, control, documents, oplog
 from .peers import Peers
-from .replica import Incoming, Replica, Stored
-from .space import Candidate, Identity, RestVault, Space
+from .replica import Incoming, Keys, Replica, Stored
+from .space import Identity, Space
 
 T = TypeVar("T")
 
@@ -49,8 +46,6 @@ HOLD_S: Final = 5.0  # so long a peer may take to deliver the part of our own lo
 LOOK_S: Final = 0.25  # how often a waiting `sync` looks by itself
 NO_RELAY: Final = "No relay is known: 'hybridgw relay add LINK'."
 NO_CONTACT: Final = "No relay can be reached now."
-DEVICE_SEED: Final = "device-seed"
-ROOT_SEED: Final = "root-seed"
 INLINE_BYTES: Final = 4096  # below, opening a batch is cheaper than handing it to another thread
 
 
@@ -292,7 +287,7 @@ class SyncService:
             if not added:
                 break
             changed = True
-            await self._follow(added)
+            await self.follow(added)
             fresh = self.space.tend(self._clock())
             if fresh:
                 source = ""  # our own records go to everybody
@@ -301,11 +296,10 @@ class SyncService:
             self.peers.wake(except_for=source)
             self._unsealed.set()
 
-    async def _follow(self, added: Sequence[tuple[bytes, bytes]]) -> None:
-        """Keep new records and let the replica follow what they change, in one transaction."""
+    async def follow(self, added: Sequence[tuple[bytes, bytes]]) -> None:
+        """Keep new records, (hash, raw), and let the replica follow what the space knows now, in one transaction."""
         now_ms = self.now_ms()
-        self.space.know_logs({row.log: row.device for row in self._database.peek(oplog.logs).values()})
-        keys, sealer = self.space.keys(), self.space.sealer()
+        keys, sealer = self.known_keys(), self.space.sealer()
 
         def follow(tx: Tx) -> LogId:
             control.add_records(tx, added)
@@ -316,92 +310,19 @@ class SyncService:
         self.space.own_log = await self._database.write(follow)
         self._tell_documents()
 
-    # ---- the space begins, is opened, is joined
-    async def open(
-        self,
-        rest: RestSealer,
-        entropy: Callable[[int], bytes],
-        *,
-        is_copy: bool = False,
-        note: Callable[[Tx], None] = lambda _tx: None,
-    ) -> None:
-        """Unlock: open this device's keys, or make them and a space at the first start; then tend the keys.
-
-        Args: is_copy: this database may run elsewhere too, so a new log is begun before anything is sealed; note:
-        what else to write in the transaction that decides that.
-        Raises: CannotOpen: the key-encryption key is not the one this database was sealed under.
-        """
-        self._rest, self._entropy = rest, entropy
-        self._replica.vault = RestVault(rest, entropy)
-        sealed = self._database.peek(lambda c: control.secret(c, DEVICE_SEED))
-        if sealed is None:
-            root_seed, seed, records = self.space.begin(self._clock())
-            await self._database.write(note)
-            await self._take_up(RootKeys.from_seed(root_seed).space, seed, records, root_seed=root_seed)
-        else:
-            seed = rest.open(Purpose.DEVICE_SEED, (DEVICE_SEED,), sealed)
-            space = SpaceId(self._database.peek(lambda c: meta.get(c, "space")))
-            self.space.load(space, seed, self._database.peek(control.records), trusted=True)
-            await self._reopen(is_copy, note)
-        await self.add_records(self.space.tend(self._clock()), source="")
-        self._unsealed.set()
-        self._published("sync")
-
-    async def _reopen(self, is_copy: bool, note: Callable[[Tx], None]) -> None:
+    def known_keys(self) -> Keys:
+        """What the control records say about keys and ends of the logs held here. Raises: SecretsLocked."""
         self.space.know_logs({row.log: row.device for row in self._database.peek(oplog.logs).values()})
-        keys, device, now_ms = self.space.keys(), self.identity.device, self.now_ms()
+        return self.space.keys()
 
-        def begin(tx: Tx) -> None:
-            self._replica.keys = keys
-            note(tx)
-            if is_copy:
-                self._replica.switch_log(tx, device, self._entropy(32), now_ms)
-                alarms.raise_alarm(
-                    tx, now_ms, "cloned",
-                    "This profile was restored or copied; it goes on in a new log. If it also runs on another machine, "
-                    "pair one of the two anew.",
-                )  # fmt: skip
-
-        await self._database.write(begin)
-        await self._follow([])
-
-    async def join(self, candidate: Candidate, offer: Offer, admission: Admission) -> None:
-        """Belong to another space from now on, with all that was written here before.
-
-        Raises: PairingFailed: the records do not admit this device; nothing has changed then.
-        """
-        self.space.check_joined(candidate, offer, admission)
-        await self._take_up(offer.space, candidate.seed, list(admission.records), leave=True)
-        await self.add_records(self.space.tend(self._clock()), source="")
+    def resume(self, *changed: str) -> None:
+        """There are keys now, perhaps others than before: seal what waits. Args: changed: what to tell listeners."""
         self._unsealed.set()
-        self._tell_documents()
-        for what in ("devices", "sync"):
-            self._published(what)
-
-    async def _take_up(
-        self, space: SpaceId, seed: bytes, records: Sequence[bytes], *, root_seed: bytes = b"", leave: bool = False
-    ) -> None:
-        """Write a new identity down, then use it: seeds, records and a new log in one transaction."""
-        rest, entropy = self._rest, self._entropy
-        device = DeviceKeys.from_seed(seed).device
-        log_of = ControlLog(space)
-        added, _ = log_of.update(records)
-
-        def keep(tx: Tx) -> LogId:
-            if leave:
-                self._replica.leave_space(tx)
-                control.delete_secret(tx, ROOT_SEED)
-            control.add_records(tx, [(record.hash, record.raw) for record in added])
-            control.put_secret(tx, DEVICE_SEED, rest.seal(Purpose.DEVICE_SEED, (DEVICE_SEED,), seed, entropy(24)))
-            if root_seed:
-                control.put_secret(tx, ROOT_SEED, rest.seal(Purpose.ROOT_SEED, (ROOT_SEED,), root_seed, entropy(24)))
-            meta.put(tx, "space", space)
-            meta.put(tx, "device", device)
-            return self._replica.open_log(tx, device, entropy(32)).log
-
-        self.space.own_log = await self._database.write(keep)
-        self.space.load(space, seed, records, trusted=True)
-        await self._follow([])
+        for what in changed:
+            if what == "documents":
+                self._tell_documents()
+            else:
+                self._published(what)
 
     async def refused(self, peer: str, code: str, message: str) -> None:
         """A peer refused something we sent."""

@@ -21,9 +21,10 @@ from ..stores import clone_guard, control, meta
 from ..stores.secret_kinds import SecretKind, SecretStore
 from ..stores.secrets import open_secret_store, unlock
 from ..stores.secrets_file import PassphraseSource
+from .membership import MembershipService
 from .relays import RelayService
 from .space import Space
-from .sync import SyncService, Worker
+from .sync import Worker
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class UnlockingService:
         self,
         database: Database,
         space: Space,
-        sync: SyncService,
+        membership: MembershipService,
         relays: RelayService,
         *,
         kind: SecretKind,
@@ -48,7 +49,7 @@ class UnlockingService:
         worker: Worker,
     ) -> None:
         """Args: kind, passphrase: as configured; folder: the profile's data folder."""
-        self._database, self._space, self._sync, self._relays = database, space, sync, relays
+        self._database, self._space, self._membership, self._relays = database, space, membership, relays
         self._kind, self._passphrase, self._folder = kind, passphrase, folder
         self._entropy, self._worker = entropy, worker
         self._component = Component(name="keys", state="starting", message="The key of this profile is being opened.")
@@ -92,7 +93,7 @@ class UnlockingService:
 
         rest = RestSealer(opened.kek)
         self._relays.rest = rest
-        await self._sync.open(rest, self._entropy, is_copy=verdict is clone_guard.Verdict.COPIED, note=note)
+        await self._membership.open(rest, is_copy=verdict is clone_guard.Verdict.COPIED, note=note)
         self._relays.start()
         self._component = self._opened(store)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from hybridgw_daemon.core.rest import RestSealer
 from hybridgw_daemon.services.devices import DeviceService
+from hybridgw_daemon.services.membership import MembershipService
 from hybridgw_daemon.services.pairing import PairingService
 from hybridgw_daemon.services.relays import RelayService
 from hybridgw_daemon.services.replica import Replica
@@ -47,6 +48,9 @@ class Device:
         self.relays = RelayService(self.database, self.sync, self.gateway, clock=self.clock, entropy=os.urandom)
         self.sync.peers.on_reconnect(self.gateway.reconnect)
         self.devices = DeviceService(self.database, self.space, self.sync)
+        self.membership = MembershipService(
+            self.database, self.replica, self.space, self.sync, clock=self.clock, entropy=os.urandom
+        )
 
     def clock(self) -> int:
         return now_ms() + self.ahead_ms
@@ -55,13 +59,13 @@ class Device:
     async def running(self) -> AsyncIterator[None]:
         async with asyncio.TaskGroup() as group:
             self.pairing = PairingService(
-                self.sync, self.space, self.gateway, self.relays, clock=self.clock, entropy=os.urandom,
-                worker=asyncio.to_thread, group=group, platform="test",
+                self.sync, self.space, self.membership, self.gateway, self.relays, clock=self.clock,
+                entropy=os.urandom, worker=asyncio.to_thread, group=group, platform="test",
             )  # fmt: skip
             tasks = [group.create_task(self.sync.run()), group.create_task(self.gateway.run())]
             rest = RestSealer(bytes(31) + b"\1")
             self.relays.rest = rest
-            await self.sync.open(rest, os.urandom)
+            await self.membership.open(rest)
             self.relays.start()
             try:
                 yield

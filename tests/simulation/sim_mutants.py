@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from hybridgw_daemon.services.replica import End, Keys, Replica, _State
+from hybridgw_daemon.services.replica import End, Keys, Replica
+from hybridgw_daemon.services.replication.state import State as _State
 from hybridgw_daemon.stores import oplog
 from hybridgw_protocol.batch import Head, parse_batch
 from hybridgw_storage.database import Tx

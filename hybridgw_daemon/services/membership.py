@@ -1,0 +1,120 @@
+"""How this device comes to belong to a space: it begins one, opens the one it is in at every start, or joins another.
+
+Secrets and records are written down here, sealed at rest, together with the log that goes with them. Not where the key
+that seals them comes from (unlocking.py), not how two devices agree to pair (pairing.py), not the control records that
+arrive later: the sync service takes those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from hybridgw_protocol.ids import LogId, SpaceId
+from hybridgw_protocol.membership import ControlLog
+from hybridgw_protocol.pairing_messages import Admission, Offer
+from hybridgw_storage.database import Database, Tx
+
+from ..core.keys import DeviceKeys, RootKeys
+from ..core.rest import Purpose, RestSealer
+from ..stores import alarms, control, meta
+from .replica import Replica
+from .space import Candidate, RestVault, Space
+from .sync import SyncService
+
+DEVICE_SEED: Final = "device-seed"
+ROOT_SEED: Final = "root-seed"
+
+
+class MembershipService:
+    """Moves the space, the replica and sync together from one membership to the next."""
+
+    def __init__(
+        self,
+        database: Database,
+        replica: Replica,
+        space: Space,
+        sync: SyncService,
+        *,
+        clock: Callable[[], int],
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        """Args: clock: wall clock, Unix ms."""
+        self._database, self._replica, self._space, self._sync = database, replica, space, sync
+        self._clock, self._entropy = clock, entropy
+
+    async def open(
+        self, rest: RestSealer, *, is_copy: bool = False, note: Callable[[Tx], None] = lambda _tx: None
+    ) -> None:
+        """Unlock: open this device's keys, or make them and a space at the first start; then tend the keys.
+
+        Args: is_copy: this database may run elsewhere too, so a new log is begun before anything is sealed; note:
+        what else to write in the transaction that decides that.
+        Raises: CannotOpen: the key-encryption key is not the one this database was sealed under.
+        """
+        self._rest = rest
+        self._replica.vault = RestVault(rest, self._entropy)
+        sealed = self._database.peek(lambda c: control.secret(c, DEVICE_SEED))
+        if sealed is None:
+            root_seed, seed, records = self._space.begin(self._clock())
+            await self._database.write(note)
+            await self._take_up(RootKeys.from_seed(root_seed).space, seed, records, root_seed=root_seed)
+        else:
+            seed = rest.open(Purpose.DEVICE_SEED, (DEVICE_SEED,), sealed)
+            space = SpaceId(self._database.peek(lambda c: meta.get(c, "space")))
+            self._space.load(space, seed, self._database.peek(control.records), trusted=True)
+            await self._reopen(is_copy, note)
+        await self._sync.add_records(self._space.tend(self._clock()), source="")
+        self._sync.resume("sync")
+
+    async def join(self, candidate: Candidate, offer: Offer, admission: Admission) -> None:
+        """Belong to another space from now on, with all that was written here before.
+
+        Raises: PairingFailed: the records do not admit this device; nothing has changed then.
+        """
+        self._space.check_joined(candidate, offer, admission)
+        await self._take_up(offer.space, candidate.seed, list(admission.records), leave=True)
+        await self._sync.add_records(self._space.tend(self._clock()), source="")
+        self._sync.resume("documents", "devices", "sync")
+
+    async def _reopen(self, is_copy: bool, note: Callable[[Tx], None]) -> None:
+        keys, device, now_ms = self._sync.known_keys(), self._space.identity.device, self._sync.now_ms()
+
+        def begin(tx: Tx) -> None:
+            self._replica.keys = keys
+            note(tx)
+            if is_copy:
+                self._replica.switch_log(tx, device, self._entropy(32), now_ms)
+                alarms.raise_alarm(
+                    tx, now_ms, "cloned",
+                    "This profile was restored or copied; it goes on in a new log. If it also runs on another machine, "
+                    "pair one of the two anew.",
+                )  # fmt: skip
+
+        await self._database.write(begin)
+        await self._sync.follow([])
+
+    async def _take_up(
+        self, space: SpaceId, seed: bytes, records: Sequence[bytes], *, root_seed: bytes = b"", leave: bool = False
+    ) -> None:
+        """Write a new identity down, then use it: seeds, records and a new log in one transaction."""
+        rest, entropy = self._rest, self._entropy
+        device = DeviceKeys.from_seed(seed).device
+        log_of = ControlLog(space)
+        added, _ = log_of.update(records)
+
+        def keep(tx: Tx) -> LogId:
+            if leave:
+                self._replica.leave_space(tx)
+                control.delete_secret(tx, ROOT_SEED)
+            control.add_records(tx, [(record.hash, record.raw) for record in added])
+            control.put_secret(tx, DEVICE_SEED, rest.seal(Purpose.DEVICE_SEED, (DEVICE_SEED,), seed, entropy(24)))
+            if root_seed:
+                control.put_secret(tx, ROOT_SEED, rest.seal(Purpose.ROOT_SEED, (ROOT_SEED,), root_seed, entropy(24)))
+            meta.put(tx, "space", space)
+            meta.put(tx, "device", device)
+            return self._replica.open_log(tx, device, entropy(32)).log
+
+        self._space.own_log = await self._database.write(keep)
+        self._space.load(space, seed, records, trusted=True)
+        await self._sync.follow([])
