@@ -209,15 +209,20 @@ def delete_log(tx: Tx, log: LogId) -> None:
 
 
 # ---- pending writes ----------------------------------------------------------------------------------------------
-def add_pending(tx: Tx, n: int, secret: bool, ops: bytes) -> None:
-    """Remember the operations of one write until they are sealed in batch *n*."""
-    tx.execute("INSERT INTO pending(n, secret, ops) VALUES(?, ?, ?)", (n, secret, ops))
+def add_pending(tx: Tx, rows: Sequence[tuple[int, bool, bytes]]) -> None:
+    """Remember the operations of writes until they are sealed. Args: rows: (batch number, secret, operations)."""
+    tx.executemany("INSERT INTO pending(n, secret, ops) VALUES(?, ?, ?)", rows)
 
 
 def pending(connection: sqlite3.Connection) -> list[Pending]:
     """Unsealed writes, grouped by their batch, in order."""
+    return by_batch(connection.execute("SELECT n, secret, ops FROM pending ORDER BY rid"))
+
+
+def by_batch(rows: Iterable[tuple[int, bool, bytes]]) -> list[Pending]:
+    """The same of rows in the order they were written."""
     found: list[Pending] = []
-    for n, secret, ops in connection.execute("SELECT n, secret, ops FROM pending ORDER BY rid"):
+    for n, secret, ops in rows:
         if not found or found[-1].n != n:
             found.append(Pending(n, bool(secret), []))
         found[-1].rows.append(ops)

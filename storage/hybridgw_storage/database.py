@@ -60,10 +60,12 @@ class Tx:
         self._after: list[Callable[[], None]] = []
 
     def before_commit(self, key: object, action: Callable[[], None]) -> None:
-        """Run *action* once at the end of the group, in the transaction; the last one given for *key* counts.
+        """Run *action* once at the end of the group, in the transaction; the last one given for *key* counts, and its
+        place: actions run in the order in which they were last asked for.
 
         An action may ask for further ones, also under a key that has run: it runs again.
         """
+        self._before.pop(key, None)
         self._before[key] = action
 
     def after_commit(self, action: Callable[[], None]) -> None:

@@ -218,9 +218,10 @@ class Machine:
 
         def write(tx: Tx) -> None:
             made.clear()
-            last = tx.execute("SELECT coalesce(max(rid), 0) FROM pending").fetchone()[0]
+            state = self.replica._state(tx)
+            last = len(state.unkept)
             self.replica.write(tx, requests, self.now_ms)
-            for n, secret, raw in tx.execute("SELECT n, secret, ops FROM pending WHERE rid > ? ORDER BY rid", (last,)):
+            for n, secret, raw in state.unkept[last:]:
                 if secret:
                     raw = self.vault.open(b"pending" + n.to_bytes(8, "big"), raw)
                 made.extend(decode_pending(raw))

@@ -66,11 +66,13 @@ class LogOwner(Rebuilder):
             if body is None:
                 raise SecretsLocked(f"A batch of this device cannot be opened ({fault}); unlock the keyring first.")
             rows.append((bool(batch.flags & FLAG_SECRET), encode_pending(body.operations)))
-        for p in oplog.pending(tx.connection):
+        for p in pending.held(tx, state):
             rows += [(p.secret, raw) for raw in pending.rows(self.vault, p)]
         oplog.clear_all(tx)
+        state.unkept = []
         for n, (secret, raw) in enumerate(rows, 1):
-            pending.keep(tx, self.vault, n, secret, raw)
+            pending.keep(state, self.vault, n, secret, raw)
+        state.put_down(tx)
         meta.put(tx, "log", PROVISIONAL)
         meta.put(tx, "stamp", state.stamp)
         meta.put(tx, "seq", state.seq)
@@ -80,7 +82,7 @@ class LogOwner(Rebuilder):
 
     def _adopt(self, tx: Tx, state: State) -> None:
         """Writes made before the device had keys get their dots from the new log: nothing of them was sealed yet."""
-        waiting = oplog.pending(tx.connection)
+        waiting = pending.held(tx, state)
         state.logs.pop(PROVISIONAL, None)
         state.dirty_logs.discard(PROVISIONAL)
         oplog.delete_log(tx, PROVISIONAL)

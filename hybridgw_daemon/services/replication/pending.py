@@ -1,6 +1,7 @@
-"""Rows of writes that are not sealed yet, as the database holds them: those of secret collections are sealed at rest.
+"""Writes that are not sealed yet: rows of the transaction, and of the table once it ends. Secret ones sealed at rest.
 
-Not which batch number they get, and not what becomes of them: that is writing.py.
+Most writes are sealed in the transaction that made them and never reach the table. Not which batch number they get, and
+not what becomes of them: that is writing.py.
 """
 
 from __future__ import annotations
@@ -12,14 +13,30 @@ from ...core.operations import Operation, decode_pending
 from ...stores import oplog
 from ...stores.documents import Vault
 from ...stores.oplog import Pending
+from .state import State
 
 
-def keep(tx: Tx, vault: Vault | None, n: int, secret: bool, raw: bytes) -> None:
+def keep(state: State, vault: Vault | None, n: int, secret: bool, raw: bytes) -> None:
     """Add encoded operations to batch number n. Args: vault: may be None only if they are not secret."""
     if secret:
         assert vault is not None  # noqa: S101 - checked by the caller before anything was written
         raw = vault.seal(_place(n), raw)
-    oplog.add_pending(tx, n, secret, raw)
+    state.unkept.append((n, secret, raw))
+
+
+def held(tx: Tx, state: State) -> list[Pending]:
+    """All of them, by batch number, in order."""
+    if state.has_pending_rows:
+        state.put_down(tx)
+        return oplog.pending(tx.connection)
+    return oplog.by_batch(state.unkept)
+
+
+def clear(tx: Tx, state: State) -> None:
+    """They were sealed, or taken out."""
+    if state.has_pending_rows:
+        oplog.clear_pending(tx)
+    state.unkept, state.has_pending_rows, state.pending = [], False, []
 
 
 def rows(vault: Vault | None, pending: Pending) -> list[bytes]:

@@ -42,10 +42,9 @@ class Rebuilder(Applier):
     def _lay_aside(self, tx: Tx, state: State) -> list[tuple[bool, list[Operation]]]:
         """Take out the writes that are not sealed, as (secret, operations); `_build` puts them back."""
         found = []
-        for p in oplog.pending(tx.connection):
+        for p in pending.held(tx, state):
             found += [(p.secret, decode_pending(raw)) for raw in pending.rows(self.vault, p)]
-        oplog.clear_pending(tx)
-        state.pending = []
+        pending.clear(tx, state)
         return found
 
     def _build(self, tx: Tx, state: State, now_ms: int, waiting: Sequence[tuple[bool, list[Operation]]]) -> int:
@@ -73,7 +72,7 @@ class Rebuilder(Applier):
             n = self._slot(state, len(raw), secret)
             for op in made:
                 apply(tx, state, cache, place_of(cache, op.collection), op, (op.stamp, state.own, n), seen)
-            pending.keep(tx, self.vault, n, secret, raw)
+            pending.keep(state, self.vault, n, secret, raw)
             count += len(made)
         self._touch(tx, state)
         return count

@@ -26,11 +26,19 @@ class State:
         self.own = LogId(int(meta.get(tx.connection, "log", PROVISIONAL)))
         self.logs = oplog.logs(tx.connection)
         self.pending = [[p.n, p.secret, sum(map(len, p.rows))] for p in oplog.pending(tx.connection)]
+        self.has_pending_rows = bool(self.pending)  # in the table; see pending.py
+        self.unkept: list[tuple[int, bool, bytes]] = []  # pending rows that are not in the table yet
         self.dirty_logs: set[LogId] = set()
         self.sealed_ms = 0
         self.cache: DocumentCache | None = None
         self.unapplied = {log for log, row in self.logs.items() if row.stored.n > row.applied.n}
         self.unapplied_bytes = oplog.unapplied_bytes(tx.connection)
+
+    def put_down(self, tx: Tx) -> None:
+        """Write pending rows that are not in the table yet into it: before the transaction ends."""
+        if self.unkept:
+            oplog.add_pending(tx, self.unkept)
+            self.unkept, self.has_pending_rows = [], True
 
     @property
     def applied(self) -> dict[LogId, int]:
@@ -103,6 +111,7 @@ class Base:
         if state.cache is not None:
             state.cache.flush()
             state.cache = None
+        state.put_down(tx)
         if state.dirty_logs:
             oplog.save_logs(tx, [state.logs[log] for log in state.dirty_logs if log in state.logs])
             state.dirty_logs = set()

@@ -67,11 +67,11 @@ class Writer(Base):
             apply(tx, state, cache, place, operation, (operation.stamp, state.own, n), seen)
             if operation.kind != FLOOR:
                 written.append(Written(operation.collection, operation.id, operation.cl, state.seq))
-        pending.keep(tx, self.vault, n, secret, raw)
+        pending.keep(state, self.vault, n, secret, raw)
         state.stamp = operations[-1].stamp
-        self._touch(tx, state)
         if self.sealer is not None and now_ms - state.sealed_ms >= SEAL_WINDOW_MS:
             tx.before_commit("seal", lambda: self._seal_with_group(tx, now_ms))
+        self._touch(tx, state)  # after sealing
         return written
 
     def _seal_with_group(self, tx: Tx, now_ms: int) -> None:
@@ -135,11 +135,10 @@ class Writer(Base):
             if log != own.log and row.applied.n
         }
         batches = []
-        for p in oplog.pending(tx.connection):
+        for p in pending.held(tx, state):
             batches.append(self._seal_one(own, sealer, deps, pending.operations(self.vault, p), p.secret))
         oplog.add_batches(tx, batches, BatchState.APPLIED, authored=True)
-        oplog.clear_pending(tx)
-        state.pending = []
+        pending.clear(tx, state)
         state.dirty_logs.add(own.log)
         self._touch(tx, state)
         return batches
