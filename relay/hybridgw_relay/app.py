@@ -28,7 +28,7 @@ from .services.admission import AdmissionService
 from .services.batches import BatchService
 from .services.conversation import Services
 from .services.gate import Gate, GateLimits
-from .services.host import Host
+from .services.host import Host, Worker
 from .services.janitor import Janitor
 from .services.mailboxes import Mailboxes
 from .services.spaces import Spaces
@@ -66,23 +66,17 @@ class RelayApp:
         """
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         store = SqliteRelayStore.open(self.config.database, stamp=stamp)
-        pool = ThreadPoolExecutor(1, thread_name_prefix="records")
-        try:
-            await self._serve(store, pool, ready)
-        finally:
-            await store.close()
-            pool.shutdown(wait=True)
+        with ThreadPoolExecutor(1, "records") as records, ThreadPoolExecutor(1, "signatures") as signatures:
+            try:
+                await self._serve(store, _worker(records), _worker(signatures), ready)
+            finally:
+                await store.close()
 
-    async def _serve(self, store: SqliteRelayStore, pool: ThreadPoolExecutor, ready: Callable[[str], None]) -> None:
-        loop = asyncio.get_running_loop()
-
-        async def work(fn: Callable[[], T]) -> T:
-            return await loop.run_in_executor(pool, fn)
-
+    async def _serve(self, store: SqliteRelayStore, work: Worker, check: Worker, ready: Callable[[str], None]) -> None:
         host = Host(lambda: time.time_ns() // 1_000_000, lambda: time.monotonic_ns() // 1_000_000, os.urandom, work)
         fanout, mailboxes = LocalFanout(), Mailboxes(host, joins_per_minute=self.config.joins_per_minute)
         spaces = Spaces(store, fanout, host)
-        batches = BatchService(store, fanout, host)
+        batches = BatchService(store, fanout, host, check=check)
         limits = GateLimits(
             most=self.config.max_connections,
             per_address=self.config.connections_per_address,
@@ -199,6 +193,13 @@ class RelayApp:
             names |= {own, f"{own.partition('.')[0]}.local"}
         local = {endpoint(f"{scheme}://{name}:{port}") for name in names if name}
         self._names = frozenset(local | {endpoint(url) for url in self.config.public_urls} | {endpoint(self.url)})
+
+
+def _worker(pool: ThreadPoolExecutor) -> Worker:
+    async def work(fn: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(pool, fn)
+
+    return work
 
 
 def _cached(check: Callable[[], Awaitable[bool]]) -> Callable[[], Awaitable[bool]]:

@@ -1,12 +1,14 @@
 """Taking batches in: pushes of all connections, checked and stored together, one commit for many.
 
 While one commit is under way the next group gathers, so a lone push waits for nothing and a flood is amortised.
-Signatures are checked on the store's thread: libsodium works outside the interpreter lock.
+Signatures are most of the work, and libsodium does it outside the interpreter lock: those of a group that has to wait
+for a commit are checked beside it, those of a lone push in its own commit.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -14,13 +16,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from hybridgw_protocol.batch import Batch
 from hybridgw_protocol.errors import Busy, Fork, HybridGWError
 from hybridgw_protocol.ids import DeviceId
 
 from ..core.intake import read_batches
 from ..fanout.base import Fanout, News
 from ..stores.base import Append, Appended, RelayStore
-from .host import Host
+from .host import Host, Worker
 from .spaces import Space
 
 log = logging.getLogger(__name__)
@@ -41,6 +44,17 @@ class Push:
     size_bytes: int
     done: Callable[[Appended], None]
     is_answered: bool = False
+    _checked: tuple[list[Batch], HybridGWError | None] | None = None
+
+    def read(self) -> tuple[list[Batch], HybridGWError | None]:
+        """Parsed and checked, once; slow, for any thread. See core/intake.py."""
+        if self._checked is None:
+            self._checked = read_batches(self.blobs, self.space.id, self.space.sign_keys)
+        return self._checked
+
+    def append(self) -> Append:
+        """The same for the store."""
+        return Append(self.space.sid, self.space.aid, self.device, self.read, self.space.known_closes)
 
     def answer(self, result: Appended) -> None:
         """Tell the outcome, once."""
@@ -49,13 +63,23 @@ class Push:
             self.done(result)
 
 
-class BatchService:
-    """One per process; `run` is its only task."""
+def _read(group: Sequence[Push]) -> None:
+    for push in group:
+        push.read()
 
-    def __init__(self, store: RelayStore, fanout: Fanout, host: Host) -> None:
+
+class BatchService:
+    """One per process; `run` is its task."""
+
+    def __init__(self, store: RelayStore, fanout: Fanout, host: Host, *, check: Worker | None = None) -> None:
+        """Args: check: runs the checks of signatures off the event loop; without it, the host's worker."""
         self._store, self._fanout, self._host = store, fanout, host
+        self._check = check or host.work
         self._waiting: deque[Push] = deque()
+        self._groups: asyncio.Queue[list[Push]] = asyncio.Queue(1)  # the next one, while one is being stored
+        self._is_storing = False
         self._waiting_bytes = 0
+        self._queued_pushes = 0  # waiting, or under way
         self._filled = asyncio.Event()
         self._has_room = asyncio.Event()
         self._has_room.set()
@@ -73,6 +97,7 @@ class BatchService:
         """
         await self._has_room.wait()
         self._waiting.append(push)
+        self._queued_pushes += 1
         self._waiting_bytes += push.size_bytes
         if self._waiting_bytes > WAITING_BYTES:
             self._has_room.clear()
@@ -84,13 +109,26 @@ class BatchService:
         await self._idle.wait()
 
     async def run(self) -> None:
-        """Store groups until cancelled."""
+        """Store groups, one after the other, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._gather(), name="gather-pushes")
+            tasks.create_task(self._store_groups(), name="store-pushes")
+
+    async def _gather(self) -> None:
         while True:
-            if not self._waiting:
-                self._idle.set()
-                self._filled.clear()
-                await self._filled.wait()
+            await self._filled.wait()
             group = self._take_group()
+            if not self._waiting:
+                self._filled.clear()
+            if self._is_storing:
+                with contextlib.suppress(Exception):  # whatever it is, it comes again, and is told, when it is stored
+                    await self._check(partial(_read, group))
+            await self._groups.put(group)
+
+    async def _store_groups(self) -> None:
+        while True:
+            group = await self._groups.get()
+            self._is_storing = True
             try:
                 await self._store_group(group)
             except Exception:  # one group must not end the service for all
@@ -98,6 +136,13 @@ class BatchService:
                 for push in group:
                     push.space.tail.clear()
                     push.answer(Appended(error=Busy("The relay failed; it was logged.", retry_ms=DISK_RETRY_MS)))
+            self._is_storing = False
+            self._queued_pushes -= len(group)
+            if not self._queued_pushes:
+                self._idle.set()
+            self._waiting_bytes -= sum(push.size_bytes for push in group)
+            if self._waiting_bytes <= WAITING_BYTES:
+                self._has_room.set()
 
     def _take_group(self) -> list[Push]:
         group: list[Push] = []
@@ -107,14 +152,11 @@ class BatchService:
             group.append(push)
             count += len(push.blobs)
             size += push.size_bytes
-        self._waiting_bytes -= size
-        if self._waiting_bytes <= WAITING_BYTES:
-            self._has_room.set()
         return group
 
     async def _store_group(self, group: list[Push]) -> None:
         try:
-            results = await self._store.append([self._append_of(push) for push in group], self._host.wall_ms())
+            results = await self._store.append([push.append() for push in group], self._host.wall_ms())
             self._disk_full_told = False
         except HybridGWError as error:
             if not self._disk_full_told:
@@ -144,7 +186,7 @@ class BatchService:
         before = dict(push.space.known_closes)
         try:
             if await push.space.closes() != before:
-                (again,) = await self._store.append([self._append_of(push)], self._host.wall_ms())
+                (again,) = await self._store.append([push.append()], self._host.wall_ms())
                 again.stored = result.stored + again.stored
                 result = again
         except HybridGWError as error:
@@ -155,7 +197,3 @@ class BatchService:
                 push.space.id.hex(), result.error.detail.get("log"), push.device.hex(), result.error.message,
             )  # fmt: skip
         return result
-
-    def _append_of(self, push: Push) -> Append:
-        read = partial(read_batches, push.blobs, push.space.id, push.space.sign_keys)
-        return Append(push.space.sid, push.space.aid, push.device, read, push.space.known_closes)

@@ -52,13 +52,19 @@ class World:
         self.store = Store()
         self.fanout = LocalFanout()
 
+        self.checks = 0
+
         async def work(fn):  # type: ignore[no-untyped-def]
+            return fn()
+
+        async def check(fn):  # type: ignore[no-untyped-def]
+            self.checks += 1
             return fn()
 
         host = Host(lambda: 1, lambda: 1, bytes, work)
         row = SpaceRow(1, self.family.space, 1, (), {self.family.first.id: DeviceRow(self.family.first.public, True)})
         self.space = Space(row, self.store, host)  # type: ignore[arg-type]
-        self.service = BatchService(self.store, self.fanout, host)  # type: ignore[arg-type]
+        self.service = BatchService(self.store, self.fanout, host, check=check)  # type: ignore[arg-type]
         self.answers: list[tuple[int, Appended]] = []
         self.news: list[News] = []
         self.fanout.subscribe(self.space.id, self.news.append)
@@ -106,17 +112,32 @@ async def test_who_pushes_waits_while_too_much_is_queued() -> None:
     world.store.gate.clear()
     async with world.running():
         await world.submit(0, [], WAITING_BYTES)
-        await world.submit(1, [], WAITING_BYTES)
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        await world.submit(2, [], 10)
-        waiting = asyncio.ensure_future(world.submit(3, [], 10))
-        await asyncio.sleep(0)
+        await world.submit(1, [], 10)
+        waiting = asyncio.ensure_future(world.submit(2, [], 10))
+        for _ in range(10):  # one is being stored, the other checked and next: both are in memory still
+            await asyncio.sleep(0)
         assert not waiting.done()
         world.store.gate.set()
         await waiting
         await world.service.settled()
-    assert [number for number, _ in world.answers] == [0, 1, 2, 3]
+    assert [number for number, _ in world.answers] == [0, 1, 2]
+
+
+async def test_what_waits_for_a_commit_is_checked_beside_it_and_only_once() -> None:
+    world = World()
+    world.store.gate.clear()
+    async with world.running():
+        await world.submit(0, [world.writer.make()])
+        for _ in range(4):
+            await asyncio.sleep(0)
+        assert world.checks == 0  # a lone push is checked in its own commit
+        await world.submit(1, [world.writer.make()])
+        for _ in range(4):
+            await asyncio.sleep(0)
+        assert world.checks == 1
+        world.store.gate.set()
+        await world.service.settled()
+    assert [len(result.stored) for _, result in world.answers] == [1, 1]
 
 
 async def test_a_full_disk_and_a_fault_are_told_to_everybody_and_end_nothing() -> None:
