@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 from .documents import COLLECTION, documents
 from .load import Connection, encode_request
@@ -72,6 +74,7 @@ async def measure(options: Options) -> list[Figure]:
     count = EDITS // 4 if options.quick else EDITS
     ours: list[list[tuple[float, float]]] = []
     bare: list[list[tuple[float, float]]] = []
+    syncs: list[float] = []
     with Processes() as processes:
         _, (a, b) = await paired(processes)
         way = await _product_way(a, b)
@@ -88,6 +91,8 @@ async def measure(options: Options) -> list[Figure]:
                         await asyncio.sleep(rng.uniform(*PAUSE_S))
                     if round_:  # the first one warms up
                         results.append(found)
+                if round_:
+                    syncs.append(_sync_ms(processes.home() / "sync"))
 
     def figure(name: str, which: int, share: float, most: float | None) -> Figure:
         def of(rounds: list[list[tuple[float, float]]]) -> list[float]:
@@ -96,10 +101,24 @@ async def measure(options: Options) -> list[Figure]:
         return Figure(name, "ms", of(ours), of(bare), "bench.bare_edit", most=most)
 
     return [
+        Figure("one sync of 4 KiB to the disk, p50; an edit has three", "ms", syncs),
         figure("one edit, device to relay to device, durable at all, p50", 1, 0.5, 4.0),
         figure("one edit, device to relay to device, durable at all, p99", 1, 0.99, 30.0),
         figure("the same edit acknowledged on its own device, p50", 0, 0.5, None),
     ]
+
+
+def _sync_ms(path: Path) -> float:
+    """The median of 50 syncs to the disk, as far apart as edits are."""
+    took: list[float] = []
+    with path.open("wb", buffering=0) as file:
+        for _ in range(50):
+            file.write(os.urandom(4096))
+            start = time.perf_counter()
+            os.fdatasync(file.fileno())
+            took.append(time.perf_counter() - start)
+            time.sleep(PAUSE_S[0])
+    return percentile(took, 0.5) * 1000
 
 
 async def _product_way(a: Daemon, b: Daemon) -> tuple[Way, bytes]:

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, NamedTuple, Protocol, TypeVar
 
-from hybridgw_protocol.batch import Head, parse_batch, verify_batch
+from hybridgw_protocol.batch import Batch, Head, parse_batch, verify_batch
 from hybridgw_protocol.errors import BadFrame, HybridGWError, SecretsLocked
 from hybridgw_protocol.ids import DeviceId, LogId
 from hybridgw_protocol.limits import CLOCK_WARN_MS, SEAL_WINDOW_MS
@@ -367,10 +367,12 @@ class SyncService:
         sealer = self._replica.sealer
         if sealer is None:
             return 0
-        try:
-            batches = await self._database.write(lambda tx: self._replica.seal(tx, sealer))
-        except SecretsLocked:
-            return 0
+        batches: list[Batch] = []
+        if self._database.peek(oplog.has_pending):  # most writes are sealed in their own transaction
+            try:
+                batches = await self._database.write(lambda tx: self._replica.seal(tx, sealer))
+            except SecretsLocked:
+                return 0
         self._sealed_at = asyncio.get_running_loop().time()
         self.peers.wake()  # always: what arrived may have sealed it, and its sender was not woken then
         self.peers.changed()

@@ -234,6 +234,11 @@ def clear_pending(tx: Tx) -> None:
     tx.execute("DELETE FROM pending")
 
 
+def has_pending(connection: sqlite3.Connection) -> bool:
+    """Is anything not sealed yet."""
+    return connection.execute("SELECT 1 FROM pending LIMIT 1").fetchone() is not None
+
+
 def pending_size(connection: sqlite3.Connection) -> tuple[int, int]:
     """(writes, bytes) not sealed yet."""
     row = connection.execute("SELECT count(*), coalesce(sum(length(ops)), 0) FROM pending").fetchone()
