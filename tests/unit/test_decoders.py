@@ -1,0 +1,192 @@
+"""Every decoder of bytes or text from outside, fuzzed: whatever comes in, out comes a value or an error of the tree.
+
+One table, whose good samples are the golden bytes of protocol/vectors. What is thrown at each: random bytes; and good
+bytes with pieces flipped, cut out, doubled or moved in from another sample. A test looks for decoders that are missing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import msgpack
+
+from hybridgw_daemon.core.body import decode_body, decode_body_exactly, read_composite
+from hybridgw_daemon.core.key_wraps import open_carried, open_key
+from hybridgw_daemon.core.rest import Purpose, RestSealer
+from hybridgw_daemon.core.sealing import open_batch
+from hybridgw_daemon.core.wire import read_wire, read_wire_exactly
+from hybridgw_daemon.stores.queries import Query, decode_cursor, encode_cursor
+from hybridgw_protocol.batch import parse_batch, verify_batch
+from hybridgw_protocol.codec import decode
+from hybridgw_protocol.errors import HybridGWError
+from hybridgw_protocol.frames import decode_frame
+from hybridgw_protocol.ids import Digest, LogId, SpaceId, parse_document_id
+from hybridgw_protocol.invite import format_invite, parse_invite
+from hybridgw_protocol.localapi import decode_json
+from hybridgw_protocol.pairing_code import parse_code
+from hybridgw_protocol.pairing_messages import Admission, Introduction, Offer, RelayHint
+from hybridgw_protocol.records import Epoch, read_record
+from hybridgw_protocol.runtime import decode_endpoint
+from hybridgw_relay.core.intake import read_batches
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("protocol/hybridgw_protocol", "hybridgw_daemon/core", "relay/hybridgw_relay/core")
+DEFINITION = re.compile(r"^def ((?:decode|parse|open|read)[a-z_]*)\(", re.MULTILINE)
+# They read what another decoder of the table has taken apart, or rows that this program wrote.
+NOT_FROM_OUTSIDE = {"decode_pending", "read_head", "read_value"}
+
+
+def golden(name: str) -> Any:
+    return json.loads((ROOT / "protocol/vectors" / f"{name}.json").read_text())
+
+
+def raw(text: str) -> bytes:
+    return bytes.fromhex(text)
+
+
+SEALING, CONTROL, PAIRING, OPERATIONS = map(golden, ("sealing", "control_log", "pairing", "operations"))
+KEYS, WRAPS, DEVICE = SEALING["keys"], CONTROL["wraps"], CONTROL["keys"]["devices"][0]
+LOG, SPACE = LogId(OPERATIONS["bodies"]["log"]), SpaceId(raw(CONTROL["keys"]["space"]))
+BATCHES = [raw(case["blob"]) for case in SEALING["cases"]]
+BODIES = [raw(case["bytes"]) for case in OPERATIONS["bodies"]["cases"]]
+RECORDS = [raw(record["raw"]) for record in CONTROL["records"]]
+EPOCHS = [r.payload for r in (read_record(found, SPACE) for found in RECORDS) if isinstance(r.payload, Epoch)]
+QUERY = Query((), (), 10, None, False)
+OFFER = Offer(space=SPACE, root_public=bytes(32), seat=bytes(32), prevs=(bytes(32),))
+
+
+def _verified(blob: bytes) -> None:
+    verify_batch(parse_batch(blob), raw(KEYS["sign_public"]))
+
+
+def _intake(blob: bytes) -> None:
+    batches, error = read_batches([blob], SpaceId(raw(KEYS["space"])), {})
+    assert not batches
+    assert error is not None
+    raise error
+
+
+def _text(function: Callable[[str], object]) -> Callable[[bytes], object]:
+    return lambda data: function(data.decode("utf-8", "replace"))
+
+
+class Decoder(NamedTuple):
+    """names: the functions it stands for; decode: raises only errors of the tree; samples: what it takes."""
+
+    names: str
+    decode: Callable[[bytes], object]
+    samples: list[bytes]
+
+
+TABLE = [
+    Decoder("parse_batch", parse_batch, BATCHES),
+    Decoder("parse_batch verify_batch", _verified, BATCHES),
+    Decoder("read_batches", _intake, BATCHES),
+    Decoder("open_batch", lambda blob: open_batch(parse_batch(blob), raw(KEYS["space_key"])), BATCHES),
+    Decoder("decode_body", lambda body: decode_body(body, LOG), BODIES),
+    Decoder("decode_body_exactly", lambda body: decode_body_exactly(body, LOG), BODIES),
+    Decoder("read_wire", read_wire, BODIES),
+    Decoder("read_wire_exactly", read_wire_exactly, BODIES),
+    Decoder("read_composite", read_composite, [raw(case["bytes"]) for case in OPERATIONS["values"]["cases"]]),
+    Decoder("decode_frame", decode_frame, [raw(case["bytes"]) for case in golden("frames")["cases"]]),
+    Decoder("read_record", lambda record: read_record(record, SPACE), RECORDS),
+    Decoder(
+        "open_key",
+        lambda box: open_key(box, raw(DEVICE["exchange_public"]), raw(DEVICE["seed"])[32:], EPOCHS[0]),
+        [raw(WRAPS["sealed_to_a"])],
+    ),
+    Decoder(
+        "open_carried",
+        lambda box: open_carried(box, Digest(raw(WRAPS["older_epoch"])), EPOCHS[0], raw(WRAPS["space_key"])),
+        [raw(WRAPS["carried"])],
+    ),
+    Decoder(
+        "RestSealer.open",
+        lambda row: RestSealer(raw(SEALING["at_rest"]["kek"])).open(Purpose.DEVICE_SEED, (), row),
+        [raw(case["sealed"]) for case in SEALING["at_rest"]["cases"]],
+    ),
+    Decoder("decode", lambda message: decode(message, tuple[int, bytes], "x"),
+            [raw(m["message"]) for m in PAIRING["cases"][0]["messages"]]),
+    Decoder("decode Offer", lambda message: decode(message, Offer, "offer"), [msgpack.encode(OFFER)]),
+    Decoder("decode Introduction", lambda message: decode(message, Introduction, "introduction"),
+            [msgpack.encode({"sign_public": bytes(32), "exchange_public": bytes(32), "name": "n", "platform": "p",
+                             "signature": bytes(64)})]),
+    Decoder("decode Admission", lambda message: decode(message, Admission, "admission"),
+            [msgpack.encode(Admission(records=(b"r",), relays=(RelayHint(url="https://r", enrol=b""),), now_ms=1))]),
+    Decoder("parse_code", _text(parse_code), [code["text"].encode() for code in PAIRING["codes"]]),
+    Decoder("parse_invite", _text(parse_invite), [format_invite("https://relay.example.com", bytes(32)).encode()]),
+    Decoder("parse_document_id", _text(parse_document_id), [b"note", b"018f3b5e-7b1a-7c3d-8e4f-0123456789ab"]),
+    Decoder("decode_json", decode_json, [b'{"a": [1, 2.5, null, "x"]}']),
+    Decoder("decode_endpoint", decode_endpoint, [
+        b'{"url": "http://127.0.0.1:8000", "port": 8000, "pid": 1, "token": "t", "started_ms": 1, "version": "0"}'
+    ]),
+    Decoder("decode_cursor", _text(lambda text: decode_cursor(QUERY, "tasks", text)),
+            [encode_cursor(QUERY, "tasks", ("id",)).encode()]),
+]  # fmt: skip
+
+
+def survives(decoder: Decoder, data: bytes) -> None:
+    with suppress(HybridGWError):
+        decoder.decode(data)
+
+
+@st.composite
+def damaged(draw: st.DrawFn, samples: list[bytes]) -> bytes:
+    """A good sample after one to four accidents."""
+    data = bytearray(draw(st.sampled_from(samples)))
+    for _ in range(draw(st.integers(1, 4))):
+        at, size = draw(st.integers(0, len(data))), draw(st.integers(0, 40))
+        match draw(st.sampled_from(("flip", "set", "cut", "double", "graft", "end"))):
+            case "flip" if at < len(data):
+                data[at] ^= 1 << draw(st.integers(0, 7))
+            case "set" if at < len(data):
+                data[at] = draw(
+                    st.sampled_from((0x00, 0x7F, 0x80, 0x90, 0xC0, 0xC1, 0xC4, 0xC6, 0xD9, 0xDD, 0xDF, 0xFF))
+                )
+            case "cut":
+                del data[at : at + size]
+            case "double":
+                data[at:at] = data[at : at + size]
+            case "graft":
+                other = draw(st.sampled_from(samples))
+                start = draw(st.integers(0, len(other)))
+                data[at : at + size] = other[start : start + size]
+            case "end":
+                del data[at:]
+    return bytes(data)
+
+
+@pytest.mark.parametrize("decoder", TABLE, ids=lambda decoder: decoder.names)
+def test_good_samples_are_taken(decoder: Decoder) -> None:
+    """Else the fuzzing below would never come further than the first check."""
+    taken = 0
+    for sample in decoder.samples:
+        with suppress(HybridGWError):
+            decoder.decode(sample)
+            taken += 1
+    wants_more = decoder.names in ("read_batches", "open_carried", "open_key")  # no such member; another epoch's key
+    assert taken or wants_more
+
+
+@pytest.mark.parametrize("decoder", TABLE, ids=lambda decoder: decoder.names)
+@given(data=st.data())
+def test_whatever_comes_in(decoder: Decoder, data: st.DataObject) -> None:
+    survives(decoder, data.draw(st.binary(max_size=600)))
+    survives(decoder, data.draw(damaged(decoder.samples)))
+
+
+def test_every_decoder_is_in_the_table() -> None:
+    found: set[str] = set()
+    for package in PACKAGES:
+        for path in (ROOT / package).glob("*.py"):
+            found |= set(DEFINITION.findall(path.read_text()))
+    named = {name for decoder in TABLE for name in decoder.names.split()}
+    assert found - named - NOT_FROM_OUTSIDE == set()
