@@ -101,6 +101,7 @@ class Stored(NamedTuple):
     gaps: list[LogId]
     forks: list[LogId]
     applied: int  # operations applied
+    strays: list[LogId]  # of a branch that leaves ours somewhere below: with its beginning it is evidence
 
 
 class Keys(NamedTuple):
@@ -153,6 +154,7 @@ class Replica:
     def __init__(self, vault: Vault | None = None) -> None:
         self.vault = vault
         self.rebuilds = 0  # times the documents were built again since the start
+        self.cuts = 0  # times batches were taken out since the start: their rows may be used again
         self.keys = NO_KEYS
         self.sealer: Sealer | None = None  # set while there is a key to seal under
 
@@ -310,6 +312,7 @@ class Replica:
         touched: set[LogId] = set()
         gaps: list[LogId] = []
         forks: list[LogId] = []
+        strays: list[LogId] = []
         ended: set[LogId] = set()  # closed logs of which another branch came: it may be the one that counts
         bodies: dict[tuple[LogId, int], Incoming] = {}
         self._seal_open(tx, state, sealer)  # our own open numbers come before anything that may stand at the same place
@@ -346,6 +349,8 @@ class Replica:
                     ended.add(row.log)
             elif batch.n > row.stored.n + 1:
                 gaps.append(row.log)
+            elif oplog.hash_at(tx.connection, row.log, batch.n) != batch.hash:
+                strays.append(row.log)
         oplog.add_batches(tx, [item.batch for item in fresh], BatchState.STORED)
         void = [self._follow_end(tx, state, state.logs[log], known.ends[log], now_ms) for log in sorted(ended)]
         if any(void):
@@ -354,7 +359,7 @@ class Replica:
             applied = self._drain(tx, state, {} if ended else bodies, now_ms, sealer)
         self._touch(tx, state)
         heads = {log: state.logs[log].stored for log in touched if log in state.logs}
-        return Stored(heads, len(fresh), gaps, forks, applied)
+        return Stored(heads, len(fresh), gaps, forks, applied, strays)
 
     def _is_evidence(self, tx: Tx, row: LogRow, batch: Batch) -> bool:
         """Does this batch hang on something we hold: another branch, gapless down to the common part."""
@@ -595,7 +600,7 @@ class Replica:
             branch = self._branch_to(tx, row, end, live)
             if branch:
                 keep = branch[0].n - 1
-                oplog.replace_branch(tx, row.log, keep, branch, now_ms)
+                self._replace_branch(tx, row.log, keep, branch, now_ms)
                 row.stored = Head(branch[-1].n, branch[-1].hash)
                 state.dirty_logs.add(row.log)
                 state.unapplied.add(row.log)
@@ -605,13 +610,17 @@ class Replica:
                 return void
             keep = min(end.fork, row.stored.n)
         if row.stored.n > keep:
-            oplog.replace_branch(tx, row.log, keep, [], now_ms)
+            self._replace_branch(tx, row.log, keep, [], now_ms)
             row.stored = Head(keep, live[keep]) if keep else EMPTY_HEAD
             state.dirty_logs.add(row.log)
         void = row.applied.n > keep
         if void:
             row.applied = row.stored
         return void
+
+    def _replace_branch(self, tx: Tx, log: LogId, keep: int, branch: Sequence[Batch], now_ms: int) -> None:
+        self.cuts += 1
+        oplog.replace_branch(tx, log, keep, branch, now_ms)
 
     def _branch_to(self, tx: Tx, row: LogRow, end: End, live: Mapping[int, bytes]) -> list[Batch]:
         """The batches from the live chain up to the end's tip, out of the evidence; empty if not all are held."""

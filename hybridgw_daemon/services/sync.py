@@ -14,7 +14,7 @@ from functools import partial
 from typing import Final, NamedTuple, Protocol, TypeVar
 
 from hybridgw_protocol.batch import Head, parse_batch, verify_batch
-from hybridgw_protocol.errors import BadFrame, HybridGWError, SecretsLocked
+from hybridgw_protocol.errors import BadFrame, HybridGWError, SecretsLocked, StateError
 from hybridgw_protocol.ids import DeviceId, LogId, SpaceId
 from hybridgw_protocol.limits import CLOCK_WARN_MS, SEAL_WINDOW_MS
 from hybridgw_protocol.localapi import SyncResult, SyncStatus
@@ -27,7 +27,7 @@ from ..core.keys import DeviceKeys, RootKeys
 from ..core.rest import Purpose, RestSealer
 from ..stores import alarms, control, documents, meta, oplog
 from .peers import Peers
-from .replica import Incoming, Replica, Stored
+from .replica import End, Incoming, Replica, Stored
 from .space import Candidate, Identity, RestVault, Space
 
 T = TypeVar("T")
@@ -52,6 +52,10 @@ NO_CONTACT: Final = "No relay can be reached now."
 DEVICE_SEED: Final = "device-seed"
 ROOT_SEED: Final = "root-seed"
 INLINE_BYTES: Final = 4096  # below, opening a batch is cheaper than handing it to another thread
+
+
+def nothing_more(_tx: Tx) -> None:
+    """To write nothing else."""
 
 
 class Opened(NamedTuple):
@@ -99,6 +103,8 @@ class SyncService:
         self._unsealed = asyncio.Event()
         self._sealed_at = 0.0
         self._hold_own_log: int = 0  # a peer holds more of our own log than we do: fetch before sealing
+        self._unkept: dict[bytes, bytes] = {}  # control records that are known in memory and not written down yet
+        self._follow_is_due = False  # the replica does not know yet what the control records in memory say
         self._rebuilds = 0
         self._applied = 0  # operations of other devices, since the start
 
@@ -200,6 +206,32 @@ class SyncService:
         lacking = {k: have.get(k, 0) for k, r in rows.items() if r.stored.n > have.get(k, 0) and k not in refused}
         return self._database.peek(lambda c: oplog.row_before(c, lacking))
 
+    @property
+    def cuts(self) -> int:
+        """Rises when batches were taken out: rows that come now may stand before ones that were looked at."""
+        return self._replica.cuts
+
+    @property
+    def ends(self) -> Mapping[LogId, End]:
+        """Where closed logs end; another object whenever control records were followed."""
+        return self._replica.keys.ends
+
+    def branch_points(self, theirs: Mapping[LogId, Head]) -> dict[LogId, int]:
+        """Closed logs that are whole here and of which a peer may hold another branch -> the last batch that all share.
+
+        From there on it is to be sent the branch that counts, whatever number it has reached on its own.
+        """
+        rows = self._database.peek(oplog.logs)
+        found: dict[LogId, int] = {}
+        for log_id, end in self.ends.items():
+            head, row = theirs.get(log_id), rows.get(log_id)
+            if head is None or row is None or head.n <= end.fork or not end.hash or row.stored.hash != end.hash:
+                continue
+            held = self._database.peek(partial(oplog.hash_at, log=log_id, n=head.n))
+            if held is None or held[: len(head.hash)] != head.hash:
+                found[log_id] = end.fork
+        return found
+
     async def outgoing(
         self, cursor: int, have: dict[LogId, int], most_bytes: int, most: int
     ) -> tuple[list[tuple[int, LogId, int, bytes]], int, bool]:
@@ -287,9 +319,9 @@ class SyncService:
         Raises: RemoteError kinds: a record that nobody could have signed; what came before it is kept.
         """
         fresh, changed = list(records), False
-        while fresh:
+        while fresh or self._follow_is_due:
             added = self.space.update(fresh)
-            if not added:
+            if not added and not self._follow_is_due:
                 break
             changed = True
             await self._follow(added)
@@ -302,18 +334,34 @@ class SyncService:
             self._unsealed.set()
 
     async def _follow(self, added: Sequence[tuple[bytes, bytes]]) -> None:
-        """Keep new records and let the replica follow what they change, in one transaction."""
+        """Keep new records and let the replica follow what they change, in one transaction.
+
+        If a disk refuses them, the space in memory knows them all the same: `retry` or whatever comes next does it
+        again. Nothing is sealed under a key of theirs before that.
+        """
+        self._unkept.update(added)
+        records = list(self._unkept.items())
         now_ms = self.now_ms()
         self.space.know_logs({row.log: row.device for row in self._database.peek(oplog.logs).values()})
         keys, sealer = self.space.keys(), self.space.sealer()
 
         def follow(tx: Tx) -> LogId:
-            control.add_records(tx, added)
-            self._replica.sealer = sealer
+            control.add_records(tx, records)
             self._replica.learn(tx, keys, now_ms, sealer)
+            tx.after_commit(use)
             return self._replica.own_log(tx)
 
-        self.space.own_log = await self._database.write(follow)
+        def use() -> None:
+            self._replica.sealer = sealer
+
+        try:
+            self.space.own_log = await self._database.write(follow)
+        except BaseException:  # also if nobody waits any more: it may be done, and nobody has seen it
+            self._follow_is_due = True
+            raise
+        self._follow_is_due = False
+        for digest, _ in records:
+            self._unkept.pop(digest, None)
         self._tell_documents()
 
     # ---- the space begins, is opened, is joined
@@ -323,7 +371,7 @@ class SyncService:
         entropy: Callable[[int], bytes],
         *,
         is_copy: bool = False,
-        note: Callable[[Tx], None] = lambda _tx: None,
+        note: Callable[[Tx], None] = nothing_more,
     ) -> None:
         """Unlock: open this device's keys, or make them and a space at the first start; then tend the keys.
 
@@ -343,7 +391,7 @@ class SyncService:
             space = SpaceId(self._database.peek(lambda c: meta.get(c, "space")))
             self.space.load(space, seed, self._database.peek(control.records), trusted=True)
             await self._reopen(is_copy, note)
-        await self.add_records(self.space.tend(self._clock()), source="")
+        await self._settle()
         self._unsealed.set()
         self._published("sync")
 
@@ -363,24 +411,33 @@ class SyncService:
                 )  # fmt: skip
 
         await self._database.write(begin)
-        await self._follow([])
+        self._follow_is_due = True
 
-    async def join(self, candidate: Candidate, offer: Offer, admission: Admission) -> None:
+    async def join(
+        self, candidate: Candidate, offer: Offer, admission: Admission, *, note: Callable[[Tx], None] = nothing_more
+    ) -> None:
         """Belong to another space from now on, with all that was written here before.
 
+        Args: note: what else to write in the transaction that decides it.
         Raises: PairingFailed: the records do not admit this device; nothing has changed then.
         """
         self.space.check_joined(candidate, offer, admission)
-        await self._take_up(offer.space, candidate.seed, list(admission.records), leave=True)
-        await self.add_records(self.space.tend(self._clock()), source="")
+        sealer = self._replica.sealer
+        try:
+            await self._take_up(offer.space, candidate.seed, list(admission.records), leave=True, note=note)
+        except HybridGWError:  # a full disk: still in the old space
+            self._replica.sealer = sealer
+            raise
+        await self._settle()
         self._unsealed.set()
         self._tell_documents()
         for what in ("devices", "sync"):
             self._published(what)
 
     async def _take_up(
-        self, space: SpaceId, seed: bytes, records: Sequence[bytes], *, root_seed: bytes = b"", leave: bool = False
-    ) -> None:
+        self, space: SpaceId, seed: bytes, records: Sequence[bytes], *, root_seed: bytes = b"", leave: bool = False,
+        note: Callable[[Tx], None] = nothing_more,
+    ) -> None:  # fmt: skip
         """Write a new identity down, then use it: seeds, records and a new log in one transaction."""
         rest, entropy = self._rest, self._entropy
         device = DeviceKeys.from_seed(seed).device
@@ -397,11 +454,19 @@ class SyncService:
                 control.put_secret(tx, ROOT_SEED, rest.seal(Purpose.ROOT_SEED, (ROOT_SEED,), root_seed, entropy(24)))
             meta.put(tx, "space", space)
             meta.put(tx, "device", device)
+            note(tx)
             return self._replica.open_log(tx, device, entropy(32)).log
 
         self.space.own_log = await self._database.write(keep)
         self.space.load(space, seed, records, trusted=True)
-        await self._follow([])
+        self._follow_is_due = True
+
+    async def _settle(self) -> None:
+        """Follow the control records and sign what is due; what a full disk refuses now is done by `retry`."""
+        try:
+            await self.add_records(self.space.tend(self._clock()), source="")
+        except StateError as error:
+            log.warning("following the control records later: %s", error.message)
 
     async def refused(self, peer: str, code: str, message: str) -> None:
         """A peer refused something we sent."""
@@ -464,7 +529,9 @@ class SyncService:
                 log.warning("retrying later: %s", error.message)
 
     async def retry(self) -> None:
-        """Try parked and waiting batches again."""
+        """Try again what waits: batches that are parked, control records that a disk refused."""
+        if self._follow_is_due:
+            await self.add_records([], source="")
         waiting = any(r.stored.n > r.applied.n for r in self._database.peek(oplog.logs).values())
         if waiting:
             now_ms = self.now_ms()
