@@ -7,9 +7,11 @@ arrive later: the sync service takes those.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from hybridgw_protocol.errors import HybridGWError, StateError
 from hybridgw_protocol.ids import LogId, SpaceId
 from hybridgw_protocol.membership import ControlLog
 from hybridgw_protocol.pairing_messages import Admission, Offer
@@ -22,8 +24,14 @@ from .replica import Replica
 from .space import Candidate, RestVault, Space
 from .sync import SyncService
 
+log = logging.getLogger(__name__)
+
 DEVICE_SEED: Final = "device-seed"
 ROOT_SEED: Final = "root-seed"
+
+
+def nothing_more(_tx: Tx) -> None:
+    """To write nothing else."""
 
 
 class MembershipService:
@@ -43,9 +51,7 @@ class MembershipService:
         self._database, self._replica, self._space, self._sync = database, replica, space, sync
         self._clock, self._entropy = clock, entropy
 
-    async def open(
-        self, rest: RestSealer, *, is_copy: bool = False, note: Callable[[Tx], None] = lambda _tx: None
-    ) -> None:
+    async def open(self, rest: RestSealer, *, is_copy: bool = False, note: Callable[[Tx], None] = nothing_more) -> None:
         """Unlock: open this device's keys, or make them and a space at the first start; then tend the keys.
 
         Args: is_copy: this database may run elsewhere too, so a new log is begun before anything is sealed; note:
@@ -64,17 +70,25 @@ class MembershipService:
             space = SpaceId(self._database.peek(lambda c: meta.get(c, "space")))
             self._space.load(space, seed, self._database.peek(control.records), trusted=True)
             await self._reopen(is_copy, note)
-        await self._sync.add_records(self._space.tend(self._clock()), source="")
+        await self._settle()
         self._sync.resume("sync")
 
-    async def join(self, candidate: Candidate, offer: Offer, admission: Admission) -> None:
+    async def join(
+        self, candidate: Candidate, offer: Offer, admission: Admission, *, note: Callable[[Tx], None] = nothing_more
+    ) -> None:
         """Belong to another space from now on, with all that was written here before.
 
+        Args: note: what else to write in the transaction that decides it.
         Raises: PairingFailed: the records do not admit this device; nothing has changed then.
         """
         self._space.check_joined(candidate, offer, admission)
-        await self._take_up(offer.space, candidate.seed, list(admission.records), leave=True)
-        await self._sync.add_records(self._space.tend(self._clock()), source="")
+        sealer = self._replica.sealer
+        try:
+            await self._take_up(offer.space, candidate.seed, list(admission.records), leave=True, note=note)
+        except HybridGWError:  # a full disk: still in the old space
+            self._replica.sealer = sealer
+            raise
+        await self._settle()
         self._sync.resume("documents", "devices", "sync")
 
     async def _reopen(self, is_copy: bool, note: Callable[[Tx], None]) -> None:
@@ -92,11 +106,12 @@ class MembershipService:
                 )  # fmt: skip
 
         await self._database.write(begin)
-        await self._sync.follow([])
+        self._sync.follow_later()
 
     async def _take_up(
-        self, space: SpaceId, seed: bytes, records: Sequence[bytes], *, root_seed: bytes = b"", leave: bool = False
-    ) -> None:
+        self, space: SpaceId, seed: bytes, records: Sequence[bytes], *, root_seed: bytes = b"", leave: bool = False,
+        note: Callable[[Tx], None] = nothing_more,
+    ) -> None:  # fmt: skip
         """Write a new identity down, then use it: seeds, records and a new log in one transaction."""
         rest, entropy = self._rest, self._entropy
         device = DeviceKeys.from_seed(seed).device
@@ -113,8 +128,16 @@ class MembershipService:
                 control.put_secret(tx, ROOT_SEED, rest.seal(Purpose.ROOT_SEED, (ROOT_SEED,), root_seed, entropy(24)))
             meta.put(tx, "space", space)
             meta.put(tx, "device", device)
+            note(tx)
             return self._replica.open_log(tx, device, entropy(32)).log
 
         self._space.own_log = await self._database.write(keep)
         self._space.load(space, seed, records, trusted=True)
-        await self._sync.follow([])
+        self._sync.follow_later()
+
+    async def _settle(self) -> None:
+        """Follow the control records and sign what is due; what a full disk refuses now, the sync service retries."""
+        try:
+            await self._sync.add_records(self._space.tend(self._clock()), source="")
+        except StateError as error:
+            log.warning("following the control records later: %s", error.message)

@@ -279,11 +279,11 @@ class PairingService:
                         case Admitted(admission=admission):
                             running.shown.state = "joining"
                             assert offer is not None  # noqa: S101 - the machine admits nobody it has not invited
-                            await self._membership.join(candidate, offer, admission)
+                            relays = self._relays.noting([Invite(hint.url, hint.enrol) for hint in admission.relays])
+                            await self._membership.join(candidate, offer, admission, note=relays)
+                            self._relays.start()
                             machine.finish()
                             await self._flush(machine, mailbox)
-                            for hint in admission.relays:
-                                await self._relays.keep(Invite(hint.url, hint.enrol))
                             await mailbox.close("done")
                             return
         except BaseException:

@@ -65,7 +65,8 @@ class Peers:
         self.known: list[str] = []  # relays in use, connected or not
         self.errors: dict[str, HybridGWError] = {}  # why a peer is not connected
         self.last_sync_ms: int | None = None
-        self._offsets: dict[str, int] = {}
+        self._offsets: dict[str, tuple[int, int]] = {}  # how far a peer's clock is from ours; our clock's epoch then
+        self._steady_s: Callable[[], float] = lambda: 0.0  # a clock that nobody sets
         self._confirmed: dict[str, Heads] = {}
         self._waiters: list[asyncio.Event] = []
         self._reconnect: Callable[[bool], None] = lambda _full: None
@@ -102,13 +103,25 @@ class Peers:
 
     def told_time(self, peer: str, their_ms: int) -> int:
         """Another clock. Returns: how far it is from ours, in ms."""
-        self._offsets[peer] = their_ms - self._clock()
-        return self._offsets[peer]
+        self._steady_s = asyncio.get_running_loop().time
+        offset = their_ms - self._clock()
+        self._offsets[peer] = (offset, self._epoch_ms())
+        return offset
+
+    def _epoch_ms(self) -> int:
+        """What our clock showed when the one that nobody sets stood at 0."""
+        return self._clock() - int(self._steady_s() * 1000)
 
     # ---- asked by services ----------------------------------------------------------------------------------------
     def correction_ms(self) -> int:
-        """What to add to our clock: 0 unless two sources or more agree that it is off."""
-        offsets = sorted(self._offsets.values())
+        """What to add to our clock: 0 unless two sources or more agree that it is off.
+
+        What was told before our clock was set (or the machine slept) says nothing about it now.
+        """
+        if len(self._offsets) < 2:
+            return 0
+        epoch_ms = self._epoch_ms()
+        offsets = sorted(o for o, then_ms in self._offsets.values() if abs(epoch_ms - then_ms) <= CLOCK_WARN_MS)
         if len(offsets) < 2:
             return 0
         median = offsets[len(offsets) // 2]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from hybridgw_protocol.errors import NotAdmitted, NotFound, Revoked, StateError
 from hybridgw_protocol.invite import Invite, parse_invite
 from hybridgw_protocol.localapi import Relay, RelayCheck
-from hybridgw_storage.database import Database
+from hybridgw_storage.database import Database, Tx
 
 from ..core.rest import Purpose, RestSealer
 from ..stores import control
@@ -65,12 +65,24 @@ class RelayService:
 
     async def keep(self, invite: Invite) -> None:
         """Remember a relay and connect it."""
-        enrol = None
-        if invite.secret and self.rest is not None:
-            enrol = self.rest.seal(Purpose.RELAY_INVITE, (invite.url,), invite.secret, self._entropy(24))
-        now_ms = self._clock()
-        await self._database.write(lambda tx: control.put_relay(tx, invite.url, enrol, now_ms))
+        await self._database.write(self.noting([invite]))
         self.start()
+
+    def noting(self, invites: Sequence[Invite]) -> Callable[[Tx], None]:
+        """What to do in a transaction that remembers these relays; `start` connects them after it."""
+        now_ms = self._clock()
+        rows = []
+        for invite in invites:
+            enrol = None
+            if invite.secret and self.rest is not None:
+                enrol = self.rest.seal(Purpose.RELAY_INVITE, (invite.url,), invite.secret, self._entropy(24))
+            rows.append((invite.url, enrol))
+
+        def note(tx: Tx) -> None:
+            for url, enrol in rows:
+                control.put_relay(tx, url, enrol, now_ms)
+
+        return note
 
     async def list(self) -> list[Relay]:
         """In the order they were added."""

@@ -24,7 +24,7 @@ from hybridgw_storage.database import Database, Tx
 
 from ..stores import alarms, control, documents, oplog
 from .peers import Peers
-from .replica import Incoming, Keys, Replica, Stored
+from .replica import End, Incoming, Keys, Replica, Stored
 from .space import Identity, Space
 
 T = TypeVar("T")
@@ -94,6 +94,8 @@ class SyncService:
         self._unsealed = asyncio.Event()
         self._sealed_at = 0.0
         self._hold_own_log: int = 0  # a peer holds more of our own log than we do: fetch before sealing
+        self._unkept: dict[bytes, bytes] = {}  # control records that are known in memory and not written down yet
+        self._follow_is_due = False  # the replica does not know yet what the control records in memory say
         self._rebuilds = 0
         self._applied = 0  # operations of other devices, since the start
 
@@ -195,6 +197,32 @@ class SyncService:
         lacking = {k: have.get(k, 0) for k, r in rows.items() if r.stored.n > have.get(k, 0) and k not in refused}
         return self._database.peek(lambda c: oplog.row_before(c, lacking))
 
+    @property
+    def cuts(self) -> int:
+        """Rises when batches were taken out: rows that come now may stand before ones that were looked at."""
+        return self._replica.cuts
+
+    @property
+    def ends(self) -> Mapping[LogId, End]:
+        """Where closed logs end; another object whenever control records were followed."""
+        return self._replica.keys.ends
+
+    def branch_points(self, theirs: Mapping[LogId, Head]) -> dict[LogId, int]:
+        """Closed logs that are whole here and of which a peer may hold another branch -> the last batch that all share.
+
+        From there on it is to be sent the branch that counts, whatever number it has reached on its own.
+        """
+        rows = self._database.peek(oplog.logs)
+        found: dict[LogId, int] = {}
+        for log_id, end in self.ends.items():
+            head, row = theirs.get(log_id), rows.get(log_id)
+            if head is None or row is None or head.n <= end.fork or not end.hash or row.stored.hash != end.hash:
+                continue
+            held = self._database.peek(partial(oplog.hash_at, log=log_id, n=head.n))
+            if held is None or held[: len(head.hash)] != head.hash:
+                found[log_id] = end.fork
+        return found
+
     async def outgoing(
         self, cursor: int, have: dict[LogId, int], most_bytes: int, most: int
     ) -> tuple[list[tuple[int, LogId, int, bytes]], int, bool]:
@@ -282,12 +310,12 @@ class SyncService:
         Raises: RemoteError kinds: a record that nobody could have signed; what came before it is kept.
         """
         fresh, changed = list(records), False
-        while fresh:
+        while fresh or self._follow_is_due:
             added = self.space.update(fresh)
-            if not added:
+            if not added and not self._follow_is_due:
                 break
             changed = True
-            await self.follow(added)
+            await self._follow(added)
             fresh = self.space.tend(self._clock())
             if fresh:
                 source = ""  # our own records go to everybody
@@ -296,19 +324,39 @@ class SyncService:
             self.peers.wake(except_for=source)
             self._unsealed.set()
 
-    async def follow(self, added: Sequence[tuple[bytes, bytes]]) -> None:
-        """Keep new records, (hash, raw), and let the replica follow what the space knows now, in one transaction."""
+    async def _follow(self, added: Sequence[tuple[bytes, bytes]]) -> None:
+        """Keep new records, (hash, raw), and let the replica follow what the space knows now, in one transaction.
+
+        If a disk refuses them, the space in memory knows them all the same: `retry` or whatever comes next does it
+        again. Nothing is sealed under a key of theirs before that.
+        """
+        self._unkept.update(added)
+        records = list(self._unkept.items())
         now_ms = self.now_ms()
         keys, sealer = self.known_keys(), self.space.sealer()
 
         def follow(tx: Tx) -> LogId:
-            control.add_records(tx, added)
-            self._replica.sealer = sealer
+            control.add_records(tx, records)
             self._replica.learn(tx, keys, now_ms, sealer)
+            tx.after_commit(use)
             return self._replica.own_log(tx)
 
-        self.space.own_log = await self._database.write(follow)
+        def use() -> None:
+            self._replica.sealer = sealer
+
+        try:
+            self.space.own_log = await self._database.write(follow)
+        except BaseException:  # also if nobody waits any more: it may be done, and nobody has seen it
+            self._follow_is_due = True
+            raise
+        self._follow_is_due = False
+        for digest, _ in records:
+            self._unkept.pop(digest, None)
         self._tell_documents()
+
+    def follow_later(self) -> None:
+        """The space knows records that the replica does not: `add_records`, with or without new ones, follows them."""
+        self._follow_is_due = True
 
     def known_keys(self) -> Keys:
         """What the control records say about keys and ends of the logs held here. Raises: SecretsLocked."""
@@ -387,7 +435,9 @@ class SyncService:
                 log.warning("retrying later: %s", error.message)
 
     async def retry(self) -> None:
-        """Try parked and waiting batches again."""
+        """Try again what waits: batches that are parked, control records that a disk refused."""
+        if self._follow_is_due:
+            await self.add_records([], source="")
         waiting = any(r.stored.n > r.applied.n for r in self._database.peek(oplog.logs).values())
         if waiting:
             now_ms = self.now_ms()

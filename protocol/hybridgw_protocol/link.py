@@ -13,12 +13,13 @@ zero, so it overdraws by one frame at most; the receiver gives bytes back once t
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
 from .errors import BadFrame
 from .frames import Batches, Credit, Err, Frame, FrameType, PairClose, Push, decode_frame, encode_frame
-from .limits import CREDIT_START_BYTES, MAX_FRAME_BYTES
+from .limits import CREDIT_START_BYTES, FRAME_TARGET_BYTES, MAX_FRAME_BATCHES, MAX_FRAME_BYTES
 
 F = FrameType
 
@@ -63,6 +64,21 @@ SERVER_SENDS: Final[dict[State, dict[FrameType, State]]] = {
     State.PAIRING: {F.PAIR_MSG: State.PAIRING, F.PAIR_CLOSE: State.CLOSED},
 }
 _ANY_TIME: Final = (F.PING, F.PONG, F.ERR)  # after the first frame
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """How much of batches goes at once. Both ends of a link begin with the same credit; frames are the sender's choice.
+
+    frame_bytes, frame_batches: a frame is closed when it has reached one of them.
+    """
+
+    credit_bytes: int = CREDIT_START_BYTES
+    frame_bytes: int = FRAME_TARGET_BYTES
+    frame_batches: int = MAX_FRAME_BATCHES
+
+
+DEFAULT_FLOW: Final = Flow()
 
 
 class Link:
@@ -148,4 +164,4 @@ class Link:
         self.state = after
 
 
-__all__ = ["Link", "PairClose", "Role", "State"]
+__all__ = ["DEFAULT_FLOW", "Flow", "Link", "PairClose", "Role", "State"]

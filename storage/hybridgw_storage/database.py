@@ -346,10 +346,11 @@ def tell(group: Sequence[Request]) -> None:
         if loop is not None:
             own = group if len(loops) == 1 else [request for request in group if request.loop is loop]
             with contextlib.suppress(RuntimeError):  # the loop is closed, nobody wants to know
-                loop.call_soon_threadsafe(_settle, own)
+                loop.call_soon_threadsafe(settle, own)
 
 
-def _settle(group: Sequence[Request]) -> None:
+def settle(group: Sequence[Request]) -> None:
+    """The same on their own loop."""
     for request in group:
         waiter = request.waiter
         if waiter is None or waiter.done():  # a cancelled caller does not want to know

@@ -13,8 +13,9 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -92,7 +93,7 @@ class Ledger:
     signed: defaultdict[tuple[LogId, int], dict[bytes, str]] = field(default_factory=lambda: defaultdict(dict))
     sometimes: Counter[str] = field(default_factory=Counter)
     trace_digest: str = ""
-    _mark: int | None = None
+    _undo: list[Callable[[], object]] | None = None  # of what was noted in the open transaction
     _sealed: set[int] = field(default_factory=set)
     _restamped: defaultdict[LogId, set[int]] = field(default_factory=lambda: defaultdict(set))
     _by_print: dict[tuple[int, bytes], int] = field(default_factory=dict)
@@ -106,24 +107,33 @@ class Ledger:
             self._by_print[owner, fingerprint(operation)] = number
             self._by_content[owner, _content(operation)].append(number)
             seen |= 1 << number
+            if self._undo is not None:
+                self._undo.append(partial(self._unwrite, owner, operation))
+
+    def _unwrite(self, owner: int, operation: Operation) -> None:
+        del self.labels[-1]
+        del self._by_print[owner, fingerprint(operation)]
+        self._by_content[owner, _content(operation)].pop()
+
+    def begin(self) -> None:
+        """A transaction begins: what is noted from now on may be undone; `keep` or `discard` follows."""
+        self._undo = []
 
     def tentative(self, owner: int, operations: Iterable[Operation], seen: int) -> None:
         """As `wrote`, inside a transaction that may fail; `keep` or `discard` follows."""
-        self._mark = len(self.labels) if self._mark is None else self._mark
+        if self._undo is None:
+            self.begin()
         self.wrote(owner, operations, seen)
 
     def keep(self) -> None:
         """The transaction was committed."""
-        self._mark = None
+        self._undo = None
 
     def discard(self) -> None:
-        """It was rolled back: nobody wrote this."""
-        if self._mark is not None:
-            for label in self.labels[self._mark :]:
-                del self._by_print[label.owner, fingerprint(label.operation)]
-                self._by_content[label.owner, _content(label.operation)].pop()
-            del self.labels[self._mark :]
-            self._mark = None
+        """It was rolled back: nobody wrote or sealed this."""
+        undo, self._undo = self._undo or [], None
+        for action in reversed(undo):
+            action()
 
     def see(self, batch: Batch) -> Known:
         """Take a batch in; those before it in its log were seen already."""
@@ -139,11 +149,14 @@ class Ledger:
         prefix = below.prefix if below else 0
         for number in labels:
             prefix |= 1 << number
-        self._sealed.update(labels)
+        fresh = set(labels) - self._sealed
+        self._sealed |= fresh
         known = self.batches[batch.hash] = Known(
             batch, body.operations, labels, prefix, apply_deps(below.deps if below else {}, body.deps),
             (body.first_stamp, body.last_stamp),
         )  # fmt: skip
+        if self._undo is not None:
+            self._undo += [partial(self.batches.pop, batch.hash), partial(self._sealed.difference_update, fresh)]
         return known
 
     def label_of(self, owner: int, operation: Operation, log: LogId) -> int:
@@ -157,6 +170,9 @@ class Ledger:
             self.sometimes["stamp mapped back"] += 1
             number = self._by_print[owner, fingerprint(operation)] = found[0]
             used.add(number)
+            if self._undo is not None:
+                print_ = (owner, fingerprint(operation))
+                self._undo += [partial(self._by_print.pop, print_), partial(used.discard, number)]
         return number
 
     def twins(self, number: int) -> list[int]:

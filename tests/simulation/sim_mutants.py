@@ -6,9 +6,20 @@ from typing import Any
 
 from hybridgw_daemon.services.replica import End, Keys, Replica
 from hybridgw_daemon.services.replication.state import State as _State
+from hybridgw_daemon.services.sync import Judged, SyncService
 from hybridgw_daemon.stores import oplog
+from hybridgw_daemon.transports.peers.driver import Conversation
 from hybridgw_protocol.batch import Head, parse_batch
+from hybridgw_protocol.frames import Err, Welcome
+from hybridgw_protocol.link import Link, Role
+from hybridgw_relay.core.cursor import Cursor
+from hybridgw_relay.services.admission import Candidate
+from hybridgw_relay.services.batches import BatchService, Push
+from hybridgw_relay.services.conversation import Conversation as RelayConversation
+from hybridgw_relay.services.stream import Stream
+from hybridgw_relay.stores.base import Appended, Page
 from hybridgw_storage.database import Tx
+from tests.simulation.sim_world import Parts
 
 
 class NoSealBeforeApply(Replica):
@@ -86,3 +97,127 @@ REPLICAS: dict[str, type[Replica]] = {
         CopyGoesOn, BranchCutShort, KeysBeforeCommit, WrongSlot,
     )
 }  # fmt: skip
+
+
+# ---- sync service, driver, relay: for the world with connections ---------------------------------------------------
+class NoWake(SyncService):
+    """What was written is sealed, and nobody is told."""
+
+    def wrote(self) -> None:
+        self._unsealed.set()
+
+    async def seal(self) -> int:
+        sealer = self._replica.sealer
+        return 0 if sealer is None else len(await self._database.write(lambda tx: self._replica.seal(tx, sealer)))
+
+
+class CursorRunsAhead(SyncService):
+    """What did not fit into a frame counts as sent."""
+
+    async def outgoing(self, cursor: int, have: Any, most_bytes: int, most: int) -> Any:
+        rows, last, more = await super().outgoing(cursor, have, most_bytes, most)
+        return rows, max(last, self._database.peek(lambda c: oplog.row_before(c, {}))) if more else last, False
+
+
+class RollbackIgnored(Conversation):
+    """A relay that went back does not get again what it had confirmed."""
+
+    async def _begin(self, welcome: Welcome) -> None:
+        await super()._begin(welcome)
+        for log, row in self._sync._database.peek(oplog.logs).items():
+            self._have[log] = max(self._have.get(log, 0), row.stored.n)
+
+
+class RefusalForgotten(Conversation):
+    """A push that was refused because the relay was busy is never made again."""
+
+    async def _refused_by_peer(self, frame: Err, request: int) -> None:
+        if frame.code != "busy" or not request:
+            await super()._refused_by_peer(frame, request)
+
+
+class StrayIgnored(SyncService):
+    """A batch that hangs on another branch is dropped and not asked about."""
+
+    async def receive(self, opened: Any, *, source: str) -> Any:
+        stored = await super().receive(opened, source=source)
+        return stored._replace(strays=[])
+
+
+class ForkIgnored(SyncService):
+    """Two histories of one log are followed as if nothing were."""
+
+    async def compare(self, peer: str, theirs: Any) -> Judged:
+        return (await super().compare(peer, theirs))._replace(forked=[])
+
+
+class Stingy(Link):
+    """Gives no credit back."""
+
+    def stored(self, size_bytes: int) -> None:
+        """It is kept for ever."""
+
+
+class NoCreditBack(Conversation):
+    """A device that never lets the relay send on."""
+
+    def __init__(self, *args: Any, **how: Any) -> None:
+        super().__init__(*args, **how)
+        self._link = Stingy(Role.CLIENT, credit_bytes=how["flow"].credit_bytes)
+
+
+class RelayNoCreditBack(RelayConversation):
+    """A relay that never lets a device push on."""
+
+    def __init__(self, services: Any, *args: Any, **how: Any) -> None:
+        super().__init__(services, *args, **how)
+        self._link = Stingy(Role.SERVER, credit_bytes=services.flow.credit_bytes)
+
+
+class RelaySleeps(RelayConversation):
+    """A relay that does not tell live connections what is new."""
+
+    def wake(self) -> None:
+        """Let them sleep."""
+
+
+class _Skipping(Stream):
+    def _send(self, cursor: Cursor, page: Page) -> None:
+        if len(page.batches) > 1:
+            lost = page.batches[-1]
+            cursor.sent(lost.log, lost.n)
+        super()._send(cursor, page)
+
+
+class StreamSkips(RelayConversation):
+    """The last batch of a page counts as sent and is not."""
+
+    async def _admit(self, candidate: Candidate) -> None:
+        await super()._admit(candidate)
+        if self._stream is not None:
+            self._stream.__class__ = _Skipping
+
+
+class AckBeforeCommit(BatchService):
+    """A push is acknowledged when it is queued."""
+
+    async def submit(self, push: Push) -> None:
+        heads = {batch.log: Head(batch.n, batch.hash) for batch in map(parse_batch, push.blobs)}
+        push.answer(Appended(heads=heads))
+        await super().submit(push)
+
+
+WORLDS: dict[str, Parts] = {
+    "NoCausalWait": Parts(replica=NoCausalWait),
+    "NoWake": Parts(sync=NoWake),
+    "CursorRunsAhead": Parts(sync=CursorRunsAhead),
+    "StrayIgnored": Parts(sync=StrayIgnored),
+    "ForkIgnored": Parts(sync=ForkIgnored),
+    "RollbackIgnored": Parts(driver=RollbackIgnored),
+    "RefusalForgotten": Parts(driver=RefusalForgotten),
+    "NoCreditBack": Parts(driver=NoCreditBack),
+    "RelayNoCreditBack": Parts(relay=RelayNoCreditBack),
+    "RelaySleeps": Parts(relay=RelaySleeps),
+    "StreamSkips": Parts(relay=StreamSkips),
+    "AckBeforeCommit": Parts(batches=AckBeforeCommit),
+}

@@ -54,6 +54,7 @@ class End:
         self.other.unread_bytes += len(data)
         self.other.most_unread = max(self.other.most_unread, self.other.unread_bytes)
         self._network.count(len(data))
+        self._network.on_send(self, data)
         self._launch(data)
 
     @property
@@ -187,6 +188,7 @@ class Network:
         self.connections: list[Connection] = []
         self._listeners: dict[str, tuple[Process | None, Callable[[End], None]]] = {}
         self._blocked: set[tuple[str, str]] = set()  # (from, to) process names
+        self.on_send: Callable[[End, bytes], None] = lambda _end, _data: None
         self.sent_bytes = 0
         self.sent_messages = 0
 

@@ -54,13 +54,14 @@ class Template:
     """An empty, migrated database file, made once and copied."""
 
     _raw: bytes | None = None
+    migrations = MIGRATIONS
 
     @classmethod
     def write(cls, path: Path) -> None:
         """A new file at *path*."""
         if cls._raw is None:
             with scratch() as folder:
-                prepare_file(folder / "template.db", MIGRATIONS, stamp="template")
+                prepare_file(folder / "template.db", cls.migrations, stamp="template")
                 cls._raw = (folder / "template.db").read_bytes()
         path.write_bytes(cls._raw)
 

@@ -1,37 +1,148 @@
-"""Random lives of replicas on real database files: crashes, full disks, wrong clocks, late keys, copies, closed logs.
+"""Random lives of the whole system, and of its replicas alone: one seed is one life, checked against its ledger.
 
-The world without connections (sim_replicas.py). One seed is one life, checked against the oracle of its ledger.
+The world of replicas (sim_replicas.py) has no connections: crashes, full disks, wrong clocks, late keys, copies, closed
+logs. The world (sim_world.py) has everything: devices, relays, conversations, the network between them. Over the seeds
+of a run every fault and every rare path must have happened at least once, else the lives are too quiet.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
 import pytest
 
-from .sim_mutants import REPLICAS
-from .sim_replicas import play
+from . import sim_replicas, sim_world
+from .sim_checks import Ledger
+from .sim_mutants import REPLICAS, WORLDS
 
-SEEDS = 140
+ROOT = Path(__file__).resolve().parents[2]
 PART = 20
+SOAK = 10
+SEEDS = {"replicas": 140, "world": 240}
+PLAY = {"replicas": sim_replicas.play, "world": sim_world.play}
+PARTS = [(world, part) for world, seeds in SEEDS.items() for part in range(seeds // PART)]
+SOMETIMES = {
+    "replicas": (
+        "fork of our own log found", "log repaired", "rebuilt", "provisional writes adopted", "last conflict resolved",
+        "several batches open", "gap", "waits for clock", "waits for deps", "waits for key", "waits for control",
+        "conflict", "disk full", "disk error", "database put back", "put back and noticed", "cloned",
+        "device put out", "clock disaster repaired", "stamp mapped back", "open conflicts at the end",
+    ),
+    "world": (
+        # faults
+        "connection cut", "half-open connection", "partition", "one-way partition", "slow network", "device killed",
+        "relay killed", "killed between two callbacks", "crash before a commit",
+        "crash after a commit, before its answer", "disk full refused a write", "disk error refused a write",
+        "clock jumped", "clock drifts", "relay put back", "lie: drop", "lie: suffix", "lie: splice", "lie: replay",
+        "lie: forge", "lie: swallow", "lie: claim", "lie: hide records", "database put back", "put back and noticed",
+        "cloned", "keyring locked for a while", "key rotated",
+        # rare paths
+        "several writes in one commit", "reconnected", "batch received twice", "pushed another device's batches",
+        "gap", "credit stalled", "waits for clock", "waits for deps", "waits for key", "provisional writes adopted",
+        "locked", "relay rollback detected", "fork seen in a vector", "fork found", "own log repaired", "rebuilt",
+        "conflict open at the end",
+    ),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("part", range(SEEDS // PART))
-def test_lives_of_replicas(part: int) -> None:
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this run that all its workers see."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.mark.parametrize(("world", "part"), PARTS)
+def test_lives(world: str, part: int, shared: Path) -> None:
+    """The part that ends last also looks whether everything rare has happened in some life."""
+    counts: Counter[str] = Counter()
     for seed in range(part * PART, (part + 1) * PART):
-        play(seed)
+        counts.update(PLAY[world](seed).sometimes)
+    (shared / f"sometimes-{world}-{part}.json").write_text(json.dumps(counts))
+    told = [path.read_text() for path in shared.glob(f"sometimes-{world}-*.json")]
+    if len(told) == SEEDS[world] // PART:
+        total: Counter[str] = sum((Counter(json.loads(text)) for text in told if text), Counter())
+        assert [what for what in SOMETIMES[world] if not total[what]] == []
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("part", range(SEEDS // PART))
-def test_many_lives_of_replicas(part: int) -> None:
-    for seed in range(part * 10 * PART, (part + 1) * 10 * PART):
-        play(seed)
+@pytest.mark.parametrize(("world", "part"), PARTS)
+def test_many_lives(world: str, part: int) -> None:
+    for seed in range(part * SOAK * PART, (part + 1) * SOAK * PART):
+        PLAY[world](seed)
 
 
-@pytest.mark.parametrize(
-    "name", ["NoSealBeforeApply", "NoCausalWait", "NoClamp", "RepairForgets", "CopyGoesOn", "WrongSlot"]
-)
-def test_a_seeded_bug_is_caught(name: str) -> None:
-    """The other two (BranchCutShort, KeysBeforeCommit) are rare: each has a case of its own in test_regressions.py."""
-    with pytest.raises(Exception):  # noqa: B017 - whichever check sees it first
-        for seed in range(40):
-            play(seed, replica=REPLICAS[name])
+# ---- seeded faults -------------------------------------------------------------------------------------------------
+def first_caught(seeds: int, life: object) -> int | None:
+    """The first seed in whose life a check fails or the product breaks."""
+    assert callable(life)
+    for seed in range(seeds):
+        try:
+            life(seed)
+        except Exception:  # whichever check sees it first
+            return seed
+    return None
+
+
+@pytest.mark.parametrize("name", REPLICAS)
+def test_a_seeded_bug_of_the_replica_is_caught(name: str) -> None:
+    assert first_caught(120, lambda seed: sim_replicas.play(seed, replica=REPLICAS[name])) is not None
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_a_seeded_bug_of_sync_driver_or_relay_is_caught(name: str) -> None:
+    assert first_caught(80, lambda seed: sim_world.play(seed, parts=WORLDS[name])) is not None
+
+
+# ---- one seed, one life --------------------------------------------------------------------------------------------
+DIGESTS = """
+from tests.simulation import sim_replicas, sim_world
+print(*(play(seed).trace_digest for play in (sim_replicas.play, sim_world.play) for seed in (9, 45, 51, 97)))
+"""
+
+
+def test_a_seed_is_the_same_life_in_every_process() -> None:
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", DIGESTS], env=os.environ | {"PYTHONHASHSEED": seed}, cwd=ROOT, capture_output=True,
+            text=True, check=True,
+        ).stdout.split()
+        for seed in ("1", "2")
+    ]  # fmt: skip
+    assert told[0] == told[1]
+    assert len(set(told[0])) == 8
+
+
+def test_a_failing_life_tells_its_seed_and_its_last_events() -> None:
+    with pytest.raises(AssertionError) as caught:
+        for seed in range(20):
+            sim_world.play(seed, parts=WORLDS["NoCausalWait"])
+    notes = "\n".join(caught.value.__notes__)
+    assert "seed " in notes
+    assert " got " in notes
+    assert isinstance(caught.value, sim_world.Violation)
+    assert caught.value.invariant.startswith("I")
+
+
+def test_without_faults_devices_are_in_step_at_once() -> None:
+    """The world itself adds nothing that goes wrong."""
+
+    class Quiet(sim_world.World):
+        def actions(self):  # type: ignore[no-untyped-def]
+            return [(4, self.some_write), (1, self.burst), (1, self.join_some)]
+
+    with sim_replicas.scratch() as folder:
+        world = Quiet(3, folder, devices=2, relays=1)
+        try:
+            world.run(40)
+            ledger: Ledger = world.ledger
+            assert len(ledger.labels) > 30
+            assert ledger.sometimes["in step after s"] <= 40  # the other device's keyring may have been locked so long
+            assert "gap" not in ledger.sometimes
+        finally:
+            world.close()

@@ -16,11 +16,13 @@ from hybridgw_storage.database import Tx
 from ...core import hlc
 from ...core.operations import Operation, decode_pending, encode_pending
 from ...stores import documents, meta, oplog
+from ...stores.oplog import LogRow
 from . import pending
 from .applying import Applier
+from .branches import follow_end
 from .merging import apply, place_of
 from .state import State
-from .values import Sealer
+from .values import End, Sealer
 
 
 def in_bounds(operation: Operation, last: int, now_ms: int) -> Operation:
@@ -76,6 +78,13 @@ class Rebuilder(Applier):
             count += len(made)
         self._touch(tx, state)
         return count
+
+    def _follow_end(self, tx: Tx, state: State, row: LogRow, end: End, now_ms: int) -> bool:
+        """Make the live branch of a closed log the one its end names. Returns whether applied batches became void."""
+        before = row.stored
+        void = follow_end(tx, state, row, end, now_ms)
+        self.cuts += row.stored != before
+        return void
 
     def _begin_again(self, tx: Tx, state: State) -> None:
         """Forget the documents. Some may not come back, and leave no tombstone: listeners are told to begin again."""

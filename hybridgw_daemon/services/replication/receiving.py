@@ -14,7 +14,7 @@ from hybridgw_storage.database import Tx
 
 from ...stores import alarms, oplog
 from ...stores.oplog import BatchState, LogRow
-from .branches import follow_end, is_evidence
+from .branches import is_evidence
 from .rebuilding import Rebuilder
 from .state import State
 from .values import Incoming, Sealer, Stored
@@ -30,6 +30,7 @@ class Receiver(Rebuilder):
         touched: set[LogId] = set()
         gaps: list[LogId] = []
         forks: list[LogId] = []
+        strays: list[LogId] = []
         ended: set[LogId] = set()  # closed logs of which another branch came: it may be the one that counts
         bodies: dict[tuple[LogId, int], Incoming] = {}
         self._seal_open(tx, state, sealer)  # our own open numbers come before anything that may stand at the same place
@@ -66,15 +67,17 @@ class Receiver(Rebuilder):
                     ended.add(row.log)
             elif batch.n > row.stored.n + 1:
                 gaps.append(row.log)
+            elif oplog.hash_at(tx.connection, row.log, batch.n) != batch.hash:
+                strays.append(row.log)
         oplog.add_batches(tx, [item.batch for item in fresh], BatchState.STORED)
-        void = [follow_end(tx, state, state.logs[log], known.ends[log], now_ms) for log in sorted(ended)]
+        void = [self._follow_end(tx, state, state.logs[log], known.ends[log], now_ms) for log in sorted(ended)]
         if any(void):
             applied = self.rebuild(tx, now_ms, sealer)
         else:
             applied = self._drain(tx, state, {} if ended else bodies, now_ms, sealer)
         self._touch(tx, state)
         heads = {log: state.logs[log].stored for log in touched if log in state.logs}
-        return Stored(heads, len(fresh), gaps, forks, applied)
+        return Stored(heads, len(fresh), gaps, forks, applied, strays)
 
     def _log_row(self, tx: Tx, state: State, batch: Batch, now_ms: int) -> LogRow | None:
         row = state.logs.get(batch.log)

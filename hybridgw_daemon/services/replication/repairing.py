@@ -15,7 +15,7 @@ from ...core.operations import FLOOR, fingerprint
 from ...stores import oplog
 from ...stores.oplog import BatchState, LogRow
 from .applying import opened
-from .branches import end_for, follow_end
+from .branches import end_for
 from .own_logs import LogOwner
 from .rebuilding import in_bounds
 from .state import State
@@ -48,7 +48,7 @@ class Repairer(LogOwner):
         rebuild = any(keys.ends.get(log) != end for log, end in before.ends.items())
         for log, end in keys.ends.items():
             if before.ends.get(log) != end and log in state.logs:
-                rebuild |= follow_end(tx, state, state.logs[log], end, now_ms)
+                rebuild |= self._follow_end(tx, state, state.logs[log], end, now_ms)
         is_over = state.own in keys.ends and sealer is not None
         if rebuild or (is_over and state.pending):
             waiting = self._lay_aside(tx, state)

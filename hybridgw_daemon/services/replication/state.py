@@ -52,6 +52,7 @@ class Base:
     def __init__(self, vault: Vault | None = None) -> None:
         self.vault = vault
         self.rebuilds = 0  # times the documents were built again since the start
+        self.cuts = 0  # times batches were taken out since the start: their rows may be used again
         self.keys = NO_KEYS
         self.sealer: Sealer | None = None  # set while there is a key to seal under
 

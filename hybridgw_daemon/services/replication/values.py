@@ -64,6 +64,7 @@ class Stored(NamedTuple):
     gaps: list[LogId]
     forks: list[LogId]
     applied: int  # operations applied
+    strays: list[LogId]  # of a branch that leaves ours somewhere below: with its beginning it is evidence
 
 
 class Keys(NamedTuple):

@@ -52,12 +52,10 @@ from hybridgw_protocol.frames import (
 from hybridgw_protocol.ids import LogId
 from hybridgw_protocol.limits import (
     AUTH_TIMEOUT_S,
-    FRAME_TARGET_BYTES,
-    MAX_FRAME_BATCHES,
     PING_DEADLINE_S,
     PING_S,
 )
-from hybridgw_protocol.link import Link, Role
+from hybridgw_protocol.link import DEFAULT_FLOW, Flow, Link, Role
 from hybridgw_protocol.vectors import from_entries, to_entries
 
 from ...services.gateway import Channel
@@ -76,7 +74,7 @@ class Conversation:
 
     def __init__(
         self, channel: Channel, sync: SyncService, *, peer: str, endpoint: str, enrol: bytes,
-        entropy: Callable[[int], bytes],
+        entropy: Callable[[int], bytes], flow: Flow = DEFAULT_FLOW,
     ) -> None:  # fmt: skip
         self._channel = channel
         self._sync = sync
@@ -84,10 +82,11 @@ class Conversation:
         self._endpoint = endpoint
         self._enrol = enrol
         self._entropy = entropy
-        self._link = Link(Role.CLIENT)
+        self._flow = flow
+        self._link = Link(Role.CLIENT, credit_bytes=flow.credit_bytes)
         self._have: dict[LogId, int] = {}  # what the other side holds, as far as we know
         self._refused: set[LogId] = set()  # forked logs: not pushed until they are closed
-        self._cursor = 0
+        self._cursor, self._cuts, self._ends = 0, sync.cuts, sync.ends
         self._told_control: set[bytes] = set()
         self._wake_out = asyncio.Event()
         self._flush_lock = asyncio.Lock()
@@ -172,6 +171,8 @@ class Conversation:
         ours = await self._sync.heads()
         judged = await self._sync.compare(self._peer, theirs)
         self._refused = set(judged.forked)
+        self._have.update(self._sync.branch_points(theirs))
+        self._cuts, self._ends = self._sync.cuts, self._sync.ends
         self._cursor = await self._sync.first_row_to_send({k: v for k, v in self._have.items()}, self._refused)
         self._told_control = set(welcome.ctl)
         self.state.control = frozenset(welcome.ctl)
@@ -239,14 +240,17 @@ class Conversation:
             stored = await self._sync.receive(opened, source=self._peer)
             self._link.stored(size)
             await self._flush()
-            for entry, head in opened.heads.items():  # what it sends it holds
-                self._have[entry] = max(self._have.get(entry, 0), head.n)
+            for entry, head in opened.heads.items():  # what it sends it holds; of a closed log it may be any branch
+                if entry not in self._sync.ends:
+                    self._have[entry] = max(self._have.get(entry, 0), head.n)
                 if head.n > self.state.theirs.get(entry, EMPTY_HEAD).n:
                     self.state.theirs[entry] = head
             self.state.catching_up = more
             self.state.received += stored.fresh
             self._sync.peers.changed()
-            if stored.gaps:
+            strays = set(stored.strays) - self._refused
+            self._refused |= strays  # theirs is another branch: ask for all of it, the fork is proved then
+            if stored.gaps or strays:
                 ours = await self._sync.heads()
                 await self._send(Want(vv=to_entries({k: h for k, h in ours.items() if k not in self._refused})))
 
@@ -258,9 +262,10 @@ class Conversation:
             if missing:
                 await self._put_control(missing)
             while self._link.may_send_batches:
+                self._look_at_branches()
                 have = {**self._have, **dict.fromkeys(self._refused, 2**62)}
                 rows, self._cursor, more = await self._sync.outgoing(
-                    self._cursor, have, FRAME_TARGET_BYTES, MAX_FRAME_BATCHES
+                    self._cursor, have, self._flow.frame_bytes, self._flow.frame_batches
                 )
                 if not rows:
                     break
@@ -272,6 +277,18 @@ class Conversation:
                 if not more:
                     break
             self._sync.peers.changed()
+
+    def _look_at_branches(self) -> None:
+        """Logs were closed, or batches taken out: what to send is judged anew."""
+        cuts, ends = self._sync.cuts, self._sync.ends
+        if cuts == self._cuts and ends is self._ends:
+            return
+        closed, points = self._refused & ends.keys(), self._sync.branch_points(self.state.theirs)
+        if closed or points or cuts != self._cuts:
+            self._cursor = 0
+        self._cuts, self._ends = cuts, ends
+        self._refused -= closed
+        self._have.update(points)
 
     async def _ping(self) -> None:
         loop = asyncio.get_running_loop()
@@ -308,7 +325,7 @@ class Conversation:
             return
         await self._sync.refused(self._peer, frame.code, frame.msg)
         self.state.refusal = frame.code
-        if frame.code in ("gap", "fork", "rate", "quota"):
+        if frame.retry or frame.code in ("gap", "fork", "quota"):  # what was pushed is not there: compare anew
             raise RemoteClosed(f"{self._peer}: {frame.msg}", remote_code=frame.code, retry_ms=frame.retry or 5_000)
 
     # ---- control records ------------------------------------------------------------------------------------------

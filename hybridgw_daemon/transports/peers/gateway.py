@@ -9,22 +9,26 @@ from urllib.parse import urlsplit
 from hybridgw_protocol.errors import BadFrame, HybridGWError, Offline
 from hybridgw_protocol.frames import Challenge
 from hybridgw_protocol.limits import AUTH_TIMEOUT_S
-from hybridgw_protocol.link import Link, Role
+from hybridgw_protocol.link import DEFAULT_FLOW, Flow, Link, Role
 from hybridgw_protocol.localapi import RelayCheck
 
 from ...services.gateway import Mailbox
 from ...services.sync import SyncService
-from .relay import JoinMailbox, RelayLink, WebSocketChannel
+from .relay import Connect, JoinMailbox, RelayLink, WebSocketChannel
 
 
 class RelayGateway:
     """Implements services/gateway.py."""
 
-    def __init__(self, sync: SyncService, *, entropy: Callable[[int], bytes], enrol: Callable[[str], bytes]) -> None:
+    def __init__(
+        self, sync: SyncService, *, entropy: Callable[[int], bytes], enrol: Callable[[str], bytes],
+        connect: Connect = WebSocketChannel.connect, flow: Flow = DEFAULT_FLOW,
+    ) -> None:  # fmt: skip
         """Args: enrol: relay URL -> invite secret, empty if none is due."""
         self._sync = sync
         self._entropy = entropy
         self._enrol = enrol
+        self._connect, self._flow = connect, flow
         self._links: dict[str, RelayLink] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._wanted: list[str] = []
@@ -44,16 +48,16 @@ class RelayGateway:
                     self._links.pop(url)
                 for url in self._wanted:
                     if url not in self._tasks:
-                        link = RelayLink(
-                            url,
-                            self._sync,
-                            entropy=self._entropy,
-                            enrol=lambda u=url: self._enrol(u),  # type: ignore[misc]
-                        )
-                        self._links[url] = link
+                        link = self._links[url] = self._link_to(url)
                         self._tasks[url] = group.create_task(link.run(), name=f"relay {urlsplit(url).netloc}")
                 await self._changed.wait()
                 self._changed.clear()
+
+    def _link_to(self, url: str) -> RelayLink:
+        return RelayLink(
+            url, self._sync, entropy=self._entropy, enrol=lambda: self._enrol(url), connect=self._connect,
+            flow=self._flow,
+        )  # fmt: skip
 
     def reconnect(self, full: bool = False) -> None:
         """Every relay that is not connected is tried now. full: the others are connected anew."""
@@ -79,7 +83,7 @@ class RelayGateway:
 
     async def join_mailbox(self, url: str, nameplate: int) -> Mailbox:
         """Join the mailbox of a code. Raises: Offline, PairingFailed."""
-        return await JoinMailbox.join(url, nameplate)
+        return await JoinMailbox.join(url, nameplate, self._connect)
 
     async def check(self, url: str) -> RelayCheck:
         """Connect, read the challenge, disconnect."""
@@ -87,7 +91,7 @@ class RelayGateway:
         tls = urlsplit(url).scheme in ("https", "wss")
         started = loop.time()
         try:
-            channel = await WebSocketChannel.connect(url)
+            channel = await self._connect(url)
             try:
                 async with asyncio.timeout(AUTH_TIMEOUT_S):
                     frame, _ = Link(Role.CLIENT).receive(await channel.receive())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -23,8 +23,9 @@ from hybridgw_protocol.errors import (
 )
 from hybridgw_protocol.frames import Challenge, Err, Frame, PairClose, PairJoin, PairJoined, PairMsg
 from hybridgw_protocol.limits import AUTH_TIMEOUT_S, BACKOFF_FIRST_S, BACKOFF_MAX_S, MAX_FRAME_BYTES
-from hybridgw_protocol.link import Link, Role
+from hybridgw_protocol.link import DEFAULT_FLOW, Flow, Link, Role
 
+from ...services.gateway import Channel
 from ...services.sync import SyncService
 from .driver import Conversation, RelayMailbox
 
@@ -100,17 +101,22 @@ def reason(error: BaseException) -> str:
             return str(error) or type(error).__name__
 
 
+Connect = Callable[[str], Awaitable[Channel]]  # a relay's URL -> a channel to it; raises Offline
+
+
 class RelayLink:
     """Keeps one relay connected: a conversation after another, with full jitter between failures."""
 
     def __init__(
-        self, url: str, sync: SyncService, *, entropy: Callable[[int], bytes], enrol: Callable[[], bytes]
-    ) -> None:
+        self, url: str, sync: SyncService, *, entropy: Callable[[int], bytes], enrol: Callable[[], bytes],
+        connect: Connect = WebSocketChannel.connect, flow: Flow = DEFAULT_FLOW,
+    ) -> None:  # fmt: skip
         """Args: enrol: the invite secret to show, empty once the relay has admitted the space."""
         self.url = url
         self._sync = sync
         self._entropy = entropy
         self._enrol = enrol
+        self._connect, self._flow = connect, flow
         self._now = asyncio.Event()
         self.conversation: Conversation | None = None
 
@@ -148,28 +154,31 @@ class RelayLink:
                 pause = BACKOFF_FIRST_S
 
     async def _converse(self) -> None:
-        channel = await WebSocketChannel.connect(self.url)
-        self.conversation = Conversation(
-            channel, self._sync, peer=self.url, endpoint=endpoint(self.url), enrol=self._enrol(), entropy=self._entropy
-        )
+        self.conversation = self._begin(await self._connect(self.url))
         try:
             await self.conversation.run()
         finally:
             self.conversation = None
 
+    def _begin(self, channel: Channel) -> Conversation:
+        return Conversation(
+            channel, self._sync, peer=self.url, endpoint=endpoint(self.url), enrol=self._enrol(),
+            entropy=self._entropy, flow=self._flow,
+        )  # fmt: skip
+
 
 class JoinMailbox:
     """The new device's end of a pairing mailbox: a connection that may do nothing else."""
 
-    def __init__(self, channel: WebSocketChannel, link: Link) -> None:
+    def __init__(self, channel: Channel, link: Link) -> None:
         self._channel, self._link = channel, link
         self._box = RelayMailbox(self._send)
         self.nameplate = -1
 
     @classmethod
-    async def join(cls, url: str, nameplate: int) -> JoinMailbox:
+    async def join(cls, url: str, nameplate: int, connect: Connect = WebSocketChannel.connect) -> JoinMailbox:
         """Connect and join. Raises: Offline; PairingFailed: no such code there, or used; UnsupportedVersion."""
-        channel = await WebSocketChannel.connect(url)
+        channel = await connect(url)
         box = cls(channel, Link(Role.CLIENT))
         try:
             async with asyncio.timeout(AUTH_TIMEOUT_S):

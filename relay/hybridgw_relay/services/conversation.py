@@ -58,7 +58,7 @@ from hybridgw_protocol.frames import (
 )
 from hybridgw_protocol.ids import DeviceId
 from hybridgw_protocol.limits import AUTH_TIMEOUT_S, PAIRING_TTL_MS, PING_DEADLINE_S, PING_S, PROTOCOL_VERSION
-from hybridgw_protocol.link import Link, Role, State
+from hybridgw_protocol.link import DEFAULT_FLOW, Flow, Link, Role, State
 from hybridgw_protocol.vectors import from_entries, to_entries
 
 from ..core.quotas import DeviceRate, DeviceRates
@@ -101,6 +101,7 @@ class Services:
     endpoints: Callable[[], frozenset[str]]
     heartbeat_s: float = PING_S
     idle_s: float = 300.0
+    flow: Flow = DEFAULT_FLOW
 
 
 class Conversation:
@@ -114,7 +115,7 @@ class Conversation:
         services.gate.enter(address)
         self._s, self._outlet, self._address = services, outlet, address
         self._endpoints = services.endpoints() | {own_endpoint} if own_endpoint else services.endpoints()
-        self._link = Link(Role.SERVER)
+        self._link = Link(Role.SERVER, credit_bytes=services.flow.credit_bytes)
         self.id = services.host.entropy(6).hex()
         self.device = DeviceId(b"")
         self._space: Space | None = None
@@ -319,7 +320,9 @@ class Conversation:
         self._link.send(
             Welcome(sid=self.id, t=self._s.host.wall_ms(), vv=to_entries(heads), ctl=space.heads, quota=quota)
         )
-        self._stream = Stream(self._link, self._outlet, space, self._s.store, self._flush, live=candidate.auth.sub)
+        self._stream = Stream(
+            self._link, self._outlet, space, self._s.store, self._flush, live=candidate.auth.sub, flow=self._s.flow
+        )
         self._stream.restart(from_entries(candidate.auth.vv))
         self._is_live = candidate.auth.sub
         log.info(

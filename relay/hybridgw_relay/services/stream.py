@@ -13,8 +13,7 @@ from typing import Final
 from hybridgw_protocol.batch import Head
 from hybridgw_protocol.frames import Batches
 from hybridgw_protocol.ids import LogId
-from hybridgw_protocol.limits import FRAME_TARGET_BYTES, MAX_FRAME_BATCHES
-from hybridgw_protocol.link import Link
+from hybridgw_protocol.link import DEFAULT_FLOW, Flow, Link
 
 from ..core.cursor import Cursor
 from ..stores.base import Page, RelayStore, Stored
@@ -28,11 +27,13 @@ class Stream:
     """One per admitted connection. `run` is its task; `wake`, `restart` and `pushed` are called from the event loop."""
 
     def __init__(
-        self, link: Link, outlet: Outlet, space: Space, store: RelayStore, flush: Callable[[], None], *, live: bool
-    ) -> None:
+        self, link: Link, outlet: Outlet, space: Space, store: RelayStore, flush: Callable[[], None], *, live: bool,
+        flow: Flow = DEFAULT_FLOW,
+    ) -> None:  # fmt: skip
         """Args: flush: hands what the link queued to the outlet; live: go on after the client has caught up."""
         self._link, self._outlet, self._space, self._store, self._flush = link, outlet, space, store, flush
         self._is_live = live
+        self._most = (flow.frame_bytes, flow.frame_batches)
         self._cursor: Cursor | None = None
         self._restarted: Mapping[LogId, Head] | None = None
         self._news = asyncio.Event()
@@ -55,7 +56,7 @@ class Stream:
         """There is something new."""
         cursor = self._cursor
         if self._is_caught_up and cursor is not None and self._restarted is None and self._can_send():
-            page = self._space.tail.page(cursor, FRAME_TARGET_BYTES, MAX_FRAME_BATCHES)
+            page = self._space.tail.page(cursor, *self._most)
             if page is not None and not page.more:
                 self._send(cursor, page)
                 return
@@ -84,9 +85,9 @@ class Stream:
         while self._link.may_send_batches:
             if self._outlet.is_congested:
                 await self._outlet.drained()
-            page = self._space.tail.page(cursor, FRAME_TARGET_BYTES, MAX_FRAME_BATCHES)
+            page = self._space.tail.page(cursor, *self._most)
             if page is None:
-                page = await self._store.page(self._space.sid, cursor.have, FRAME_TARGET_BYTES, MAX_FRAME_BATCHES)
+                page = await self._store.page(self._space.sid, cursor.have, *self._most)
             if self._restarted is not None:
                 return False
             self._send(cursor, page)

@@ -332,10 +332,12 @@ class _Group:
         return found and bytes(found[0])
 
     def next_rid(self) -> int:
-        """One above every rid so far."""
+        """One above every rid so far, also of batches that gave way: connections have served up to there."""
         rid = self.tx.memo.get("rid")
         if rid is None:
-            rid = self.tx.execute("SELECT coalesce(max(rid), 0) FROM batch").fetchone()[0]
+            rid = self.tx.execute(
+                "SELECT max(coalesce((SELECT max(rid) FROM batch), 0), coalesce((SELECT max(rid) FROM space), 0))"
+            ).fetchone()[0]
         self.tx.memo["rid"] = rid = int(rid) + 1
         return rid
 

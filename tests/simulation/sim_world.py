@@ -1,0 +1,718 @@
+"""The whole system in one thread and in virtual time: devices, relays, the network between them, and what goes wrong.
+
+Everything is the product but channel, clock, entropy, worker thread and the moment of a commit, which are arguments of
+it (sim_device.py, sim_relay.py, sim_disk.py, sim_net.py). One seed is one life: devices are paired, people write,
+faults strike, then they stop, all must come into step, and the ledger of the truth is held against every device.
+
+    I15 liveness     bounded time to come into step after the faults, and silence after that
+    I13 secrecy      no planted word in any relay's file
+    memory           what waits on a connection is bounded by its credit
+    the others       see sim_checks.py
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hybridgw_daemon.core.operations import Create, Delete, Edit, RaiseFloor, Request
+from hybridgw_daemon.core.uuid7 import new_uuid7
+from hybridgw_daemon.services.replica import Incoming, Keys, Replica
+from hybridgw_daemon.services.space import RestVault
+from hybridgw_daemon.services.sync import SyncService
+from hybridgw_daemon.stores import oplog
+from hybridgw_daemon.transports.peers.driver import Conversation
+from hybridgw_protocol.batch import parse_batch
+from hybridgw_protocol.errors import DiskFull, HybridGWError, StorageUnavailable
+from hybridgw_protocol.frames import FrameType
+from hybridgw_protocol.ids import LogId, SpaceId
+from hybridgw_protocol.limits import BATCH_MIN_BYTES
+from hybridgw_protocol.link import DEFAULT_FLOW, Flow
+from hybridgw_protocol.membership import Close, ControlLog
+from hybridgw_relay.services.batches import BatchService
+from hybridgw_relay.services.conversation import Conversation as RelayConversation
+from hybridgw_relay.stores.sqlite import SqliteRelayStore
+from hybridgw_storage.database import InlineDatabase
+from tests.simulation import sim_checks
+from tests.simulation.sim_checks import Ledger, State, Violation, demand
+from tests.simulation.sim_device import Device
+from tests.simulation.sim_loop import SimulatedLoop
+from tests.simulation.sim_net import End, Network
+from tests.simulation.sim_relay import LIES, Relay
+from tests.simulation.sim_replicas import DAY_MS, PADDED, START_MS, open_database, scratch
+
+HOUR_MS = 3_600_000
+TEXT = "planted words "
+PLANTED = (b"planted", b"tasks", b"settings", b"lorem")
+STEP_S = 480.0  # of virtual time to come into step after the faults: timeouts and pauses of a minute follow each other
+QUIET_S = 70.0
+FRAME_MOST_BYTES = 1024 * 1024
+CONTROL_MOST_BYTES = 512 * 1024  # frames that cost no credit
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The product's classes; a seeded fault replaces one."""
+
+    replica: type[Replica] = Replica
+    sync: type[SyncService] = SyncService
+    driver: type[Conversation] = Conversation
+    relay: type[RelayConversation] = RelayConversation
+    batches: type[BatchService] = BatchService
+    store: type[SqliteRelayStore] = SqliteRelayStore
+
+
+class World:
+    """One life of the whole system. `run` plays and checks it."""
+
+    def __init__(
+        self, seed: int, folder: Path, *, parts: Parts | None = None, devices: int | None = None,
+        relays: int | None = None, flow: Flow | None = None,
+    ) -> None:  # fmt: skip
+        """Args: devices, relays, flow: as the seed says if not given."""
+        self.seed, self.folder, self.parts = seed, folder, parts or Parts()
+        self.rng = rng = random.Random(f"world {seed}")
+        self.loop = SimulatedLoop(seed)
+        self.net = Network(self.loop, random.Random(f"net {seed}"))
+        self.ledger = Ledger()
+        self.counts: Counter[str] = self.ledger.sometimes
+        self.failure: BaseException | None = None
+        tiny = Flow(rng.choice((1_000, 4_000, 20_000)), rng.choice((600, 3_000)), rng.choice((1, 3, 50)))
+        self.flow = flow or (tiny if rng.random() < 0.4 else DEFAULT_FLOW)
+        self.copying = rng.random() < 0.4  # may databases of devices be put back or cloned in this life
+        self.went_back = False
+        self.tokens = 0
+        self.traffic = 0  # frames of batches
+        self.net.on_send = self.saw_sent
+        self.ids = ["a", "b", new_uuid7(START_MS - 3 * DAY_MS, bytes(10)), new_uuid7(START_MS, bytes(10))]
+        self.relays = [Relay(self, f"relay{k}") for k in range(relays or rng.choice((1, 1, 2)))]
+        self.devices = [Device(self, f"device{k}", k) for k in range(devices or rng.choice((2, 2, 3, 3, 4, 5)))]
+        self.doomed: list[Any] = []  # [callbacks left, machine]
+
+    # ---- what happened --------------------------------------------------------------------------------------------
+    def log(self, who: str, what: str) -> None:
+        """A line in the trace."""
+        self.loop.log(who, what)
+
+    def sometimes(self, what: str) -> None:
+        """Count something rare."""
+        self.counts[what] += 1
+        self.loop.log("world", what)
+
+    async def guard(self, machine: Any, work: Callable[[], Awaitable[Any]]) -> None:
+        """Run a task of a process. What it raises ends the process; only a disk may do that."""
+        try:
+            await work()
+        except BaseException as error:
+            if not machine.process.alive:
+                return
+            if isinstance(error, GeneratorExit):
+                raise
+            if self.is_of_disk(error):
+                self.sometimes("process ended by its disk")
+                self.loop.call_soon(machine.kill, context=self.net.context)
+                return
+            while isinstance(error, BaseExceptionGroup):
+                error = error.exceptions[0]
+            self.failure = self.failure or error
+            self.log(machine.name, f"failed: {type(error).__name__}: {error}")
+
+    def is_of_disk(self, error: BaseException) -> bool:
+        """Is a refusing disk all that is wrong."""
+        if isinstance(error, BaseExceptionGroup):
+            return all(map(self.is_of_disk, error.exceptions))
+        return isinstance(error, DiskFull | StorageUnavailable)
+
+    def run_for(self, seconds: float) -> None:
+        """Let time pass. Raises: what a process could not live with."""
+        self.loop.run_for(seconds)
+        if self.failure is not None:
+            raise self.failure
+        demand(not self.loop.errors, "errors", self.loop.errors[:3])
+
+    # ---- who there is ---------------------------------------------------------------------------------------------
+    @property
+    def first(self) -> Device:
+        """The device whose space it is."""
+        return self.devices[0]
+
+    def is_member(self, device: Device) -> bool:
+        """Does it belong to the space."""
+        found = device.space_id()
+        return bool(found) and found == self.first.space_id()
+
+    def members(self) -> list[Device]:
+        """Devices of the space that are not put out."""
+        return [d for d in self.devices if d.is_honest and self.is_member(d)]
+
+    def honest(self) -> list[Device]:
+        """Devices that are not put out."""
+        return [d for d in self.devices if d.is_honest]
+
+    def control_log(self, device: Device) -> ControlLog | None:
+        """What its control records say."""
+        space = device.space_id()
+        if not space:
+            return None
+        log = ControlLog(SpaceId(space))
+        log.update(device.records(), trusted=True)
+        return log
+
+    def closed_logs(self) -> set[LogId]:
+        """Logs that some control record closes, wherever it is known."""
+        return {log for ends in self.all_ends() for log in ends}
+
+    def all_ends(self) -> list[Mapping[LogId, Close]]:
+        """Where logs end, as each device's control records say."""
+        if not self.ledger.copied and not self.ledger.put_out:
+            return []
+        owners = {known.batch.log: known.batch.device for known in self.ledger.batches.values()}
+        return [log.ends(owners) for log in map(self.control_log, self.devices) if log is not None]
+
+    def void(self) -> int:
+        """Labels of batches that some close has made void."""
+        mask = 0
+        ends = [found for found in self.all_ends() if found]
+        for known in self.ledger.batches.values() if ends else ():
+            for found in ends:
+                end = found.get(known.batch.log)
+                if end is not None and known.batch.n > min(end.n, end.fork):
+                    for number in known.labels:
+                        mask |= 1 << number
+        return mask
+
+    # ---- beginning ------------------------------------------------------------------------------------------------
+    def begin(self) -> None:
+        """The relays serve, the first device makes its space and uses them, the others start."""
+        for relay in self.relays:
+            relay.start()
+        for device in self.devices:
+            device.locked_s = self.rng.choice((0.0, 0.0, 0.5, 40.0)) if device is not self.first else 0.0
+            device.start()
+            for _ in range(self.rng.choice((0, 0, 1, 2))):
+                device.run(partial(device.write, [self.some_request(device)]))
+        self.run_for(0.1)
+        self.first.run(self.first.use_relays)
+        self.run_for(3.0)
+        for device in self.devices[1:]:
+            if self.rng.random() < 0.7:
+                self.pair(device)
+                self.run_for(self.rng.choice((0.5, 4.0)))
+
+    def pair(self, device: Device, shower: Device | None = None) -> None:
+        """A person shows a code on one device and types it on another; both may fail, then it is done again."""
+        showers = [d for d in self.members() if d.is_up and not d.space.locked and d.sync.peers.conversations]
+        shower = shower or (self.rng.choice(showers) if showers else None)
+        if shower is None or not device.is_up or device.space.locked or self.is_member(device):
+            return
+        for one in (device, shower):  # whoever waited in vain gives up
+            one.give_up()
+        self.log("world", f"pair {device.name} at {shower.name}")
+
+        async def show() -> None:
+            offer = await shower.pairing.start()
+            shower.waits_since = (self.loop.time(), offer.id)
+            if device.is_up:
+                device.run(partial(device.join, offer.code))
+            for _ in range(100):
+                shown = await shower.pairing.get(offer.id)
+                if shown.state == "confirm":
+                    with contextlib.suppress(HybridGWError):
+                        await shower.pairing.confirm(offer.id, True)
+                if shown.state in ("done", "failed"):
+                    self.log("world", f"pairing {shown.state} {shown.error}")
+                    return
+                await asyncio.sleep(0.2)
+
+        shower.run(show)
+
+    # ---- one step -------------------------------------------------------------------------------------------------
+    def step(self) -> None:
+        """Some time, then something happens."""
+        rng = self.rng
+        self.run_for(rng.choice((0.0, 0.001, 0.01, 0.05, 0.3, 1.0, 5.0, 30.0)))
+        for device in self.devices:
+            if not device.is_up and rng.random() < 0.3:
+                device.start()
+        for relay in self.relays:
+            if not relay.process.alive and rng.random() < 0.3:
+                relay.start()
+        device = rng.choice(self.devices)
+        actions = self.actions()
+        action = rng.choices([a for _, a in actions], [w for w, _ in actions])[0]
+        self.log(device.name, action.__name__)
+        action(device)
+        self.look()
+
+    def actions(self) -> list[tuple[float, Callable[[Device], None]]]:
+        """What may happen, by weight."""
+        found: list[tuple[float, Callable[[Device], None]]] = [
+            (45, self.some_write), (8, self.burst), (6, self.join_some), (2, self.trigger),
+            (5, self.cut), (3, self.block), (3, self.unblock), (2, self.slow),
+            (4, self.crash), (4, self.crash_soon), (4, self.crash_at_commit), (2, self.lock),
+            (3, self.set_clock), (2, self.drift), (2, self.fill_disk), (2, self.fail_disk), (2, self.rotate),
+            (2, self.crash_relay), (2, self.copy_relay), (2, self.roll_back_relay), (3, self.lie),
+        ]  # fmt: skip
+        if self.copying:
+            found += [(8, self.copy), (6, self.put_back), (4, self.clone)]
+        return found
+
+    def look(self) -> None:
+        """Count what is rare, check what must hold at every moment."""
+        for device in self.devices:
+            if not device.is_up:
+                continue
+            for row in device.logs().values():
+                if row.waiting:
+                    self.counts[f"waits for {row.waiting}"] += 1
+            for conversation in device.sync.peers.conversations.values():
+                link = conversation._link  # type: ignore[attr-defined]
+                self.counts["credit stalled"] += link.credit <= 0
+                waiting = sum(size for _, size in conversation._arrived._queue)  # type: ignore[attr-defined]
+                demand(waiting <= self.flow.credit_bytes + FRAME_MOST_BYTES, "memory", "batches not opened", waiting)
+        for relay in self.relays:
+            for conversation in relay.conversations:
+                self.counts["credit stalled"] += conversation._link.credit <= 0
+
+    # ---- writing --------------------------------------------------------------------------------------------------
+    def some_request(self, device: Device) -> Request:
+        """Something a person does to a document."""
+        rng = self.rng
+        collection = rng.choice(("tasks", "tasks", "settings", "log"))
+        document = rng.choice(self.ids)
+        try:
+            row = device.row(collection, document)
+        except HybridGWError:
+            row = None
+        self.tokens += 1
+        value: Any = rng.choice((self.tokens, f"{TEXT}{self.tokens}", [self.tokens], 1, {"k": self.tokens}))
+        if row is None or row[0] % 2 == 0:
+            if row is not None and rng.random() < 0.2:
+                return Delete(collection, document)
+            return Create(collection, document, {"x": value, "y": self.tokens}, {"s": [self.tokens % 3]})
+        kind = rng.random()
+        if kind < 0.12:
+            return Delete(collection, document)
+        if kind < 0.15 and collection == "log":
+            return RaiseFloor(collection, rng.choice((START_MS - 2 * DAY_MS, START_MS - 4 * DAY_MS)))
+        if kind < 0.4:
+            return Edit(collection, document, adds={"s": [rng.randrange(4)]})
+        if kind < 0.5:
+            return Edit(collection, document, removes={"s": [rng.randrange(4)]})
+        return Edit(collection, document, {rng.choice("xyz"): value})
+
+    def some_write(self, device: Device) -> None:
+        """One transaction."""
+        if device.is_up:
+            requests = [self.some_request(device) for _ in range(self.rng.choice((1, 1, 1, 2, 3)))]
+            device.run(partial(device.write, requests))
+
+    def burst(self, device: Device) -> None:
+        """Several, some of them large."""
+        if not device.is_up:
+            return
+        for _ in range(self.rng.randint(2, 8)):
+            request = self.some_request(device)
+            if self.rng.random() < 0.2 and isinstance(request, Edit | Create) and request.puts:
+                request = type(request)(request.collection, request.id, {"x": TEXT * 2000 + str(self.tokens)})
+            device.run(partial(device.write, [request]))
+
+    def join_some(self, _device: Device) -> None:
+        """Somebody who is not paired yet."""
+        found = [d for d in self.honest() if not self.is_member(d)]
+        if found:
+            self.pair(self.rng.choice(found))
+
+    def trigger(self, device: Device) -> None:
+        """`sync --full`."""
+        if device.is_up and not device.space.locked:
+            device.run(partial(device.sync.trigger, full=True, wait=False))
+
+    def rotate(self, device: Device) -> None:
+        """A new space key."""
+        if device.is_up and not device.space.locked and self.is_member(device):
+            device.run(device.rotate)
+
+    # ---- the network goes wrong -----------------------------------------------------------------------------------
+    def cut(self, _device: Device) -> None:
+        """A connection breaks; perhaps only one end learns of it, or none."""
+        if self.net.connections:
+            rng = self.rng
+            tell = rng.choice(((True, True), (True, True), (True, False), (False, True), (False, False)))
+            self.net.cut(rng.choice(self.net.connections), tell=tell)
+            self.sometimes("half-open connection" if not all(tell) else "connection cut")
+
+    def block(self, device: Device) -> None:
+        """A partition, perhaps in one direction only."""
+        relay, kind = self.rng.choice(self.relays), self.rng.randrange(3)
+        if kind != 1:
+            self.net.block(device.name, relay.name)
+        if kind != 2:
+            self.net.block(relay.name, device.name)
+        self.sometimes("one-way partition" if kind else "partition")
+
+    def unblock(self, _device: Device) -> None:
+        """It is over."""
+        self.net.heal()
+
+    def slow(self, _device: Device) -> None:
+        """A long way, or a narrow line."""
+        rng = self.rng
+        self.net.latency_s, self.net.bytes_per_s = rng.choice((0.01, 0.3, 2.0)), rng.choice((10e6, 2e4, 3e3))
+        for connection in self.net.connections:
+            if rng.random() < 0.5:
+                connection.latency_s, connection.bytes_per_s = self.net.latency_s, self.net.bytes_per_s
+        self.sometimes("slow network")
+
+    # ---- processes end --------------------------------------------------------------------------------------------
+    def crash(self, device: Device) -> None:
+        """kill -9."""
+        if device.is_up:
+            device.kill()
+            self.sometimes("device killed")
+
+    def crash_soon(self, device: Device) -> None:
+        """The same after so many callbacks, wherever that is."""
+        machine = self.rng.choice((device, device, self.rng.choice(self.relays)))
+        self.doomed.append([self.rng.choice((1, 3, 10, 40, 100)), machine])
+
+    def strike(self) -> None:
+        """Called before every callback."""
+        for doom in tuple(self.doomed):
+            doom[0] -= 1
+            if doom[0] <= 0:
+                self.doomed.remove(doom)
+                if doom[1].process.alive:
+                    self.sometimes("killed between two callbacks")
+                    doom[1].kill()
+
+    def crash_at_commit(self, device: Device) -> None:
+        """Before its next commit, or after it and before anybody is told."""
+        machine = self.rng.choice((device, device, self.rng.choice(self.relays)))
+        if machine.process.alive:
+            machine.disk.crash_at = self.rng.choice(("before", "after"))
+
+    def lock(self, device: Device) -> None:
+        """The daemon starts anew and the keyring is not open yet."""
+        device.kill()
+        device.locked_s = self.rng.choice((1.0, 30.0, 300.0))
+        device.start()
+
+    def crash_relay(self, _device: Device) -> None:
+        """kill -9."""
+        self.rng.choice(self.relays).kill()
+        self.sometimes("relay killed")
+
+    # ---- clocks and disks -----------------------------------------------------------------------------------------
+    def set_clock(self, device: Device) -> None:
+        """Somebody sets it."""
+        clock = self.rng.choice((device, device, device, self.rng.choice(self.relays))).clock
+        offset = self.rng.choice((0, 0, -60_000, 60_000, 3 * HOUR_MS, -3 * HOUR_MS, 365 * DAY_MS, -365 * DAY_MS))
+        clock.jump(offset)
+        self.sometimes("clock jumped")
+
+    def drift(self, device: Device) -> None:
+        """It runs too fast or too slow."""
+        device.clock.run_at(self.rng.choice((0.0, 1e-4, -1e-4, 0.5, -0.5)))
+        self.sometimes("clock drifts")
+
+    def fill_disk(self, device: Device) -> None:
+        """No page is left, or there is room again."""
+        machine = self.rng.choice((device, device, self.rng.choice(self.relays)))
+        if machine.process.alive:
+            machine.disk.fill(not machine.disk.is_full)
+
+    def fail_disk(self, device: Device) -> None:
+        """It fails in the middle of the next commit."""
+        machine = self.rng.choice((device, device, self.rng.choice(self.relays)))
+        if machine.process.alive:
+            machine.disk.fails_once = True
+
+    # ---- relays ---------------------------------------------------------------------------------------------------
+    def copy_relay(self, _device: Device) -> None:
+        """Its operator makes a backup."""
+        self.rng.choice(self.relays).copy()
+
+    def roll_back_relay(self, _device: Device) -> None:
+        """And puts it back."""
+        relay = self.rng.choice(self.relays)
+        if relay.copies:
+            relay.roll_back()
+            self.excuse_what_is_gone()
+
+    def lie(self, _device: Device) -> None:
+        """It begins to lie, or is honest again."""
+        relay = self.rng.choice(self.relays)
+        if relay.lies:
+            relay.be_honest()
+        else:
+            relay.lies = set(self.rng.sample(LIES, self.rng.choice((1, 2, len(LIES)))))
+
+    # ---- copies of devices ----------------------------------------------------------------------------------------
+    def copy(self, device: Device) -> None:
+        """A backup of the database."""
+        if device.is_up and self.is_member(device):
+            device.copy()
+
+    def put_back(self, device: Device) -> None:
+        """An old copy replaces the database. Either that is noticed (a new log), or the whole machine went back."""
+        if not device.copies or not device.is_honest or device.owner in self.ledger.copied:
+            return  # once per owner: of two copies that both go back, one branch can be nobody's
+        device.kill()
+        device.put_back(self.rng.choice(device.copies))
+        self.went_back = True
+        self.excuse_what_is_gone()
+        self.sometimes("database put back")
+        if self.rng.random() < 0.4:
+            device.is_copy = True
+            self.sometimes("put back and noticed")
+        else:
+            self.ledger.copied.add(device.owner)
+
+    def clone(self, device: Device) -> None:
+        """A copy that runs beside the original."""
+        if not device.copies or len(self.devices) > 6 or device.owner in self.ledger.copied or not device.is_honest:
+            return
+        twin = Device(self, f"{device.name}c{len(self.devices)}", device.owner)
+        twin.put_back(self.rng.choice(device.copies))
+        self.devices.append(twin)
+        self.went_back = True
+        self.ledger.copied.add(device.owner)
+        self.sometimes("cloned")
+
+    def excuse_what_is_gone(self) -> None:
+        """Only a disk that was put back, or a device that was put out, had it."""
+        held = 0
+        for device in self.honest():
+            held |= device.held()
+        for relay in self.relays:
+            for blob in relay.blobs():
+                for number in self.ledger.batches[parse_batch(blob).hash].labels:
+                    held |= 1 << number
+        self.ledger.excused |= self.ledger.wanted() & ~held
+
+    # ---- the whole life -------------------------------------------------------------------------------------------
+    def run(self, steps: int) -> None:
+        """Play, heal, check. Raises: Violation and whatever the product raises that it should not."""
+        self.begin()
+        self.loop.before_step = self.strike
+        for k in range(steps):
+            self.step()
+            if k % 8 == 0:
+                self.check_one(self.rng.choice(self.devices))
+        self.heal()
+        self.check()
+
+    def heal(self) -> None:
+        """Faults stop; everybody comes into step in bounded time, and then there is silence."""
+        self.log("world", "heal")
+        self.doomed.clear()
+        for device in self.devices:  # clocks are set below: a time that was told before must not arrive after
+            for conversation in device.greeting() if device.is_up else ():
+                self.net.cut(conversation._channel.connection)  # type: ignore[attr-defined]
+        self.net.heal()
+        self.net.latency_s, self.net.bytes_per_s = 0.01, 10e6
+        for connection in self.net.connections:
+            connection.latency_s, connection.bytes_per_s = 0.01, 10e6
+        for relay in self.relays:
+            relay.be_honest()
+            relay.clock.run_at(0.0)
+            relay.clock.jump(800 * DAY_MS)
+            if relay.process.alive:
+                relay.disk.crash_at, relay.disk.fails_once = None, False
+                relay.disk.fill(False)
+        for device in self.devices:
+            device.clock.run_at(0.0)
+            device.clock.jump(800 * DAY_MS)
+            device.locked_s = 0.0
+            if device.is_up:
+                device.disk.crash_at, device.disk.fails_once = None, False
+                device.disk.fill(False)
+        waited = 0.0
+        self.run_for(2.0)  # what was asked for is under way
+        while not self.is_in_step():
+            if waited >= STEP_S:
+                raise Violation("I15", "not in step", self.lag())
+            for machine in (*self.devices, *self.relays):
+                if not machine.process.alive:
+                    machine.start()
+            self.run_for(2.0)
+            waited += 2.0
+            if waited % 10 == 0:
+                self.first.run(self.first.use_relays)
+                self.join_some(self.first)
+        self.counts["in step after s"] = max(self.counts["in step after s"], int(waited))
+        before = self.traffic
+        self.run_for(QUIET_S)
+        demand(self.traffic == before, "I15", "batches travel though all are in step", self.traffic - before)
+
+    def saw_sent(self, _end: End, data: bytes) -> None:
+        """Called for everything that is sent."""
+        if data[1] in (FrameType.PUSH, FrameType.BATCHES) and len(data) > BATCH_MIN_BYTES:
+            self.traffic += 1
+
+    def is_in_step(self) -> bool:
+        """Do all members and relays hold and show the same."""
+        members = self.members()
+        if len(members) < len(self.honest()) or not all(d.is_up and not d.space.locked for d in members):
+            return False
+        if any(not relay.process.alive for relay in self.relays):
+            return False
+        if any(d.disk.peek(oplog.pending) for d in members):
+            return False
+        rows = [d.logs() for d in members]
+        if any(r.applied != r.stored for found in rows for r in found.values()):
+            return False
+        heads = [{log: r.stored for log, r in found.items() if r.stored.n} for found in rows]
+        records = self.first.space.heads()
+        if any(h != heads[0] for h in heads) or any(d.space.heads() != records for d in members):
+            return False
+        ends = self.first.replica.keys.ends
+        for relay in self.relays:
+            held = {log: head for log, head in relay.heads().items() if log not in ends}
+            if held != {log: head for log, head in heads[0].items() if log not in ends}:
+                return False
+            if relay.control_heads() != records:
+                return False
+        return True
+
+    def lag(self) -> list[Any]:
+        """Who is how far."""
+        found: list[Any] = [
+            (
+                d.name, d.is_up, self.is_member(d), d.is_up and d.space.locked,
+                [(log, r.stored.n, r.applied.n, r.waiting) for log, r in sorted(d.logs().items())],
+                {k: e.message for k, e in d.sync.peers.errors.items()},
+                [h.hex()[:6] for h in (d.space.heads() if d.is_up and not d.space.locked else [])],
+            )
+            for d in self.devices
+        ]  # fmt: skip
+        for r in self.relays:
+            if r.process.alive:
+                found.append(
+                    (r.name, {k: h.n for k, h in sorted(r.heads().items())}, [h.hex()[:6] for h in r.control_heads()])
+                )
+        return found
+
+    # ---- checks ---------------------------------------------------------------------------------------------------
+    def check_one(self, device: Device) -> None:
+        """What must hold of one device at any moment."""
+        sim_checks.check_replica(self.ledger, device.state(), self.void())
+        for relay in self.relays:
+            if relay.process.alive:
+                relay.check_promises(relay.disk._connection)
+
+    def check(self) -> None:
+        """Everything, on all members and relays."""
+        members = self.members()
+        for relay in self.relays:
+            relay.check_promises(relay.disk._connection)
+        for connection in self.net.connections:
+            for end in connection.ends:
+                demand(
+                    end.most_unread <= self.flow.credit_bytes + FRAME_MOST_BYTES + CONTROL_MOST_BYTES, "memory",
+                    "unread on a connection", end.most_unread,
+                )  # fmt: skip
+        keys = {d.name: d.replica.keys for d in members}
+        for machine in (*self.devices, *self.relays):
+            machine.kill()
+        states = {d.name: d.state() for d in members}
+        sim_checks.check_converged(states)
+        state = states[members[0].name]
+        sim_checks.check_stamps(self.ledger)
+        sim_checks.check_nothing_lost(self.ledger, state)
+        exact = not (self.went_back or keys[members[0].name].ends)
+        self.counts["conflict open at the end"] += sim_checks.check_against_oracle(self.ledger, state, exact=exact)
+        blobs = [blob for d in members for blob in d.blobs()]
+        sim_checks.check_sizes(blobs, PADDED)
+        for device in members:
+            sim_checks.check_replica(self.ledger, states[device.name], self.void())
+            self.check_idempotent(device, keys[device.name], blobs)
+        self.check_replayed("replayed", members[0], keys[members[0].name], members[0].blobs(), states)
+        for relay in self.relays:
+            self.check_replayed(relay.name, members[0], keys[members[0].name], relay.blobs(), states)
+            self.check_reads_nothing(relay)
+        self.check_rebuilt(self.rng.choice(members), keys, states)
+
+    @property
+    def now_ms(self) -> int:
+        """When all is over."""
+        return self.first.clock.now_ms()
+
+    def replica_of(self, device: Device, keys: Keys) -> Replica:
+        """A plain replica that knows what the device knew."""
+        replica = self.parts.replica(device.vault())
+        replica.keys = keys
+        return replica
+
+    def check_idempotent(self, device: Device, keys: Keys, blobs: list[bytes]) -> None:
+        """I4: everything once more, in another order."""
+        database, replica = open_database(device.path), self.replica_of(device, keys)
+        items = [Incoming(parse_batch(blob)) for blob in blobs]
+        database.write_now(lambda tx: replica.receive(tx, items, self.now_ms, None))  # evidence may be new
+        before = database.peek(sim_checks.dump)
+        self.rng.shuffle(items)
+        database.write_now(lambda tx: replica.receive(tx, items, self.now_ms, None))
+        database.peek(lambda c: sim_checks.check_unchanged(before, c))
+        database._connection.close()
+
+    def check_replayed(
+        self, name: str, device: Device, keys: Keys, blobs: list[bytes], states: dict[str, State]
+    ) -> None:
+        """I5, and I3 for a relay: a new device that gets only these batches shows the same."""
+
+        def make(path: Path) -> tuple[InlineDatabase, RestVault]:
+            return open_database(path), device.vault()
+
+        ends = {b.hash: keys.end_of(b.log, b.device) for b in map(parse_batch, blobs)}
+        blobs = [b.blob for b in map(parse_batch, blobs) if (end := ends[b.hash]) is None or b.n <= end.n]
+        fresh = Keys(keys.space_keys, {}, keys.control, keys.end_of)
+        state, database = sim_checks.replayed(
+            blobs, fresh, self.now_ms, self.rng, self.folder / f"{name}.fresh", make, self.parts.replica
+        )
+        database._connection.close()
+        sim_checks.check_converged({device.name: states[device.name], name: state})
+
+    def check_rebuilt(self, device: Device, keys: dict[str, Keys], states: dict[str, State]) -> None:
+        """Built again from its batches, it shows the same."""
+        database, replica = open_database(device.path), self.replica_of(device, keys[device.name])
+        database.write_now(lambda tx: replica.rebuild(tx, self.now_ms, None))
+        database._connection.close()
+        sim_checks.check_converged({"before": states[device.name], "rebuilt": device.state()})
+
+    def check_reads_nothing(self, relay: Relay) -> None:
+        """I13: no planted word on the relay's disk."""
+        for path in sorted(self.folder.glob(f"{relay.name}.*")):
+            if path.suffix != ".fresh" and ".fresh" not in path.name:
+                raw = path.read_bytes()
+                for word in PLANTED:
+                    demand(word not in raw, "I13", relay.name, path.name, word)
+
+    def close(self) -> None:
+        """Throw it away."""
+        for machine in (*self.devices, *self.relays):
+            machine.kill()
+        self.loop.close()
+
+
+def play(seed: int, *, steps: int = 60, parts: Parts | None = None) -> Ledger:
+    """One life from its seed. Raises what is wrong, with the seed and the last events as notes."""
+    with scratch() as folder:
+        world = World(seed, folder, parts=parts)
+        try:
+            world.run(steps)
+        except BaseException as error:
+            error.add_note(f"seed {seed}, after {world.loop.trace.count} events; the last:")
+            error.add_note("\n".join(list(world.loop.trace.tail)[-40:]))
+            raise
+        finally:
+            world.close()
+        world.ledger.trace_digest = world.loop.trace.digest()
+        return world.ledger
