@@ -428,6 +428,7 @@ class SyncService:
         except HybridGWError:  # a full disk: still in the old space
             self._replica.sealer = sealer
             raise
+        self.peers.reconnect(full=True)  # whoever is connected knows this device as the one it was
         await self._settle()
         self._unsealed.set()
         self._tell_documents()
