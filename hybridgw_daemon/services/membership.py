@@ -88,6 +88,7 @@ class MembershipService:
         except HybridGWError:  # a full disk: still in the old space
             self._replica.sealer = sealer
             raise
+        self._sync.peers.reconnect(full=True)  # whoever is connected knows this device as the one it was
         await self._settle()
         self._sync.resume("documents", "devices", "sync")
 

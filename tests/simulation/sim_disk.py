@@ -30,6 +30,7 @@ class WatchedTx(Tx):
         super().__init__(connection)
         self._ledger, self._name = ledger, name
         self.sealed: list[Batch] = []  # in the open transaction
+        self.is_refused = False
 
     def _begin(self) -> None:
         super()._begin()
@@ -37,6 +38,8 @@ class WatchedTx(Tx):
         self.sealed.clear()
 
     def _commit(self) -> None:
+        if self.is_refused:
+            raise sqlite3.OperationalError("disk I/O error")
         super()._commit()
         self._ledger.keep()
         for batch in self.sealed:
@@ -61,6 +64,7 @@ class Disk(InlineDatabase):
         self._is_busy = False
         self.crash_at: str | None = None
         self.fails_once = False
+        self.refuses = False  # every commit, at its end
         self.is_full = False
         process.on_kill.append(self._connection.close)
 
@@ -107,6 +111,7 @@ class Disk(InlineDatabase):
             self._connection.execute(f"PRAGMA max_page_count = {1 if is_full else UNLIMITED}")
 
     def _set_faults(self) -> None:
+        self.tx.is_refused = self.refuses
         if self.fails_once:
             left = [self._rng.randrange(1, 40)]
 

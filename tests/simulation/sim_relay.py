@@ -123,6 +123,7 @@ class Relay:
         self.path = world.folder / f"{name}.db"
         self.clock = Clock(world.loop, START_MS)
         self.secret = self.rng.randbytes(32)
+        self.other_secrets = [self.rng.randbytes(32) for _ in range(4)]  # for devices that begin alone
         self.lies: set[str] = set()
         self.hidden: tuple[LogId, int] | None = None
         self.lied_to: dict[End, None] = {}
@@ -134,12 +135,14 @@ class Relay:
         self.conversations: dict[Conversation, End] = {}
         RelayTemplate.write(self.path)
         database = InlineDatabase(self.path, durable=False)
-        database.write_now(
-            lambda tx: create_invite(
-                tx, "all", invite_hash(self.secret), now_ms=START_MS, expires_ms=START_MS + YEARS_MS,
-                max_bytes=None, max_devices=None, default_bytes=2**30, default_devices=32,
-            )
-        )  # fmt: skip
+        for secret in (self.secret, *self.other_secrets):
+            invite = invite_hash(secret)
+            database.write_now(
+                lambda tx, invite=invite: create_invite(
+                    tx, "all", invite, now_ms=START_MS, expires_ms=START_MS + YEARS_MS,
+                    max_bytes=None, max_devices=None, default_bytes=2**30, default_devices=32,
+                )
+            )  # fmt: skip
         database._connection.close()
 
     # ---- its process ----------------------------------------------------------------------------------------------
@@ -241,7 +244,7 @@ class Relay:
                 demand(held == head.hash, "I3", f"{self.name} lost what it acknowledged", log, head.n)
 
     def blobs(self) -> list[bytes]:
-        """All batches in its file."""
+        """All batches in its file, of every space."""
         connection = self._connection()
         try:
             return [blob for (blob,) in connection.execute("SELECT blob FROM batch ORDER BY rid")]
@@ -257,12 +260,16 @@ class Relay:
 
     def heads(self) -> dict[LogId, Head]:
         """The ends of its logs."""
-        rows = self.disk._connection.execute("SELECT log, n, hash FROM head")
+        rows = self.disk._connection.execute(
+            "SELECT log, n, hash FROM head JOIN space USING(sid) WHERE id=?", (self.world.first.space_id(),)
+        )
         return {LogId(log): Head(n, digest) for log, n, digest in rows}
 
     def control_heads(self) -> list[bytes]:
         """As a space tells them; empty while no space is here."""
-        row = self.disk._connection.execute("SELECT control_heads FROM space").fetchone()
+        row = self.disk._connection.execute(
+            "SELECT control_heads FROM space WHERE id=?", (self.world.first.space_id(),)
+        ).fetchone()
         return sorted(row[0][i : i + 16] for i in range(0, len(row[0]), 32)) if row else []
 
     # ---- going back -----------------------------------------------------------------------------------------------

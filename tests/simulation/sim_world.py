@@ -33,6 +33,7 @@ from hybridgw_protocol.batch import parse_batch
 from hybridgw_protocol.errors import DiskFull, HybridGWError, StorageUnavailable
 from hybridgw_protocol.frames import FrameType
 from hybridgw_protocol.ids import LogId, SpaceId
+from hybridgw_protocol.invite import Invite
 from hybridgw_protocol.limits import BATCH_MIN_BYTES
 from hybridgw_protocol.link import DEFAULT_FLOW, Flow
 from hybridgw_protocol.membership import Close, ControlLog
@@ -200,6 +201,10 @@ class World:
                 device.run(partial(device.write, [self.some_request(device)]))
         self.run_for(0.1)
         self.first.run(self.first.use_relays)
+        for device, secret in zip(self.devices[1:], self.relays[0].other_secrets, strict=False):
+            if self.rng.random() < 0.2 and not device.space.locked:
+                device.run(partial(device.relays.keep, Invite(self.relays[0].url, secret)))
+                self.sometimes("begins alone on a relay")
         self.run_for(3.0)
         for device in self.devices[1:]:
             if self.rng.random() < 0.7:
@@ -549,6 +554,7 @@ class World:
                 self.first.run(self.first.use_relays)
                 self.join_some(self.first)
         self.counts["in step after s"] = max(self.counts["in step after s"], int(waited))
+        self.run_for(QUIET_S)  # connections that are silent only now are found to be dead
         before = self.traffic
         self.run_for(QUIET_S)
         demand(self.traffic == before, "I15", "batches travel though all are in step", self.traffic - before)
@@ -671,6 +677,7 @@ class World:
         def make(path: Path) -> tuple[InlineDatabase, RestVault]:
             return open_database(path), device.vault()
 
+        blobs = [blob for blob in blobs if parse_batch(blob).space == self.first.space_id()]
         ends = {b.hash: keys.end_of(b.log, b.device) for b in map(parse_batch, blobs)}
         blobs = [b.blob for b in map(parse_batch, blobs) if (end := ends[b.hash]) is None or b.n <= end.n]
         fresh = Keys(keys.space_keys, {}, keys.control, keys.end_of)
