@@ -185,7 +185,7 @@ class Credentials:
 
     def _judge(self, token: str) -> tuple[Claims, Holding] | None:
         now_ms = self._clock()
-        name = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+        name = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
         found = self._judged.get(name)
         if found is None:
             claims = self._verified(token, now_ms / 1000)

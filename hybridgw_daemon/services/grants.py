@@ -386,7 +386,7 @@ def _proves(secret: str | None, claim: bytes) -> bool:
 
 
 def _digest(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 
 def _spaced(code: str) -> str:

@@ -113,7 +113,7 @@ class SessionService:
     async def _login_with_grant(self, principal: Principal, shown: Shown, mode: DeploymentMode) -> Tokens:
         grant, secret = shown.grant or "", shown.secret or ""
         holding = self._credentials.get(f"grant:{grant}")
-        claim = hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
+        claim = hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
         now_ms = self._clock()
         refresh, row = self._issued(grant, None, mode, now_ms)
 
@@ -139,7 +139,7 @@ class SessionService:
     async def refresh(self, principal: Principal, command: Refresh) -> Tokens:
         """New tokens. Raises: InvalidCredentials: unknown, over, from another origin, or a copy was noticed."""
         now_ms = self._clock()
-        digest = hashlib.sha256(command.refresh_token.encode("utf-8", "surrogateescape")).digest()
+        digest = hashlib.sha256(command.refresh_token.encode("utf-8", "surrogatepass")).digest()
         known = self._database.peek(lambda c: rows.get(c, digest))
         holding = self._credentials.get(f"grant:{known.grant_id}") if known is not None else None
         if known is None or holding is None or not holding.fits(principal.origin):

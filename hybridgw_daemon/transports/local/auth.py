@@ -75,7 +75,7 @@ class Gate:
         """Who shows this token; None: nobody, or not from there. In constant time. Args: origin: the header's."""
         if origin in self._own:
             origin = None
-        if hmac.compare_digest(token.encode("utf-8", "surrogateescape"), self._token):
+        if hmac.compare_digest(token.encode("utf-8", "surrogatepass"), self._token):
             return OWNER if origin is None else None
         return None if self._credentials is None else self._credentials.holder(token, origin)
 
