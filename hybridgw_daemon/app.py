@@ -32,6 +32,7 @@ from . import instance, logs
 from .config import Config
 from .core.entropy import EntropyPool
 from .paths import Paths
+from .services.access import Access, AccessSettings, open_access
 from .services.alarms import AlarmService
 from .services.collections import CollectionService
 from .services.conflicts import ConflictService
@@ -51,6 +52,7 @@ from .stores.secret_kinds import SecretKind
 from .stores.secrets_file import PassphraseSource
 from .transports.local.app import LocalApi
 from .transports.local.commands import Services
+from .transports.local.cors import Cors
 from .transports.peers.gateway import RelayGateway
 
 TOKEN_BYTES: Final = 32
@@ -170,6 +172,15 @@ class Daemon:
             database, replica, collections, clock=clock, entropy=EntropyPool(os.urandom).take, wrote=wrote,
             position=hub.position,
         )  # fmt: skip
+        access = await open_access(
+            database,
+            self._access_settings(),
+            clock=clock,
+            entropy=os.urandom,
+            revoked=hub.end,
+            changed=lambda: hub.publish("grants"),
+        )
+        stack.push_async_callback(access.close)
         health_service = HealthService(database, version=VERSION, uptime_s=lambda: time.monotonic() - self._started)
         services = Services(
             documents=documents,
@@ -178,6 +189,7 @@ class Daemon:
             events=hub,
             health=health_service,
             daemon=self,
+            access=access,
         )
 
         # 3. The local API: from here on programs get answers.
@@ -195,6 +207,7 @@ class Daemon:
             heartbeat_s=self._config.server.heartbeat_s,
             idle_s=self._config.server.idle_s,
             access=self._logging.access,
+            cors=Cors(self._config.access.methods, self._config.access.headers),
         )
         await api.start(sockets)
         stack.push_async_callback(api.close)
@@ -210,13 +223,14 @@ class Daemon:
                     ("stop", self._wait_for_stop),
                     ("api", api.run),
                     ("events", hub.run),
+                    ("access", access.run),
                     ("log", self._flush_log),
                 ):
                     group.create_task(part(), name=name)
                 if not database.ended_cleanly:
                     group.create_task(self._judge_file(checked, found), name="check-file")
                 # 5. Sync: begins with the key of this profile, which may take long to open or not be there at all.
-                self._begin_sync(group, database, replica, services, health_service, after_write, hub)
+                self._begin_sync(group, database, replica, services, health_service, after_write, hub, access)
         except* _Stop:
             raise _Stop from None
 
@@ -229,6 +243,7 @@ class Daemon:
         health_service: HealthService,
         after_write: list[Callable[[], None]],
         hub: EventHub,
+        access: Access,
     ) -> None:
         config, entropy = self._config, os.urandom
         label = clean_name(config.device_name or socket.gethostname())
@@ -254,7 +269,7 @@ class Daemon:
             passphrase = PassphraseSource(credential=config.secrets.passphrase_file, fd=self._passphrase_fd)
         unlocking = UnlockingService(
             database, space, membership, relays, kind=SecretKind(config.secrets.store), passphrase=passphrase,
-            folder=self._paths.data, entropy=entropy, worker=asyncio.to_thread,
+            folder=self._paths.data, entropy=entropy, worker=asyncio.to_thread, opened=access.unlocked,
         )  # fmt: skip
         services.sync = sync
         services.devices = DeviceService(database, space, sync)
@@ -267,6 +282,11 @@ class Daemon:
         health_service.add("keys", unlocking.component)
         for name, part in (("unlock", unlocking.run), ("sync", sync.run), ("relays", gateway.run)):
             group.create_task(part(), name=name)
+
+    def _access_settings(self) -> AccessSettings:
+        config = self._config.access
+        secret = None if config.secret is None else config.secret.reveal()
+        return AccessSettings(config.algorithm, config.expiration_s, secret, frozenset(config.origins))
 
     # ---- tasks -------------------------------------------------------------------------------------------------------
     async def _wait_for_stop(self) -> None:

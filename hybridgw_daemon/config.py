@@ -8,14 +8,18 @@ because bare names like DEBUG belong to other programs on a desktop; bare names 
 from __future__ import annotations
 
 import ipaddress
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from hybridgw_protocol.errors import ConfigInvalid
-from hybridgw_protocol.runtime import HOME_VARIABLE
+from hybridgw_protocol.runtime import HOME_VARIABLE, Secret
+
+from .core.origins import kind_of
+from .core.tokens import ALGORITHMS, MIN_SECRET_BYTES, Algorithm
 
 PREFIX: Final = "HYBRIDGW_"
 MAX_FILE_BYTES: Final = 64 * 1024
@@ -50,8 +54,23 @@ class SecretsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class AccessConfig:
+    """Apps and scripts. secret: of their tokens, None: one of this installation; methods, headers: told to browsers."""
+
+    secret: Secret[bytes] | None
+    algorithm: Algorithm
+    expiration_s: int
+    origins: tuple[str, ...]
+    methods: tuple[str, ...]
+    headers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Provenance:
-    """One key as it is in force. source: `default`, `flag --port`, `environment HYBRIDGW_…`, or the file's name."""
+    """One key as it is in force; a secret shows as `***`.
+
+    source: `default`, `flag --port`, `environment HYBRIDGW_…`, or the file's name.
+    """
 
     name: str
     value: Any
@@ -68,6 +87,7 @@ class Config:
     log: LogConfig
     secrets: SecretsConfig
     device_name: str | None
+    access: AccessConfig
     settings: tuple[Provenance, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -86,6 +106,7 @@ class Key:
     read: Callable[[Any], Any]
     effect: str
     flag: str | None = None
+    secret: bool = False  # never shown, not even when it is at fault
 
 
 def _integer(least: int, most: int) -> Callable[[Any], int]:
@@ -161,13 +182,70 @@ def _name(raw: Any) -> str:
     return raw
 
 
-def _origins(raw: Any) -> tuple[str, ...]:
+def _words(raw: Any, allowed: str) -> list[str]:
     items = raw.split(",") if isinstance(raw, str) else raw
-    found = tuple(str(item).strip() for item in items if str(item).strip()) if isinstance(items, list) else None
-    if found is None or found:
-        raise _Fault("none: web pages are admitted one by one, and not yet by this version")
-    return ()
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+        raise _Fault(allowed)
+    return list(dict.fromkeys(item.strip() for item in items if item.strip()))
 
+
+def _origins(raw: Any) -> tuple[str, ...]:
+    found = _words(raw, "origins with commas between, like https://app.example.com")
+    for item in found:
+        if "*" in item:
+            raise _Fault(f"exact origins: {item[:60]} would let every page of every site in")
+        if re.fullmatch(r"[a-z-]+-extension:(//)?", item):
+            raise _Fault(f"exact origins: {item} would let every extension in; write the id of yours after it")
+        if kind_of(item, plain_http=True) is None:
+            raise _Fault(
+                f"exact origins as browsers send them (scheme, host in lower case, port if it is not the usual one, "
+                f"nothing after it), which {item[:60]} is not"
+            )
+    return tuple(found)
+
+
+def _methods(raw: Any) -> tuple[str, ...]:
+    allowed = f"some of {', '.join(_METHODS)}"
+    found = [item.upper() for item in _words(raw, allowed)]
+    if not found or not set(found) <= set(_METHODS):
+        raise _Fault(allowed)
+    return tuple(found)
+
+
+def _headers(raw: Any) -> tuple[str, ...]:
+    allowed = "names of headers with commas between; Authorization, Content-Type and X-HybridGW-Client among them"
+    found = _words(raw, allowed)
+    if not all(re.fullmatch(r"[A-Za-z0-9-]{1,64}", item) for item in found):
+        raise _Fault(allowed)
+    if not {item.lower() for item in found} >= _NEEDED_HEADERS:
+        raise _Fault(allowed)
+    return tuple(found)
+
+
+def _hours(raw: Any) -> float:
+    allowed = "hours from 0.05 to 720"
+    try:
+        value = float("nan" if isinstance(raw, bool) else raw)
+    except (TypeError, ValueError):
+        raise _Fault(allowed) from None
+    if not 0.05 <= value <= 720:
+        raise _Fault(allowed)
+    return value
+
+
+def _token_secret(raw: Any) -> Secret[bytes]:
+    if not isinstance(raw, str) or len(raw.encode(errors="surrogateescape")) < MIN_SECRET_BYTES:
+        raise _Fault(
+            f"at least {MIN_SECRET_BYTES} bytes that nobody can guess, for example from: openssl rand -base64 48"
+        )
+    return Secret(raw.encode(errors="surrogateescape"))
+
+
+_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+_HEADERS: Final = (
+    "Authorization", "Content-Type", "If-Match", "If-None-Match", "Last-Event-ID", "X-HybridGW-Client", "X-Request-ID",
+)  # fmt: skip
+_NEEDED_HEADERS: Final = frozenset({"authorization", "content-type", "x-hybridgw-client"})
 
 _SCHEMA: Final = (
     Key("SERVER_HOST", "127.0.0.1", _loopback, "where the local API listens; on loopback always 127.0.0.1 and ::1"),
@@ -185,7 +263,15 @@ _SCHEMA: Final = (
     Key("WS_MAX_CONNECTIONS", 10_000, _integer(1, 100_000), "connections to the local API at one time"),
     Key("WS_HEARTBEAT_INTERVAL", 30.0, _seconds(1, 300), "a sign of life on event streams this often, seconds"),
     Key("WS_CONNECTION_TIMEOUT", 300.0, _seconds(5, 86_400), "an idle connection is closed after it, seconds"),
-    Key("ALLOWED_ORIGINS", (), _origins, "web pages that may call the local API"),
+    Key("JWT_SECRET_KEY", None, _token_secret,
+        "signs the tokens of apps and scripts; without it a secret of this installation", secret=True),
+    Key("JWT_ALGORITHM", "HS256", _one_of(*ALGORITHMS), "how these tokens are signed"),
+    Key("JWT_EXPIRATION_HOURS", 24.0, _hours,
+        "how long a token of a script lives; of an app that can refresh it, an hour at most"),
+    Key("ALLOWED_ORIGINS", (), _origins,
+        "web pages that may show a credential without a person having let them in first"),
+    Key("ALLOWED_METHODS", _METHODS, _methods, "what web pages that were let in may do"),
+    Key("ALLOWED_HEADERS", _HEADERS, _headers, "headers that web pages that were let in may send"),
 )  # fmt: skip
 
 KEYS: Final = tuple(key.name for key in _SCHEMA)
@@ -193,9 +279,9 @@ KEYS: Final = tuple(key.name for key in _SCHEMA)
 # Of other parts of the product: no fault in a shared --env-file, no effect here.
 _ELSEWHERE: Final = frozenset(
     {
-        "JWT_SECRET_KEY", "JWT_ALGORITHM", "JWT_EXPIRATION_HOURS", "DATABASE_URL", "REDIS_URL", "REDIS_PASSWORD",
+        "DATABASE_URL", "REDIS_URL", "REDIS_PASSWORD",
         "SUPABASE_URL", "SUPABASE_ANON_KEY", "SUPABASE_SERVICE_KEY", "RATE_LIMIT_PER_MINUTE", "RATE_LIMIT_BURST",
-        "METRICS_ENABLED", "METRICS_PORT", "ALLOWED_METHODS", "ALLOWED_HEADERS",
+        "METRICS_ENABLED", "METRICS_PORT",
     }
 )  # fmt: skip
 _OWN_VARIABLES: Final = frozenset({HOME_VARIABLE})
@@ -206,6 +292,7 @@ class _Reading:
     """Values and faults while they are gathered."""
 
     values: dict[str, tuple[Any, str]] = field(default_factory=dict)
+    foreign: set[bytes] = field(default_factory=set)  # values of Supabase's keys, wherever they were seen
     faults: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -213,7 +300,22 @@ class _Reading:
         try:
             self.values[key.name] = (key.read(raw), source)
         except _Fault as fault:
-            self.faults.append(f"{key.name} = {_shown(raw)} ({source}): allowed is {fault}")
+            shown = "***" if key.secret else _shown(raw)
+            self.faults.append(f"{key.name} = {shown} ({source}): allowed is {fault}")
+
+    def notice(self, name: str, raw: str) -> None:
+        """Remember a value of another part that must not be one of ours."""
+        if name.removeprefix(PREFIX).startswith("SUPABASE_") and raw.strip():
+            self.foreign.add(raw.strip().encode(errors="surrogateescape"))
+
+    def check_secrets(self) -> None:
+        """A key that the project's users or its other programs have must not sign tokens of this machine."""
+        secret, source = self.values.get("JWT_SECRET_KEY", (None, ""))
+        if secret is not None and secret.reveal().strip() in self.foreign:
+            self.faults.append(
+                f"JWT_SECRET_KEY = *** ({source}): it is also a key of Supabase; whoever has that could make tokens "
+                "for this machine. Allowed is a secret of its own, for example from: openssl rand -base64 48"
+            )
 
 
 def _shown(raw: Any) -> str:
@@ -236,6 +338,7 @@ def load(
     if env_file is not None:
         _read_env_file(reading, by_name, env_file)
     for variable, raw in sorted(environment.items()):
+        reading.notice(variable, raw)
         if not variable.startswith(PREFIX) or variable in _OWN_VARIABLES:
             continue
         name = variable.removeprefix(PREFIX)
@@ -246,6 +349,7 @@ def load(
     for name, value in flags.items():
         if value is not None:
             reading.take(by_name[name], value, f"flag {by_name[name].flag}")
+    reading.check_secrets()
     if reading.faults:
         raise ConfigInvalid(
             "The configuration has faults:\n" + "\n".join(f"  {fault}" for fault in reading.faults),
@@ -295,6 +399,7 @@ def _read_env_file(reading: _Reading, by_name: Mapping[str, Key], file: Path) ->
         value = value.strip()
         if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"":
             value = value[1:-1]
+        reading.notice(name, value)
         key = by_name.get(name.removeprefix(PREFIX))
         if key is not None:
             reading.take(key, value, f"{file}:{number}")
@@ -307,6 +412,10 @@ def _nearest(name: str) -> str:
 
     near = difflib.get_close_matches(name.upper(), KEYS, 1)
     return f"did you mean {near[0].lower()}?" if near else "hybridgw config lists them"
+
+
+def _told(key: Key, value: Any) -> Any:
+    return "***" if key.secret and value is not None else value
 
 
 def _build(reading: _Reading, terminal: bool) -> Config:
@@ -324,9 +433,21 @@ def _build(reading: _Reading, terminal: bool) -> Config:
             value["SECRET_STORE"], Path(value["PASSPHRASE_FILE"]) if value["PASSPHRASE_FILE"] else None
         ),
         device_name=value["DEVICE_NAME"],
+        access=AccessConfig(
+            secret=value["JWT_SECRET_KEY"],
+            algorithm=cast(Algorithm, value["JWT_ALGORITHM"]),  # one of them, by its reader
+            expiration_s=round(value["JWT_EXPIRATION_HOURS"] * 3600),
+            origins=value["ALLOWED_ORIGINS"],
+            methods=value["ALLOWED_METHODS"],
+            headers=value["ALLOWED_HEADERS"],
+        ),
         settings=tuple(
             Provenance(
-                key.name, value[key.name], key.default, reading.values.get(key.name, (None, "default"))[1], key.effect
+                key.name,
+                _told(key, value[key.name]),
+                key.default,
+                reading.values.get(key.name, (None, "default"))[1],
+                key.effect,
             )
             for key in _SCHEMA
         ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from hybridgw_protocol.errors import HybridGWError, NeedsPerson, NotRunning, Offline, SecretsLocked
+from hybridgw_protocol.errors import HybridGWError, NeedsPerson, NotRunning, Offline, SecretsLocked, WrongCode
 
 
 class Exit(IntEnum):
@@ -25,7 +25,7 @@ def exit_of(error: HybridGWError) -> Exit:
     match error:
         case NotRunning():
             return Exit.NOT_RUNNING
-        case NeedsPerson() | SecretsLocked():
+        case NeedsPerson() | SecretsLocked() | WrongCode():
             return Exit.NEEDS_PERSON
         case Offline():
             return Exit.PARTIAL

@@ -39,6 +39,11 @@ SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
         "sync": ("sync", "Bring everything up to date now."),
         "relay": ("relay", "Add, list, test and remove relays."),
     },
+    "Apps and scripts": {
+        "apps": ("apps", "List the apps that may use this daemon; let one in, or throw it out."),
+        "keys": ("keys", "Make and revoke API keys, for scripts."),
+        "audit": ("apps", "Show who was let in, refused and thrown out, and when."),
+    },
     "This program": {
         "paths": ("about", "Say where the files are."),
         "config": ("about", "Show the configuration in force and where each value came from."),
@@ -56,6 +61,7 @@ HINTS: Final = {
     "disk_full": "Free some space; no restart is needed.",
     "offline": "See what is not reached: hybridgw relay test",
     "pairing_failed": "Ask for a new code on the device that has your data: hybridgw pair",
+    "wrong_code": "See what waits: hybridgw apps",
     "unauthorized": "Restart the daemon, which makes a new token: hybridgw down, hybridgw up",
 }
 COMMANDS: Final = {name: entry for section in SECTIONS.values() for name, entry in section.items()}

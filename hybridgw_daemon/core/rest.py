@@ -38,6 +38,7 @@ class Purpose(StrEnum):
     SECRET_BODY = "secret-body"  # noqa: S105 - a name
     RELAY_INVITE = "relay-invite"
     SESSION = "session"
+    LOCAL_TOKENS = "local-tokens"  # seals nothing: its subkey signs tokens of local clients
 
 
 class RestSealer:
@@ -58,6 +59,10 @@ class RestSealer:
             plaintext, _associated(purpose, row), nonce, self._subkeys[purpose]
         )
         return _VERSION + nonce + sealed
+
+    def token_secret(self) -> bytes:
+        """32 bytes that sign the tokens of local clients, the same as long as the KEK is."""
+        return self._subkeys[Purpose.LOCAL_TOKENS]
 
     def open(self, purpose: Purpose, row: Row, sealed: bytes) -> bytes:
         """Inverse of seal. Raises: CannotOpen: another key, purpose or row, or changed bytes."""

@@ -79,9 +79,13 @@ class CollectionService:
         return found
 
     # ---- asked for by callers -------------------------------------------------------------------------------------
-    async def list(self, _principal: Principal, _command: ListCollections) -> CollectionList:
-        """Every collection that has a document or a descriptor, and the built-in ones."""
-        return await self._database.read(self._list)
+    async def list(self, principal: Principal, _command: ListCollections) -> CollectionList:
+        """Every collection that has a document or a descriptor, and the built-in ones; of these what may be read."""
+        found = await self._database.read(self._list)
+        readable = principal.readable()
+        if readable is not None:
+            found.items = [item for item in found.items if item.name in readable]
+        return found
 
     def _list(self, connection: Any) -> CollectionList:
         counts = queries.counts(connection)

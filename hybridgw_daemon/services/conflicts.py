@@ -47,18 +47,21 @@ class ConflictService:
         self._clock = clock
         self._wrote = wrote
 
-    async def find(self, _principal: Principal, command: ListConflicts) -> ConflictPage:
-        """Documents with open conflicts. Those of a locked collection are counted and not shown."""
+    async def find(self, principal: Principal, command: ListConflicts) -> ConflictPage:
+        """Documents with open conflicts that may be read. Those of a locked collection are counted and not shown."""
         if command.collection is not None:
             check_collection(command.collection)
-        return await self._database.read(lambda c: self._page(c, command))
+        return await self._database.read(lambda c: self._page(c, command, principal.readable()))
 
-    def _page(self, connection: Connection, command: ListConflicts) -> ConflictPage:
+    def _page(self, connection: Connection, command: ListConflicts, readable: frozenset[str] | None) -> ConflictPage:
         after = _parse_cursor(command.cursor)
         devices = _devices(connection)
         places = {place.name: place for place in rows.collections(connection)}
         found: list[Conflict] = []
-        total = rows.count_conflicts(connection)
+        if readable is None:
+            total = rows.count_conflicts(connection)
+        else:
+            total = sum(queries.count_conflicts_of(connection, name) for name in readable)
         while len(found) < command.limit:
             part = rows.conflict_rows(connection, after, _PAGE)
             for rid, name, *row in part:
@@ -68,6 +71,8 @@ class ConflictService:
                 where = places[name]
                 locked = where.secret and self._replica.vault is None
                 if locked or (command.collection is not None and name != command.collection):
+                    continue
+                if readable is not None and name not in readable:
                     continue
                 stored = rows.read_row(where, row, self._replica.vault)
                 found.append(_described(name, stored.id, stored.seq, stored.row, devices))

@@ -104,8 +104,18 @@ class EventHub:
             listener._begin_again()
         self._changed.set()
 
-    def subscribe(self, since: str | None = None, collection: str | None = None) -> Subscription:
-        """Listen from a place on. Args: since: a cursor, `0` for everything there is, None: from now on.
+    def subscribe(
+        self,
+        since: str | None = None,
+        collection: str | None = None,
+        *,
+        readable: frozenset[str] | None = None,
+        holder: str = "owner",
+    ) -> Subscription:
+        """Listen from a place on.
+
+        Args: since: a cursor, `0` for everything there is, None: from now on; readable: only these collections, and
+        nothing about sync and devices, None: everything; holder: whose rights these are, see `end`.
 
         Raises: BadValue: no cursor; Busy: too many listeners.
         """
@@ -121,7 +131,7 @@ class EventHub:
             epoch, seq = _parse_cursor(since)
             is_reset = seq > last or (epoch is not None and epoch != self.epoch)
             start = 0 if is_reset else seq
-        listener = Subscription(self, start, last, collection, is_reset)
+        listener = Subscription(self, start, last, collection, is_reset, readable, holder)
         self._listeners.add(listener)
         return listener
 
@@ -142,6 +152,11 @@ class EventHub:
             if len(rows) == queries.FEED_PAGE:
                 self._changed.set()
                 await asyncio.sleep(0)  # others first: a bulk import is many pages
+
+    def end(self, holder: str) -> None:
+        """End the subscriptions of one holder: its rights are gone."""
+        for listener in [found for found in self._listeners if found.holder == holder]:
+            listener.close()
 
     def close(self) -> None:
         """End all subscriptions; no new ones."""
@@ -171,12 +186,23 @@ class EventHub:
 class Subscription:
     """One listener. `async for part in subscription` gives lists of events; ends when it is closed."""
 
-    def __init__(self, hub: EventHub, start: int, last: int, collection: str | None, is_reset: bool) -> None:
+    def __init__(
+        self,
+        hub: EventHub,
+        start: int,
+        last: int,
+        collection: str | None,
+        is_reset: bool,
+        readable: frozenset[str] | None,
+        holder: str,
+    ) -> None:
         self._hub = hub
         self._cursor = start
         self._first = last  # what was deleted up to here, nobody who begins at 0 needs to hear of
         self._from_nothing = start == 0
         self._collection = collection
+        self._readable = readable
+        self.holder = holder
         self._wakened = asyncio.Event()
         self._wakened.set()
         self._told: dict[str, Event] = {}
@@ -262,6 +288,8 @@ class Subscription:
                 self._cursor = row.seq
                 if self._from_nothing and row.seq <= self._first and row.cl % 2 == 0:
                     continue
+                if not self._wants(row.collection):
+                    continue
                 found.append(_event(row))
                 size += len(found[-1].data)
             else:
@@ -271,12 +299,16 @@ class Subscription:
         return []
 
     def _wants(self, collection: str | None) -> bool:
+        if self._readable is not None and collection not in self._readable:
+            return False
         return self._collection is None or collection == self._collection
 
     def _wake(self) -> None:
         self._wakened.set()
 
     def _tell(self, event: Event) -> None:
+        if self._readable is not None:
+            return
         self._told[event.kind] = event
         self._wakened.set()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from hybridgw_protocol.ids import DocumentId
 from hybridgw_protocol.localapi import (
@@ -23,15 +23,42 @@ from hybridgw_storage.database import Tx
 
 from ..core.document_state import Row
 from ..core.operations import Request
+from ..core.scopes import EVERYTHING, NONE, Scopes
 from ..stores.documents import Vault
 from .replica import Written
 
 
 class Principal(NamedTuple):
-    """Who asks. id: one per credential, for limits and logs; the owner may do everything."""
+    """Who asks. The owner may do everything; everybody else what the scopes say.
+
+    id: one per credential, for limits and logs: `owner`, `grant:<id>`, `key:<id>`, `nobody`; origin: of the page that
+    asks, exact, None: not a page; expires_ms: when what was shown ends, None: never; jti: the token that was shown,
+    None: not a token of ours.
+    """
 
     id: str
     is_owner: bool
+    scopes: Scopes = NONE
+    origin: str | None = None
+    expires_ms: int | None = None
+    jti: str | None = None
+
+    def allows(self, right: str, name: str) -> bool:
+        """May it do this to a collection or topic."""
+        return self.is_owner or self.scopes.allows(right, name)
+
+    @property
+    def is_admin(self) -> bool:
+        """Has it all rights that are not the owner's alone."""
+        return self.is_owner or self.scopes.is_admin
+
+    def readable(self) -> frozenset[str] | None:
+        """The collections it may read; None: all of them."""
+        return None if self.is_admin else self.scopes.names("read")
+
+
+NOBODY: Final = "nobody"  # id of who shows no credential, where none is needed
+OWNER: Final = Principal("owner", is_owner=True, scopes=EVERYTHING)
 
 
 class DocumentReplica(Protocol):

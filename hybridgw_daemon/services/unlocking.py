@@ -47,11 +47,12 @@ class UnlockingService:
         folder: Path,
         entropy: Callable[[int], bytes],
         worker: Worker,
+        opened: Callable[[RestSealer], None] = lambda _: None,
     ) -> None:
-        """Args: kind, passphrase: as configured; folder: the profile's data folder."""
+        """Args: kind, passphrase: as configured; folder: the profile's data folder; opened: told once."""
         self._database, self._space, self._membership, self._relays = database, space, membership, relays
         self._kind, self._passphrase, self._folder = kind, passphrase, folder
-        self._entropy, self._worker = entropy, worker
+        self._entropy, self._worker, self._told = entropy, worker, opened
         self._component = Component(name="keys", state="starting", message="The key of this profile is being opened.")
 
     def component(self) -> Component:
@@ -74,7 +75,7 @@ class UnlockingService:
 
     async def unlock(self) -> None:
         """Open the key and begin sync. Raises: SecretsLocked: with the command that helps; CannotOpen."""
-        install = await self._database.write(self._install)
+        install = await self._database.write(lambda tx: meta.install_name(tx, self._entropy))
         store = open_secret_store(self._kind, install, self._folder, self._passphrase)
         known = self._database.peek(lambda c: control.secret(c, KEY_CHECK))
         opened = await self._worker(lambda: unlock(store, self._folder, known, self._entropy(32)))
@@ -95,15 +96,8 @@ class UnlockingService:
         self._relays.rest = rest
         await self._membership.open(rest, is_copy=verdict is clone_guard.Verdict.COPIED, note=note)
         self._relays.start()
+        self._told(rest)
         self._component = self._opened(store)
-
-    def _install(self, tx: Tx) -> str:
-        """A name for this profile's item in the keyring that does not change when its folder moves."""
-        found = meta.get(tx.connection, "install")
-        if found is None:
-            found = self._entropy(8).hex()
-            meta.put(tx, "install", found)
-        return str(found)
 
     def _opened(self, store: SecretStore) -> Component:
         if store.kind is SecretKind.INSECURE_FILE:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from hybridgw_storage.database import Tx
@@ -29,3 +29,12 @@ def put_all(tx: Tx, values: Mapping[str, object]) -> None:
         f"INSERT INTO meta(key, value) VALUES {rows} ON CONFLICT(key) DO UPDATE SET value = excluded.value",
         [part for item in values.items() for part in item],
     )
+
+
+def install_name(tx: Tx, entropy: Callable[[int], bytes]) -> str:
+    """A name for this installation that does not change when its folder moves; made if there is none."""
+    found = get(tx.connection, "install")
+    if found is None:
+        found = entropy(8).hex()
+        put(tx, "install", found)
+    return str(found)

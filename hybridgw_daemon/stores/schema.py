@@ -131,4 +131,73 @@ CREATE TABLE seen(
 ) STRICT, WITHOUT ROWID;
 """
 
-MIGRATIONS: Final = [("0001_replica", _0001)]
+_0002: Final = """
+-- Apps that a person has let in. Requests that wait for a person live two minutes and are in memory only.
+CREATE TABLE app_grant(
+  id           TEXT PRIMARY KEY,   -- 16 hexadecimal characters; the principal is `grant:<id>`
+  kind         TEXT NOT NULL,      -- web, extension or program
+  origin       TEXT,               -- exact, as browsers send it; NULL for a program
+  name         TEXT NOT NULL,      -- what the app calls itself, made harmless, at most 40 characters
+  scopes       TEXT NOT NULL,      -- canonical text
+  lasts        TEXT NOT NULL,      -- what the person chose: session, 30d, until_revoked
+  asked_ms     INTEGER NOT NULL,   -- when the app asked
+  approved_ms  INTEGER NOT NULL,   -- when the person approved
+  expires_ms   INTEGER,            -- when it ends by itself; NULL: never
+  last_used_ms INTEGER,            -- to the minute; NULL: not yet
+  claim        BLOB NOT NULL,      -- SHA-256 of the asker's secret, with which it fetches its first tokens
+  claim_ms     INTEGER NOT NULL,   -- until when it may
+  ended_ms     INTEGER,            -- NULL while it counts
+  reason       TEXT                -- why it ended: revoked, expired, session, logged_out, reused
+) STRICT, WITHOUT ROWID;
+
+-- Who was refused and may not ask again for a while.
+CREATE TABLE app_refusal(
+  who      TEXT PRIMARY KEY,       -- an origin, or `program:` and the name
+  until_ms INTEGER NOT NULL        -- when it may ask again
+) STRICT, WITHOUT ROWID;
+
+-- Keys for scripts. A revoked one is gone from here; the audit log remembers it.
+CREATE TABLE api_key(
+  id           TEXT PRIMARY KEY,   -- the 8 characters after `hgw_`; the principal is `key:<id>`
+  digest       BLOB NOT NULL,      -- SHA-256 of the secret, which has 256 random bits
+  version      INTEGER NOT NULL,   -- rises with every new secret; tokens made with an older one do not count
+  note         TEXT NOT NULL,      -- what it is for, in the person's words
+  scopes       TEXT NOT NULL,      -- canonical text
+  origins      TEXT NOT NULL,      -- JSON list of origins whose pages may use it
+  created_ms   INTEGER NOT NULL,   -- when it was made
+  expires_ms   INTEGER,            -- when it ends by itself; NULL: never
+  last_used_ms INTEGER             -- to the minute; NULL: not yet
+) STRICT, WITHOUT ROWID;
+
+-- Refresh tokens of apps: one line of descent per grant.
+CREATE TABLE refresh_token(
+  digest     BLOB PRIMARY KEY,     -- SHA-256 of the token
+  grant_id   TEXT NOT NULL,        -- whose
+  parent     BLOB,                 -- digest of the token it replaced; NULL: from a login
+  jti        TEXT NOT NULL,        -- the access token that was issued with it
+  mode       TEXT NOT NULL,        -- deployment mode that the app declared, for the answer only
+  issued_ms  INTEGER NOT NULL,     -- when
+  expires_ms INTEGER NOT NULL,     -- unused for so long, it is worth nothing
+  state      INTEGER NOT NULL      -- 0 issued, 1 in use, 2 replaced and may be repeated, 3 dead: showing it is theft
+) STRICT, WITHOUT ROWID;
+CREATE INDEX refresh_token_grant ON refresh_token(grant_id);
+
+-- Access tokens that ended before their time, until that time.
+CREATE TABLE revoked_token(
+  jti    TEXT PRIMARY KEY,         -- the token's id
+  exp_ms INTEGER NOT NULL          -- after it the token is worth nothing anyway, and the row goes
+) STRICT, WITHOUT ROWID;
+
+-- What concerns who may do what. No secrets; the oldest rows go.
+CREATE TABLE audit(
+  id        INTEGER PRIMARY KEY,   -- order of writing
+  at_ms     INTEGER NOT NULL,      -- when; of several at once, the first
+  event     TEXT NOT NULL,         -- stable name, like grant.approved
+  principal TEXT,                  -- whose credential; NULL: none
+  origin    TEXT,                  -- the page it came from; NULL: none
+  detail    TEXT NOT NULL,         -- JSON: names, scopes, reasons
+  count     INTEGER NOT NULL       -- how often, for what comes in numbers
+) STRICT;
+"""
+
+MIGRATIONS: Final = [("0001_replica", _0001), ("0002_access", _0002)]

@@ -91,6 +91,42 @@ class Forbidden(LocalError):
     http_status = 403
 
 
+class InvalidCredentials(LocalError):
+    """A login or refresh with a key, approval or refresh token that does not count, or no longer."""
+
+    code = "invalid_credentials"
+    http_status = 401
+
+
+class SupabaseNotConfigured(LocalError):
+    """A login with a Supabase token, and no Supabase project is configured here."""
+
+    code = "supabase_not_configured"
+    http_status = 501
+
+
+class Refused(LocalError):
+    """A person refused this app a short while ago; `retry_after_s` tells when it may ask again."""
+
+    code = "refused"
+    http_status = 403
+
+
+class WrongCode(LocalError):
+    """The six digits are not those of the request; `tries_left` tells how often one may still try. CLI exit code 4."""
+
+    code = "wrong_code"
+    http_status = 409
+
+
+class TooManyRequests(LocalError):
+    """More than is allowed in a time; wait `retry_after_s`."""
+
+    code = "too_many_requests"
+    retryable = True
+    http_status = 429
+
+
 class Busy(LocalError):
     """A bounded queue is full; the same request may succeed later."""
 

@@ -19,6 +19,7 @@ import aiohttp
 
 from hybridgw_daemon import instance, paths
 from hybridgw_daemon.core.rest import RestSealer
+from hybridgw_daemon.services.access import Access, AccessSettings, open_access
 from hybridgw_daemon.services.collections import CollectionService
 from hybridgw_daemon.services.conflicts import ConflictService
 from hybridgw_daemon.services.documents import DocumentService
@@ -28,6 +29,7 @@ from hybridgw_daemon.services.replica import Replica
 from hybridgw_daemon.services.space import RestVault
 from hybridgw_daemon.transports.local.app import LocalApi
 from hybridgw_daemon.transports.local.commands import Services
+from hybridgw_daemon.transports.local.cors import Cors
 from hybridgw_daemon.transports.local.http import Patience
 from hybridgw_protocol import localapi as api
 from hybridgw_protocol.runtime import Endpoint, Secret, decode_endpoint
@@ -52,6 +54,20 @@ class Answer:
     @property
     def code(self) -> str:
         return str(self.body["code"])
+
+
+class Clock:
+    """Real time, moved on by hand."""
+
+    def __init__(self) -> None:
+        self.ahead_ms = 0
+
+    def __call__(self) -> int:
+        return time.time_ns() // 1_000_000 + self.ahead_ms
+
+    def move(self, seconds: float) -> None:
+        """Let time pass."""
+        self.ahead_ms += round(seconds * 1000)
 
 
 class Stub:
@@ -84,6 +100,8 @@ class Api:
     replica: Replica
     daemon: Stub
     session: aiohttp.ClientSession
+    access: Access
+    clock: Clock
     calls: list[tuple[str, str, int, float, str, str | None]] = field(default_factory=list)
 
     async def call(
@@ -134,16 +152,25 @@ class Api:
 
 @contextlib.asynccontextmanager
 async def running(
-    folder: Path, *, locked: bool = False, max_connections: int = 1_000, patience: Patience | None = None
+    folder: Path,
+    *,
+    locked: bool = False,
+    max_connections: int = 1_000,
+    patience: Patience | None = None,
+    settings: AccessSettings = AccessSettings("HS256", 86_400, b"k" * 32),  # noqa: B008 - it is frozen
+    cors: Cors | None = None,
 ) -> AsyncIterator[Api]:
     """A local API over a fresh database in *folder*."""
     new_database(folder / "a.db")
     database = SqliteDatabase(folder / "a.db")
     replica = Replica(None if locked else RestVault(RestSealer(bytes(range(32))), os.urandom))
     hub = EventHub(database, lambda: replica.vault, "e0")
-    clock = lambda: time.time_ns() // 1_000_000  # noqa: E731
+    clock = Clock()
     collections = CollectionService(database, replica, clock=clock, wrote=hub.wake)
     daemon = Stub()
+    access = await open_access(
+        database, settings, clock=clock, entropy=os.urandom, revoked=hub.end, changed=lambda: hub.publish("grants")
+    )
     services = Services(
         documents=DocumentService(
             database, replica, collections, clock=clock, entropy=os.urandom, wrote=hub.wake, position=hub.position
@@ -153,6 +180,7 @@ async def running(
         events=hub,
         health=HealthService(database, version="0", uptime_s=time.monotonic),
         daemon=daemon,
+        access=access,
     )
     sockets = instance.open_sockets(paths.find(str(folder)), 0)
     port = int(sockets[0].getsockname()[1])
@@ -160,16 +188,17 @@ async def running(
     local = LocalApi(
         services, Secret(TOKEN), port, prefix="t", max_connections=max_connections, heartbeat_s=0.5, idle_s=30,
         access=lambda *call: calls.append(call),
-        patience=patience,
+        patience=patience, cors=cors,
     )  # fmt: skip
     await local.start(sockets)
     tasks = [asyncio.create_task(local.run()), asyncio.create_task(hub.run())]
     async with aiohttp.ClientSession(auto_decompress=False) as session:
-        yield Api(port, services, hub, database, replica, daemon, session, calls)
+        yield Api(port, services, hub, database, replica, daemon, session, access, clock, calls)
     await local.close()
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+    await access.close()
     await database.close()
 
 

@@ -162,13 +162,16 @@ def export_(app: App, collection: str, format_name: str | None, output: str | No
     documents = (d for d in app.client.documents(collection, sort="$id") if not d.get("deleted"))
     lines = _jsonl(documents) if chosen == "jsonl" else _csv(app, collection, documents)
     if output is None or output == "-":
-        for line in lines:
+        count = 0
+        for count, line in enumerate(lines, 1):  # noqa: B007 - how many there were
             app.out.raw(line)
-        return
-    count = _written(Path(output), lines)
-    app.out.say(
-        f"{count_text(count - (chosen == 'csv'), 'document')} of {clean(collection)} written to {clean(output)}."
-    )
+    else:
+        count = _written(Path(output), lines)
+    count -= chosen == "csv"  # its first line is no document
+    note = {"collection": collection, "documents": max(0, count), "format": chosen}
+    app.client.post("/api/auth/audit/exports", note)
+    if output is not None and output != "-":
+        app.out.say(f"{count_text(count, 'document')} of {clean(collection)} written to {clean(output)}.")
 
 
 def _jsonl(documents: Iterable[Json]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from hybridgw_protocol.runtime import Secret
 
 from .auth import Gate
 from .commands import Services, build
+from .cors import Cors
 from .http import AccessLog, HttpApi, Patience
 from .routes import Routes
 
@@ -33,13 +34,17 @@ class LocalApi:
         idle_s: float,
         access: AccessLog | None = None,
         patience: Patience | None = None,
+        cors: Cors | None = None,
     ) -> None:
         """Args: prefix: of request ids, new for each start; access: told of every call; the rest: ServerConfig."""
         self._services = services
+        access_ = services.access
+        gate = Gate(token, port, access_.credentials if access_ is not None else None)
         self._http = HttpApi(
-            Routes(build(services)), Gate(token, port), prefix=prefix, max_connections=max_connections,
+            Routes(build(services)), gate, prefix=prefix, max_connections=max_connections,
             heartbeat_s=heartbeat_s, idle_s=idle_s, access=access,
-            patience=patience or Patience(),
+            patience=patience or Patience(), cors=cors,
+            refused=access_.audit.refused if access_ is not None else lambda _what, _origin: None,
         )  # fmt: skip
         self._runner: web.ServerRunner | None = None
 

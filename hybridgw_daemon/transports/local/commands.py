@@ -6,23 +6,27 @@ says all that a carrier needs to know; what a command means stands in localapi.p
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
 
+from msgspec import UNSET
+
 from hybridgw_protocol import localapi as api
+from hybridgw_protocol import localapi_access as access
 from hybridgw_protocol.errors import Forbidden, SecretsLocked, Unauthorized
 from hybridgw_protocol.ids import check_collection
 
+from ...services.access import Access
 from ...services.collections import CollectionService
 from ...services.conflicts import ConflictService
 from ...services.documents import DocumentService
 from ...services.events import EventHub, Subscription
 from ...services.health import HealthService
-from ...services.ports import AlarmPort, DaemonPort, DevicePort, PairingPort, Principal, RelayPort, SyncPort
+from ...services.ports import NOBODY, AlarmPort, DaemonPort, DevicePort, PairingPort, Principal, RelayPort, SyncPort
 
 T = TypeVar("T")
-Scope = Literal["open", "read", "write", "admin", "owner"]
+Scope = Literal["open", "ask", "any", "read", "write", "send", "listen", "admin", "owner"]
 Handler = Callable[[Any, Any], Awaitable[Any]]  # (principal, command) -> result, of the row's types
 
 
@@ -41,15 +45,17 @@ class Services:
     pairing: PairingPort | None = None
     relays: RelayPort | None = None
     alarms: AlarmPort | None = None
+    access: Access | None = None  # of apps and scripts; without it only the owner is known
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
     """One row.
 
-    name: on carriers without paths; kind, result: types of localapi; scope: the right it needs, of `read` and `write`
-    for the collection in the field `collection`; handler: does it; body: the field that an HTTP body is, `*`: the body
-    is an object of fields, None: no body; conditional: If-Match is understood; stream: instead of a handler.
+    name: on carriers without paths; kind, result: types of localapi; scope: the right it needs, see `require`; names:
+    the collections it concerns, without it the one in the field `collection`; handler: does it; body: the field that an
+    HTTP body is, `*`: the body is an object of fields, None: no body; conditional: If-Match is understood; stream:
+    instead of a handler.
     """
 
     name: str
@@ -64,16 +70,39 @@ class Command:
     conditional: bool = False
     max_body_bytes: int = api.MAX_BODY_BYTES
     stream: Callable[[Any, Any], Subscription] | None = None
+    names: Callable[[Any], Iterable[str]] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Is it for callers without a credential too."""
+        return self.scope in ("open", "ask")
 
 
-def require(principal: Principal | None, row: Command) -> None:
-    """Raise Unauthorized or Forbidden unless the principal has the right that the row asks for."""
-    if row.scope == "open":
+def require(principal: Principal | None, row: Command, command: api.Command) -> None:
+    """Raise Unauthorized or Forbidden unless the principal has the right that the row asks for.
+
+    `open`: nobody needs one; `ask`: nor does a page that was not let in; `any`: a credential, and the answer holds only
+    what it may see; `read`, `write`: for each collection that the command concerns; `send`, `listen`: for its `topic`;
+    `admin`; `owner`: no scope gives it.
+    """
+    if row.is_open:
         return
-    if principal is None:
+    if principal is None or principal.id == NOBODY:
         raise Unauthorized("This call needs a credential.")
-    if not principal.is_owner:
-        raise Forbidden(f"This credential does not give the right `{row.scope}`.")
+    if principal.is_owner or row.scope == "any":
+        return
+    match row.scope:
+        case "read" | "write":
+            names = row.names(command) if row.names is not None else (command.collection,)  # type: ignore[attr-defined]
+        case "send" | "listen":
+            names = (command.topic,)  # type: ignore[attr-defined]
+        case "admin" if principal.is_admin:
+            return
+        case _:
+            raise Forbidden(f"This credential does not give the right `{row.scope}`.")
+    for name in names:
+        if not principal.allows(row.scope, name):
+            raise Forbidden(f"This credential does not give the right `{row.scope}:{name}`.")
 
 
 def build(services: Services) -> tuple[Command, ...]:
@@ -137,8 +166,10 @@ def build(services: Services) -> tuple[Command, ...]:
     async def stop(_: Principal, _command: api.StopDaemon) -> api.Stopping:
         return s.daemon.stop()
 
-    def subscribe(_: Principal, command: api.Subscribe) -> Subscription:
-        return s.events.subscribe(command.since, command.collection)
+    def subscribe(principal: Principal, command: api.Subscribe) -> Subscription:
+        if command.collection is not None and not principal.allows("read", command.collection):
+            raise Forbidden(f"This credential does not give the right `read:{command.collection}`.")
+        return s.events.subscribe(command.since, command.collection, readable=principal.readable(), holder=principal.id)
 
     data, one = "/api/data/{collection}", "/api/data/{collection}/{id}"
     d = s.documents
@@ -146,28 +177,30 @@ def build(services: Services) -> tuple[Command, ...]:
         Command("health", "GET", "/health", api.GetHealth, api.Health, "open", s.health.alive),
         Command("health.ready", "GET", "/health/ready", api.GetReadiness, api.Readiness, "admin", s.health.readiness),
         Command("data.list", "GET", data, api.ListDocuments, api.DocumentPage, "read", d.find),
-        Command("data.create", "POST", data, api.CreateDocument, api.Document, "write", d.create, "data", 201),
+        Command("data.create", "POST", data, api.CreateDocument, api.Document, "write", _written(d.create), "data",
+                201),
         Command("data.get", "GET", one, api.GetDocument, api.Document, "read", d.get),
-        Command("data.put", "PUT", one, api.PutDocument, api.Document, "write", d.put, "data", conditional=True),
-        Command("data.patch", "PATCH", one, api.PatchDocument, api.Document, "write", d.patch, "patch",
+        Command("data.put", "PUT", one, api.PutDocument, api.Document, "write", _written(d.put), "data",
+                conditional=True),
+        Command("data.patch", "PATCH", one, api.PatchDocument, api.Document, "write", _written(d.patch), "patch",
                 conditional=True),
         Command("data.delete", "DELETE", one, api.DeleteDocument, api.Document, "write", d.delete, conditional=True),
-        Command("data.restore", "POST", f"{one}/restore", api.RestoreDocument, api.Document, "write", d.restore, "data",
-                conditional=True),
-        Command("data.batch", "POST", "/api/data", api.WriteBatch, api.BatchResult, "admin", d.batch, "*",
-                max_body_bytes=api.MAX_IMPORT_BODY_BYTES),
-        Command("collections.list", "GET", "/api/collections", api.ListCollections, api.CollectionList, "admin",
+        Command("data.restore", "POST", f"{one}/restore", api.RestoreDocument, api.Document, "write",
+                _written(d.restore), "data", conditional=True),
+        Command("data.batch", "POST", "/api/data", api.WriteBatch, api.BatchResult, "write", d.batch, "*",
+                max_body_bytes=api.MAX_IMPORT_BODY_BYTES, names=lambda c: sorted({o.collection for o in c.operations})),
+        Command("collections.list", "GET", "/api/collections", api.ListCollections, api.CollectionList, "any",
                 s.collections.list),
-        Command("collections.get", "GET", "/api/collections/{name}", api.GetCollection, api.Collection, "admin",
-                s.collections.get),
-        Command("collections.define", "PUT", "/api/collections/{name}", api.DefineCollection, api.Collection, "admin",
-                s.collections.define, "*"),
-        Command("conflicts.list", "GET", "/api/conflicts", api.ListConflicts, api.ConflictPage, "admin",
+        Command("collections.get", "GET", "/api/collections/{name}", api.GetCollection, api.Collection, "read",
+                s.collections.get, names=lambda c: (c.name,)),
+        Command("collections.define", "PUT", "/api/collections/{name}", api.DefineCollection, api.Collection, "write",
+                s.collections.define, "*", names=lambda c: (c.name,)),
+        Command("conflicts.list", "GET", "/api/conflicts", api.ListConflicts, api.ConflictPage, "any",
                 s.conflicts.find),
         Command("conflicts.get", "GET", "/api/conflicts/{collection}/{id}", api.GetConflict, api.Conflict, "read",
                 s.conflicts.get),
         Command("conflicts.resolve", "POST", "/api/conflicts/{collection}/{id}", api.ResolveConflict, api.Document,
-                "write", s.conflicts.resolve, "*"),
+                "write", _written(s.conflicts.resolve), "*"),
         Command("sync.status", "GET", "/api/sync/status", api.GetSyncStatus, api.SyncStatus, "admin", sync_status),
         Command("sync.trigger", "POST", "/api/sync/trigger", api.TriggerSync, api.SyncResult, "admin", sync_trigger,
                 "*"),
@@ -186,11 +219,53 @@ def build(services: Services) -> tuple[Command, ...]:
         Command("alarms.list", "GET", "/api/alarms", api.ListAlarms, api.AlarmList, "admin", alarms),
         Command("alarms.acknowledge", "POST", "/api/alarms/{id}/acknowledge", api.AcknowledgeAlarm, api.AlarmList,
                 "admin", alarm_acknowledge, "*"),
-        Command("events", "GET", "/api/events", api.Subscribe, api.Document, "admin", stream=subscribe),
+        Command("events", "GET", "/api/events", api.Subscribe, api.Document, "any", stream=subscribe),
         Command("config", "GET", "/api/config", api.GetConfig, api.SettingList, "admin", settings),
         Command("paths", "GET", "/api/paths", api.GetPaths, api.PathList, "admin", paths),
         Command("daemon.stop", "POST", "/api/daemon/stop", api.StopDaemon, api.Stopping, "owner", stop, "*"),
+        *(access_rows(s.access) if s.access is not None else ()),
     )  # fmt: skip
+
+
+def access_rows(a: Access) -> tuple[Command, ...]:
+    """The rows of identity: apps that ask, tokens, keys, the audit log."""
+    grants, one, keys, key = "/api/auth/grants", "/api/auth/grants/{id}", "/api/auth/keys", "/api/auth/keys/{id}"
+    g, t, k = a.grants, a.sessions, a.keys
+    return (
+        Command("auth.login", "POST", "/api/auth/login", access.Login, access.Tokens, "open", t.login, "*"),
+        Command("auth.refresh", "POST", "/api/auth/refresh", access.Refresh, access.Tokens, "open", t.refresh, "*"),
+        Command("auth.logout", "POST", "/api/auth/logout", access.Logout, access.LoggedOut, "any", t.logout, "*"),
+        Command("auth.validate", "GET", "/api/auth/validate", access.Validate, access.Validity, "any", t.validate),
+        Command("auth.status", "GET", "/api/auth/status", access.GetAuthStatus, access.AuthStatus, "any", t.status),
+        Command("auth.grants.ask", "POST", grants, access.AskGrant, access.GrantAsked, "ask", g.ask, "*", 202),
+        Command("auth.grants.get", "GET", one, access.GetGrant, access.Grant, "ask", g.get),
+        Command("auth.grants.list", "GET", grants, access.ListGrants, access.GrantList, "owner", g.list),
+        Command("auth.grants.approve", "POST", f"{one}/approve", access.ApproveGrant, access.Grant, "owner", g.approve,
+                "*"),
+        Command("auth.grants.refuse", "POST", f"{one}/refuse", access.RefuseGrant, access.Grant, "owner", g.refuse,
+                "*"),
+        Command("auth.grants.revoke", "DELETE", one, access.RevokeGrant, access.Grant, "owner", g.revoke),
+        Command("auth.keys.list", "GET", keys, access.ListApiKeys, access.ApiKeyList, "admin", k.list),
+        Command("auth.keys.create", "POST", keys, access.CreateApiKey, access.NewApiKey, "admin", k.create, "*", 201),
+        Command("auth.keys.rotate", "POST", f"{key}/rotate", access.RotateApiKey, access.NewApiKey, "admin", k.rotate,
+                "*"),
+        Command("auth.keys.revoke", "DELETE", key, access.RevokeApiKey, access.ApiKeyList, "admin", k.revoke),
+        Command("auth.audit", "GET", "/api/auth/audit", access.ListAudit, access.AuditPage, "owner", a.audit.list),
+        Command("auth.audit.export", "POST", "/api/auth/audit/exports", access.NoteExport, access.Noted, "owner",
+                a.audit.note_export, "*", 201),
+    )  # fmt: skip
+
+
+def _written(handler: Handler) -> Handler:
+    """The document that a write answers with, without its content for who may write it and not read it."""
+
+    async def handle(principal: Principal, command: Any) -> api.Document:
+        document: api.Document = await handler(principal, command)
+        if not principal.allows("read", document.collection):
+            document.data = UNSET
+        return document
+
+    return handle
 
 
 LOCKED: Final = (

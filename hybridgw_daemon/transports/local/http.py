@@ -40,14 +40,16 @@ from hybridgw_protocol.localapi import Document, encode
 
 from ...services.documents import NotModified
 from . import sse
-from .auth import Gate, Verdict
+from .auth import Gate, Verdict, is_preflight
 from .commands import require
+from .cors import GRANTED, Cors
 from .routes import Route, Routes, command_of
 
 LINGER_S: Final = 2.0  # reading on after an early refusal, so that the caller sees it
 BUFFER_BYTES: Final = 256 * 1024  # answers not taken by the caller; beyond, we wait for it
 MAX_REQUEST_ID: Final = 64
 
+_MISUSED: Final = ("token", "api_key", "authorization")  # names of query parameters, and parts of them
 _ID_CHARS: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 _COMMON: Final = (
     "Server: hybridgw\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nVary: Origin\r\n"
@@ -59,6 +61,8 @@ PROBLEM: Final = "application/problem+json"
 
 AccessLog = Callable[[str, str, int, float, str, str | None], None]
 """(method, path template, status, milliseconds, request id, error code)"""
+Refused = Callable[[str, str | None], None]
+"""(what a stranger tried, as the audit log names it; the origin it came from)"""
 
 log = logging.getLogger(__name__)
 
@@ -113,8 +117,8 @@ class Answer(web.StreamResponse):
             f"Date: {_date()}\r\n{_COMMON}{more}"
         )
         self._stay = True
-        if status == 304:
-            self._head = f"{_STATUS[304]}X-Request-ID: {request_id}\r\nDate: {_date()}\r\n{_COMMON}{more}"
+        if status in (204, 304):
+            self._head = f"{_STATUS[status]}X-Request-ID: {request_id}\r\nDate: {_date()}\r\n{_COMMON}{more}"
 
     def close_after(self) -> Answer:
         """The connection ends with this answer."""
@@ -135,6 +139,8 @@ class Answer(web.StreamResponse):
         if transport is None:
             raise ConnectionResetError
         end = "\r\n" if self._stay else "Connection: close\r\n\r\n"
+        if cors := request.get(GRANTED):
+            end = "".join(f"{name}: {value}\r\n" for name, value in cors.items()) + end
         transport.write(f"{self._head}{end}".encode("latin-1") + body)
         if transport.get_write_buffer_size() > BUFFER_BYTES:
             await request.writer.drain()
@@ -227,12 +233,16 @@ class HttpApi:
         idle_s: float,
         access: AccessLog | None = None,
         patience: Patience = Patience(),
+        cors: Cors | None = None,
+        refused: Refused = lambda _what, _origin: None,
     ) -> None:
-        """Args: prefix: of request ids, new for each start; access: told of every call."""
+        """Args: prefix: of request ids, new for each start; access, refused: told of calls, of refusals."""
         self.patience = patience
         self._access = access
         self._routes = routes
         self._gate = gate
+        self._cors = cors or Cors()
+        self._refused = refused
         self._prefix = prefix
         self._count = 0
         self._heartbeat_s = heartbeat_s
@@ -280,35 +290,39 @@ class HttpApi:
         template = "-"
         try:
             verdict = self._gate.judge(headers)
-            if verdict is not Verdict.ADMITTED:
-                answer: web.StreamResponse = _refusal(verdict, request_id)
-                code = "misdirected" if verdict is Verdict.MISDIRECTED else "forbidden"
-                self._log(request, template, answer.status, started, request_id, code)
-                return answer
             path, _, query = request.raw_path.partition("?")
+            origin = self._gate.foreign_origin(headers)
+            if verdict is not Verdict.ADMITTED or origin is not None:
+                done = self._judge_page(request, verdict, origin, path, request_id)
+                if done is not None:
+                    code = {204: None, 421: "misdirected"}.get(done.status, "forbidden")
+                    self._log(request, template, done.status, started, request_id, code)
+                    return done
             found = self._routes.find(path) if path.startswith("/") and "#" not in query else None
             method = "GET" if request.method == "HEAD" else request.method
             route = found[0].get(method) if found else None
             if route is not None:
                 template = route.row.path
-            principal = None
-            if route is None or route.row.scope != "open":
-                principal = self._gate.principal(headers)
-                if principal is None:
-                    if "token" in query:
-                        log.warning("a token was sent in a URL, where it does not count", extra={"event": "misuse"})
+            principal = self._gate.principal(headers)
+            if principal is None:
+                if route is None or not route.row.is_open:
+                    self._note_stranger(headers, origin, query)
                     raise Unauthorized("")
+                principal = self._gate.nobody(headers)
             if found is None:
                 raise NotFound("There is nothing at this path.")
             if route is None:
                 raise MethodNotAllowed(f"{request.method} is not done here.", allow=", ".join(sorted(found[0])))
-            require(principal, route.row)
             body = await self._body(request, route)
             command = command_of(route, found[1], query, headers, body)
+            require(principal, route.row, command)
             if route.row.stream is not None:
                 subscription = route.row.stream(principal, sse.resumed(command, headers))
                 self._log(request, template, 200, started, request_id, None)
-                return await sse.serve(request, subscription, request_id, self._heartbeat_s, self.patience.reader_s)
+                return await sse.serve(
+                    request, subscription, request_id, self._heartbeat_s, self.patience.reader_s,
+                    until_ms=principal.expires_ms,
+                )  # fmt: skip
             assert route.row.handler is not None  # noqa: S101 - a row has the one or the other
             result = await route.row.handler(principal, command)
             more = ""
@@ -333,6 +347,43 @@ class HttpApi:
             text = f"An error of ours. The log has the reference {request_id}."
             del error
             return Answer(500, problem(500, "internal", text, False, request_id), request_id, kind=PROBLEM)
+
+    def _judge_page(
+        self, request: web.BaseRequest, verdict: Verdict, origin: str | None, path: str, request_id: str
+    ) -> Answer | None:
+        """The answer to a page that may not, or that asks whether it may; None: its request goes on.
+
+        Args: origin: foreign, of a page that was admitted or may ask; None: there is none.
+        """
+        headers, preflight = request.headers, is_preflight(request.method, request.headers)
+        method = headers["Access-Control-Request-Method"] if preflight else request.method
+        admitted = verdict is Verdict.ADMITTED
+        may = self._cors.allows(method) if admitted else verdict is Verdict.ASKING and self._may_ask(path, method)
+        if origin is None or not may:
+            self._refused("refused.host" if verdict is Verdict.MISDIRECTED else "refused.origin", origin)
+            return _refusal(verdict, request_id)
+        if preflight:
+            request[GRANTED] = self._cors.preflight(origin, headers, admitted=admitted)
+            return Answer(204, b"", request_id)
+        request[GRANTED] = self._cors.answer(origin)
+        return None
+
+    def _may_ask(self, path: str, method: str) -> bool:
+        """Is it one of the calls by which a page that nobody has let in asks for it."""
+        try:
+            found = self._routes.find(path)
+        except LocalError:
+            return False
+        route = found[0].get(method) if found else None
+        return route is not None and route.row.scope == "ask"
+
+    def _note_stranger(self, headers: Mapping[str, str], origin: str | None, query: str) -> None:
+        """For the logs: somebody without a credential, with one that does not count, or with one in the URL."""
+        if any(name in query for name in _MISUSED):
+            log.warning("a token was sent in a URL, where it does not count", extra={"event": "misuse"})
+            self._refused("refused.misuse", origin)
+        elif "Authorization" in headers:
+            self._refused("refused.token", origin)
 
     async def _body(self, request: web.BaseRequest, route: Route) -> bytes | None:
         """The body, None for calls without one. Raises: UnsupportedMediaType, TooBig, RequestTimeout, LocalError."""
@@ -377,8 +428,8 @@ class HttpApi:
             return Answer(401, _UNAUTHORIZED, request_id, kind=PROBLEM, more="WWW-Authenticate: Bearer\r\n")
         if isinstance(error, MethodNotAllowed):
             more = f"Allow: {detail['allow']}\r\n"
-        elif error.retryable:
-            more = "Retry-After: 1\r\n"
+        elif error.retryable or "retry_after_s" in detail:
+            more = f"Retry-After: {detail.get('retry_after_s', 1)}\r\n"
         status = error.http_status
         with contextlib.suppress(TypeError, msgspec.EncodeError):  # a detail that is no JSON is left out
             body = problem(status, error.code, error.message, error.retryable, request_id, **detail)

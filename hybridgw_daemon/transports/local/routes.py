@@ -13,6 +13,7 @@ from hybridgw_protocol.errors import BadValue, LocalError, PreconditionFailed
 from hybridgw_protocol.localapi import Command as Asked
 from hybridgw_protocol.localapi import build, decode_json
 
+from .auth import bearer
 from .commands import Command
 
 MAX_QUERY_FIELDS: Final = 20
@@ -45,6 +46,8 @@ class Routes:
                 query -= {"version", "exists"}
             if row.name == "data.get":
                 query -= {"known"}
+            if row.name == "auth.grants.get":
+                query -= {"secret"}
             route = Route(row, names, frozenset(query))
             node = self._root
             for part in parts:
@@ -99,6 +102,8 @@ def command_of(route: Route, values: list[str], query: str, headers: Mapping[str
         _read_query(route, query, fields)
     for name, value in zip(route.names, values, strict=True):
         fields[name] = value
+    if row.name == "auth.grants.get":  # who asked has no credential yet, only the secret of its request
+        fields["secret"] = bearer(headers)
     if "If-Match" in headers or "If-None-Match" in headers:
         _read_conditions(row, headers, fields)
     return build(row.kind, fields, from_text=row.body is None or bool(route.query) or bool(route.names))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Final
 
@@ -17,6 +18,7 @@ from hybridgw_protocol.errors import BadValue
 from hybridgw_protocol.localapi import Command, Subscribe
 
 from ...services.events import Event, Subscription
+from .cors import GRANTED
 
 RETRY_MS: Final = 1_000
 
@@ -42,9 +44,18 @@ def formed(events: Sequence[Event], epoch: str) -> bytes:
 
 
 async def serve(
-    request: web.BaseRequest, subscription: Subscription, request_id: str, heartbeat_s: float, slow_s: float
+    request: web.BaseRequest,
+    subscription: Subscription,
+    request_id: str,
+    heartbeat_s: float,
+    slow_s: float,
+    *,
+    until_ms: int | None = None,
 ) -> web.StreamResponse:
-    """Send events until either side ends it. A reader that takes nothing for *slow_s* is cut off; it may resume."""
+    """Send events until either side ends it. A reader that takes nothing for *slow_s* is cut off; it may resume.
+
+    Args: until_ms: when the credential ends, and the stream with it.
+    """
     response = web.StreamResponse(
         headers={
             "Content-Type": "text/event-stream",
@@ -53,9 +64,13 @@ async def serve(
             "Vary": "Origin",
             "Server": "hybridgw",
             "X-Request-ID": request_id,
+            **request.get(GRANTED, {}),
         }
     )
     response.force_close()
+    end: asyncio.TimerHandle | None = None
+    if until_ms is not None:
+        end = asyncio.get_running_loop().call_later(max(0.0, until_ms / 1000 - time.time()), subscription.close)
     try:
         await response.prepare(request)
         async with asyncio.timeout(slow_s):
@@ -68,6 +83,8 @@ async def serve(
             request.transport.abort()
     finally:
         subscription.close()
+        if end is not None:
+            end.cancel()
     with contextlib.suppress(ConnectionError):
         await response.write_eof()
     return response

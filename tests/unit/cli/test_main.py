@@ -66,6 +66,8 @@ def test_spec_F1_the_words_of_the_specification_are_there() -> None:
         "up", "down", "status", "doctor", "paths", "logs", "config", "import", "export", "sync", "pair", "devices",
         "conflicts", "completion", "data list", "data get", "data put", "data patch", "data delete", "data query",
         "conflicts resolve", "relay add", "relay list", "relay remove", "relay test",
+        "apps list", "apps approve", "apps refuse", "apps revoke", "apps show", "keys list", "keys create",
+        "keys rotate", "keys revoke", "audit",
     ]:  # fmt: skip
         assert name in found
 
@@ -185,6 +187,7 @@ def test_an_error_is_json_where_json_was_asked_for(tmp_path: Path) -> None:
         (errors.NeedsPerson("x"), Exit.NEEDS_PERSON),
         (errors.SecretsLocked("x"), Exit.NEEDS_PERSON),
         (errors.Offline("x"), Exit.PARTIAL),
+        (errors.WrongCode("x"), Exit.NEEDS_PERSON),
         (errors.NotFound("x"), Exit.ERROR),
         (errors.HybridGWError("x"), Exit.ERROR),
     ],

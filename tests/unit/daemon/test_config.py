@@ -89,10 +89,74 @@ def test_loopback_hosts_are_taken(tmp_path: Path, host: str) -> None:
     assert read(tmp_path, f"server_host = {host!r}").server.port is None
 
 
-@pytest.mark.parametrize("origins", ['"*"', '["https://a.example"]', '"chrome-extension://"'])
-def test_origins_are_refused_until_they_can_be_admitted(tmp_path: Path, origins: str) -> None:
-    assert "ALLOWED_ORIGINS" in faults_of(tmp_path, f"allowed_origins = {origins}")[0]
-    assert read(tmp_path, 'allowed_origins = ""')
+@pytest.mark.spec("A4")
+def test_origins_of_pages_are_exact(tmp_path: Path) -> None:
+    text = "https://app.example.com, http://nas.local:8080,chrome-extension://" + "abcdefghijklmnop" * 2
+    config = read(tmp_path, f'allowed_origins = "{text}"')
+    assert config.access.origins == tuple(part.strip() for part in text.split(","))
+    assert read(tmp_path, f"allowed_origins = {list(config.access.origins)!r}").access == config.access
+    assert read(tmp_path, 'allowed_origins = ""').access.origins == ()
+
+
+@pytest.mark.parametrize(
+    ("origin", "why"),
+    [("*", "every page"), ("https://*.example.com", "every page"), ("chrome-extension://", "every extension"),
+     ("moz-extension:", "every extension"), ("chrome-extension://short", "exact origins"), ("null", "exact origins"),
+     ("https://a.example/", "exact origins"), ("https://A.example", "exact origins"), ("a.example", "exact origins"),
+     ("https://a.example:443", "exact origins"), ("https://u@a.example", "exact origins"), ("file://", "exact origins"),
+     ("https://a.example:0", "exact origins"), ("https://a.example:65536", "exact origins"), ("https://", "exact")],
+)  # fmt: skip
+def test_origins_that_are_none_or_too_many_are_refused_with_the_reason(tmp_path: Path, origin: str, why: str) -> None:
+    fault = faults_of(tmp_path, f'allowed_origins = "https://ok.example, {origin}"')[0]
+    assert "ALLOWED_ORIGINS" in fault
+    assert why in fault.partition("allowed is")[2]
+
+
+SECRET = "planted-" + "s" * 32
+
+
+@pytest.mark.parametrize("name", ["SUPABASE_ANON_KEY", "SUPABASE_SERVICE_KEY", "HYBRIDGW_SUPABASE_JWT_SECRET"])
+def test_a_secret_of_tokens_that_is_a_key_of_supabase_too_is_refused(tmp_path: Path, name: str) -> None:
+    env_file = tmp_path / ".env"
+    env_file.write_text(f"JWT_SECRET_KEY={SECRET}\n{name}={SECRET}\n")
+    with pytest.raises(ConfigInvalid) as caught:
+        load(file=tmp_path / "none", environment={}, flags={}, env_file=env_file)
+    assert "Supabase" in caught.value.message
+    assert "planted" not in str(caught.value.detail) + caught.value.message
+    fault = faults_of(tmp_path, f'jwt_secret_key = "{SECRET}"', {name: f" {SECRET} "})
+    assert "Supabase" in fault[0]
+
+
+@pytest.mark.spec("A4")
+def test_tokens_are_configured_and_their_secret_is_never_shown(tmp_path: Path) -> None:
+    config = read(
+        tmp_path, f'jwt_secret_key = "{SECRET}"\njwt_algorithm = "EdDSA"\njwt_expiration_hours = "0.5"',
+        {"SUPABASE_ANON_KEY": "another"},
+    )  # fmt: skip
+    assert config.access.secret is not None
+    assert config.access.secret.reveal() == SECRET.encode()
+    assert (config.access.algorithm, config.access.expiration_s) == ("EdDSA", 1800)
+    shown = {setting.name: setting.value for setting in config.settings}
+    assert shown["JWT_SECRET_KEY"] == "***"
+    assert "planted" not in repr(config)
+    default = read(tmp_path)
+    assert (default.access.secret, default.access.algorithm, default.access.expiration_s) == (None, "HS256", 86_400)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['jwt_secret_key = "planted-too-short"', "jwt_secret_key = 5", 'jwt_algorithm = "none"', 'jwt_algorithm = "RS256"',
+     'jwt_algorithm = "hs256"', "jwt_expiration_hours = 0", "jwt_expiration_hours = 721",
+     'jwt_expiration_hours = "nan"',
+     "jwt_expiration_hours = true", 'allowed_methods = "GET,TRACE"', 'allowed_methods = ""', "allowed_methods = 5",
+     'allowed_headers = "X-Own"', 'allowed_headers = "Authorization, Content-Type, X-HybridGW-Client, bad header"',
+     "allowed_origins = 5", "allowed_origins = [5]"],
+)  # fmt: skip
+def test_faults_of_access_name_what_is_allowed_and_no_secret(tmp_path: Path, line: str) -> None:
+    fault = faults_of(tmp_path, line)[0]
+    assert fault.startswith(line.partition(" ")[0].upper())
+    assert "allowed is" in fault.lower()
+    assert "planted" not in fault
 
 
 @pytest.mark.parametrize("raw", [b"not toml", b"\xff\xfe", b"server_port = 8001\nserver_port = 8002", b"a" * 70_000])
@@ -118,7 +182,7 @@ def test_env_file_faults(tmp_path: Path) -> None:
 
 def test_names_of_other_parts_are_no_fault_and_are_never_shown_with_their_value(tmp_path: Path) -> None:
     env_file = tmp_path / "env"
-    env_file.write_text("JWT_SECRET_KEY=planted-secret-1\nREDIS_PASSWORD=planted-secret-2\nMY_TOKEN=planted-secret-3\n")
+    env_file.write_text("DATABASE_URL=planted-secret-1\nREDIS_PASSWORD=planted-secret-2\nMY_TOKEN=planted-secret-3\n")
     config = load(
         file=tmp_path / "none", environment={"HYBRIDGW_API_TOKEN": "planted-secret-4"}, flags={}, env_file=env_file
     )

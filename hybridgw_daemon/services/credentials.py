@@ -1,0 +1,215 @@
+"""Who holds what: every grant and key that counts now, in memory, so that a token is judged without the database.
+
+The database is the truth; whoever changes it there tells this register in the same breath. A right that was taken away
+is gone for the next call: nothing is cached beyond a change. What a holder may do comes from its grant or key, never
+from the token it shows. Source: docs/adr/0014-local-tokens-and-grants.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable, Iterable
+from typing import Final, Literal, NamedTuple
+
+from ..core import api_keys
+from ..core.scopes import Scopes
+from ..core.tokens import Claims, Invalid, TokenKey
+from .ports import Principal
+
+CACHED: Final = 1_024  # tokens that were judged; each some hundred bytes
+USE_GRAIN_MS: Final = 60_000  # of "last used"
+
+
+class Holding(NamedTuple):
+    """A grant or key that counts.
+
+    kind: a `web` grant is good only with its Origin; an `extension` may leave the header out, as browsers do on its
+    GETs; a `program` or `key` has none, or one of *origins*; digest: of a key's secret; version: of that secret.
+    """
+
+    id: str
+    kind: Literal["web", "extension", "program", "key"]
+    scopes: Scopes
+    origins: frozenset[str]
+    expires_ms: int | None
+    digest: bytes = b""
+    version: int = 1
+
+    def fits(self, origin: str | None) -> bool:
+        """May it be shown by who says to come from there."""
+        return self.kind != "web" if origin is None else origin in self.origins
+
+    def is_over(self, now_ms: int) -> bool:
+        """Has it ended by itself."""
+        return self.expires_ms is not None and self.expires_ms <= now_ms
+
+
+class Credentials:
+    """The register. Everything here is used on the event loop only."""
+
+    def __init__(
+        self,
+        issuer: str,
+        key: TokenKey,
+        *,
+        clock: Callable[[], int],
+        ended: Callable[[str], None],
+        version: int = 1,
+        revoked: dict[str, int] | None = None,
+        unused: Iterable[tuple[str, str]] = (),
+        configured: frozenset[str] = frozenset(),
+    ) -> None:
+        """Args: ended: told the principal id of everybody whose rights ended; version, revoked, unused: of tokens, as
+        the database has them; configured: origins that the operator has named."""
+        self.issuer = issuer
+        self.version = version
+        self.used_ms: dict[str, int] = {}  # by principal id: uses that are not written down yet
+        self.begun: list[tuple[str, str]] = []  # (jti, grant) of tokens used for the first time, not written down yet
+        self._keys = [key]
+        self._clock = clock
+        self._ended = ended
+        self._revoked = dict(revoked or {})
+        self._unused = dict(unused)
+        self._configured = configured
+        self._holdings: dict[str, Holding] = {}
+        self._origins = configured
+        self._judged: dict[bytes, tuple[Claims, Holding]] = {}
+
+    # ---- what there is -----------------------------------------------------------------------------------------------
+    def put(self, holding: Holding) -> None:
+        """It counts from now on."""
+        self._holdings[holding.id] = holding
+        self._renew()
+
+    def drop(self, *ids: str) -> None:
+        """These count no more, and whoever is connected with them is told off."""
+        for principal in ids:
+            self._holdings.pop(principal, None)
+            self.used_ms.pop(principal, None)
+        self._renew()
+        for principal in ids:
+            self._ended(principal)
+
+    def tell_ended(self, principal: str) -> None:
+        """Its tokens ended, not its rights: whoever is connected has to come again."""
+        self._ended(principal)
+
+    def get(self, principal: str) -> Holding | None:
+        """One that counts now."""
+        found = self._holdings.get(principal)
+        return None if found is None or found.is_over(self._clock()) else found
+
+    def over(self) -> list[str]:
+        """Those that have ended by themselves and are still in here."""
+        now_ms = self._clock()
+        return [holding.id for holding in self._holdings.values() if holding.is_over(now_ms)]
+
+    def all_ids(self) -> list[str]:
+        """Everybody."""
+        return list(self._holdings)
+
+    def admits(self, origin: str) -> bool:
+        """May pages of this origin speak to us at all, given a credential."""
+        return origin in self._origins
+
+    def _renew(self) -> None:
+        self._judged.clear()
+        now_ms = self._clock()
+        found = {o for holding in self._holdings.values() if not holding.is_over(now_ms) for o in holding.origins}
+        self._origins = self._configured | found
+
+    # ---- tokens ------------------------------------------------------------------------------------------------------
+    @property
+    def key(self) -> TokenKey:
+        """What new tokens are signed with."""
+        return self._keys[0]
+
+    def sign_with(self, key: TokenKey) -> None:
+        """From now on; tokens under the key before stay good until they end."""
+        self._keys = [key, self._keys[0]]
+
+    def issued(self, jti: str, grant: str) -> None:
+        """A token that nobody has used yet; its first use ends what could still stand in for it."""
+        self._unused[jti] = grant
+
+    def revoke(self, jti: str, exp_ms: int) -> None:
+        """This token ends before its time."""
+        now_ms = self._clock()
+        self._revoked = {j: e for j, e in self._revoked.items() if e > now_ms} | {jti: exp_ms}
+        self._unused.pop(jti, None)
+        self._judged.clear()
+
+    def end_all_tokens(self, version: int) -> None:
+        """No token of before counts."""
+        self.version = version
+        self._revoked.clear()
+        self._unused.clear()
+        self.begun.clear()
+        self._judged.clear()
+
+    def holder(self, token: str, origin: str | None) -> Principal | None:
+        """Who shows this; None: nobody we know, or not from there. Args: origin: exact, None without the header."""
+        if token.startswith(api_keys.PREFIX):
+            return self._key_holder(token, origin)
+        found = self._judge(token)
+        if found is None:
+            return None
+        claims, holding = found
+        if not holding.fits(origin):
+            return None
+        if claims.jti in self._unused:
+            self.begun.append((claims.jti, self._unused.pop(claims.jti)))
+        self._touch(holding.id)
+        ends = claims.exp * 1000
+        ends = ends if holding.expires_ms is None else min(ends, holding.expires_ms)
+        return Principal(holding.id, False, holding.scopes, origin, ends, claims.jti)
+
+    def key_of(self, text: str, origin: str | None) -> Holding | None:
+        """The key that this text is, if it may be shown from there."""
+        read = api_keys.read(text)
+        if read is None:
+            return None
+        holding = self.get(f"key:{read[0]}")
+        expected = holding.digest if holding is not None else bytes(32)
+        if not hmac.compare_digest(expected, read[1]) or holding is None or not holding.fits(origin):
+            return None
+        return holding
+
+    def _key_holder(self, text: str, origin: str | None) -> Principal | None:
+        holding = self.key_of(text, origin)
+        if holding is None:
+            return None
+        self._touch(holding.id)
+        return Principal(holding.id, False, holding.scopes, origin, holding.expires_ms)
+
+    def _judge(self, token: str) -> tuple[Claims, Holding] | None:
+        now_ms = self._clock()
+        name = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        found = self._judged.get(name)
+        if found is None:
+            claims = self._verified(token, now_ms / 1000)
+            holding = self._holdings.get(claims.cid) if claims else None
+            if claims is None or holding is None or claims.hv != holding.version:
+                return None
+            if claims.kv != self.version or claims.jti in self._revoked:
+                return None
+            if len(self._judged) >= CACHED:
+                self._judged.clear()
+            found = self._judged[name] = claims, holding
+        claims, holding = found
+        return None if claims.exp * 1000 <= now_ms or holding.is_over(now_ms) else found
+
+    def _verified(self, token: str, now_s: float) -> Claims | None:
+        for key in self._keys:
+            try:
+                return key.verify(token, issuer=self.issuer, now_s=now_s)
+            except Invalid as error:
+                if error.reason != "signature":
+                    return None
+        return None
+
+    def _touch(self, principal: str) -> None:
+        now_ms = self._clock()
+        if now_ms - self.used_ms.get(principal, 0) >= USE_GRAIN_MS:
+            self.used_ms[principal] = now_ms
