@@ -157,6 +157,14 @@ class RequestTimeout(LocalError):
     http_status = 408
 
 
+class TooManyRequests(LocalError):
+    """More calls than the budget of this credential, or of callers without one, allows; `wait_ms` says how long."""
+
+    code = "too_many_requests"
+    retryable = True
+    http_status = 429
+
+
 # ---- what another machine did ----------------------------------------------------------------------------------------
 class RemoteError(HybridGWError):
     """A violation by the other end. Its link is closed with this code; nothing it sent is applied."""

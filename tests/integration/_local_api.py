@@ -24,11 +24,14 @@ from hybridgw_daemon.services.conflicts import ConflictService
 from hybridgw_daemon.services.documents import DocumentService
 from hybridgw_daemon.services.events import EventHub
 from hybridgw_daemon.services.health import HealthService
+from hybridgw_daemon.services.metrics import Metrics
+from hybridgw_daemon.services.rate_limits import RateLimits
 from hybridgw_daemon.services.replica import Replica
 from hybridgw_daemon.services.space import RestVault
 from hybridgw_daemon.transports.local.app import LocalApi
+from hybridgw_daemon.transports.local.auth import EVERYBODY, AddressFilter
 from hybridgw_daemon.transports.local.commands import Services
-from hybridgw_daemon.transports.local.http import Patience
+from hybridgw_daemon.transports.local.http import Call, Patience
 from hybridgw_protocol import localapi as api
 from hybridgw_protocol.runtime import Endpoint, Secret, decode_endpoint
 from hybridgw_storage.database import SqliteDatabase
@@ -84,7 +87,7 @@ class Api:
     replica: Replica
     daemon: Stub
     session: aiohttp.ClientSession
-    calls: list[tuple[str, str, int, float, str, str | None]] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
 
     async def call(
         self,
@@ -134,8 +137,9 @@ class Api:
 
 @contextlib.asynccontextmanager
 async def running(
-    folder: Path, *, locked: bool = False, max_connections: int = 1_000, patience: Patience | None = None
-) -> AsyncIterator[Api]:
+    folder: Path, *, locked: bool = False, max_connections: int = 1_000, patience: Patience | None = None,
+    limits: RateLimits | None = None, addresses: AddressFilter = EVERYBODY,
+) -> AsyncIterator[Api]:  # fmt: skip
     """A local API over a fresh database in *folder*."""
     new_database(folder / "a.db")
     database = SqliteDatabase(folder / "a.db")
@@ -144,6 +148,7 @@ async def running(
     clock = lambda: time.time_ns() // 1_000_000  # noqa: E731
     collections = CollectionService(database, replica, clock=clock, wrote=hub.wake)
     daemon = Stub()
+    metrics = Metrics()
     services = Services(
         documents=DocumentService(
             database, replica, collections, clock=clock, entropy=os.urandom, wrote=hub.wake, position=hub.position
@@ -151,7 +156,10 @@ async def running(
         collections=collections,
         conflicts=ConflictService(database, replica, clock=clock, wrote=hub.wake),
         events=hub,
-        health=HealthService(database, version="0", uptime_s=time.monotonic),
+        health=HealthService(
+            database, version="0", uptime_s=time.monotonic, performance=metrics.performance, worker=asyncio.to_thread
+        ),
+        metrics=metrics,
         daemon=daemon,
     )
     sockets = instance.open_sockets(paths.find(str(folder)), 0)
@@ -159,8 +167,9 @@ async def running(
     calls: list[Any] = []
     local = LocalApi(
         services, Secret(TOKEN), port, prefix="t", max_connections=max_connections, heartbeat_s=0.5, idle_s=30,
-        access=lambda *call: calls.append(call),
-        patience=patience,
+        access=calls.append,
+        limits=limits or RateLimits(1e6, 1e6, clock=lambda: time.monotonic_ns() // 1_000_000),
+        addresses=addresses, limited=metrics.refused_rate, patience=patience,
     )  # fmt: skip
     await local.start(sockets)
     tasks = [asyncio.create_task(local.run()), asyncio.create_task(hub.run())]

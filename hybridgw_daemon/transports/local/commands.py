@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
 
 from hybridgw_protocol import localapi as api
-from hybridgw_protocol.errors import Forbidden, SecretsLocked, Unauthorized
+from hybridgw_protocol import localapi_operations as ops
+from hybridgw_protocol.errors import Forbidden, NotFound, SecretsLocked, Unauthorized
 from hybridgw_protocol.ids import check_collection
 
 from ...services.collections import CollectionService
@@ -19,10 +20,20 @@ from ...services.conflicts import ConflictService
 from ...services.documents import DocumentService
 from ...services.events import EventHub, Subscription
 from ...services.health import HealthService
-from ...services.ports import AlarmPort, DaemonPort, DevicePort, PairingPort, Principal, RelayPort, SyncPort
+from ...services.ports import (
+    AlarmPort,
+    DaemonPort,
+    DevicePort,
+    DocsPort,
+    MetricsPort,
+    PairingPort,
+    Principal,
+    RelayPort,
+    SyncPort,
+)
 
 T = TypeVar("T")
-Scope = Literal["open", "read", "write", "admin", "owner"]
+Scope = Literal["open", "any", "read", "write", "admin", "owner"]
 Handler = Callable[[Any, Any], Awaitable[Any]]  # (principal, command) -> result, of the row's types
 
 
@@ -41,15 +52,19 @@ class Services:
     pairing: PairingPort | None = None
     relays: RelayPort | None = None
     alarms: AlarmPort | None = None
+    metrics: MetricsPort | None = None  # None: switched off, or on a port of its own
+    docs: DocsPort | None = None
+    docs_open: bool = False  # in development no credential is needed to read them
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
     """One row.
 
-    name: on carriers without paths; kind, result: types of localapi; scope: the right it needs, of `read` and `write`
-    for the collection in the field `collection`; handler: does it; body: the field that an HTTP body is, `*`: the body
-    is an object of fields, None: no body; conditional: If-Match is understood; stream: instead of a handler.
+    name: on carriers without paths; kind, result: types of localapi; scope: the right it needs, `any`: any valid
+    credential, of `read` and `write` for the collection in the field `collection`; handler: does it; body: the field
+    that an HTTP body is, `*`: the body is an object of fields, None: no body; conditional: If-Match is understood;
+    stream: instead of a handler.
     """
 
     name: str
@@ -72,7 +87,7 @@ def require(principal: Principal | None, row: Command) -> None:
         return
     if principal is None:
         raise Unauthorized("This call needs a credential.")
-    if not principal.is_owner:
+    if not principal.is_owner and row.scope != "any":
         raise Forbidden(f"This credential does not give the right `{row.scope}`.")
 
 
@@ -137,6 +152,19 @@ def build(services: Services) -> tuple[Command, ...]:
     async def stop(_: Principal, _command: api.StopDaemon) -> api.Stopping:
         return s.daemon.stop()
 
+    async def metrics(principal: Principal | None, command: ops.GetMetrics) -> ops.Page:
+        if s.metrics is None:
+            raise NotFound("Metrics are switched off here, or have a port of their own (METRICS_PORT).")
+        return await s.metrics.page(principal, command)
+
+    async def openapi(_: Principal | None, _command: ops.GetOpenApi) -> ops.Page:
+        return _there(s.docs).openapi()
+
+    async def docs(_: Principal | None, _command: ops.GetDocs) -> ops.Page:
+        return _there(s.docs).page()
+
+    reading: Scope = "open" if s.docs_open else "any"
+
     def subscribe(_: Principal, command: api.Subscribe) -> Subscription:
         return s.events.subscribe(command.since, command.collection)
 
@@ -188,6 +216,11 @@ def build(services: Services) -> tuple[Command, ...]:
                 "admin", alarm_acknowledge, "*"),
         Command("events", "GET", "/api/events", api.Subscribe, api.Document, "admin", stream=subscribe),
         Command("config", "GET", "/api/config", api.GetConfig, api.SettingList, "admin", settings),
+        Command("config.health", "GET", "/api/config/health", ops.GetHealthReport, ops.HealthReport, "admin",
+                s.health.report),
+        Command("metrics", "GET", "/metrics", ops.GetMetrics, ops.Page, "open", metrics),
+        Command("openapi", "GET", "/openapi.json", ops.GetOpenApi, ops.Page, reading, openapi),
+        Command("docs", "GET", "/docs", ops.GetDocs, ops.Page, reading, docs),
         Command("paths", "GET", "/api/paths", api.GetPaths, api.PathList, "admin", paths),
         Command("daemon.stop", "POST", "/api/daemon/stop", api.StopDaemon, api.Stopping, "owner", stop, "*"),
     )  # fmt: skip

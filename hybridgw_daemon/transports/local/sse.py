@@ -51,6 +51,10 @@ async def serve(
             "Cache-Control": "no-store",
             "X-Content-Type-Options": "nosniff",
             "Vary": "Origin",
+            "Referrer-Policy": "no-referrer",
+            "X-Frame-Options": "DENY",
+            "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+            "Cross-Origin-Resource-Policy": "same-origin",
             "Server": "hybridgw",
             "X-Request-ID": request_id,
         }
