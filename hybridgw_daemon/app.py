@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Final
 
-from hybridgw_protocol.errors import DatabaseDamaged, HybridGWError
+from hybridgw_protocol.errors import DatabaseDamaged, HybridGWError, PortTaken
 from hybridgw_protocol.localapi import PathList, Setting, SettingList, Stopping
 from hybridgw_protocol.pairing_messages import clean_name
 from hybridgw_protocol.runtime import VERSION, Endpoint, Secret
@@ -197,7 +197,10 @@ class Daemon:
         addresses = AddressFilter(self._config.limits.allow, self._config.limits.deny)
         metrics_api: MetricsApi | None = None
         if self._config.metrics.enabled and self._config.metrics.port is not None:
-            own = instance.open_sockets(self._paths, self._config.metrics.port)
+            try:
+                own = instance.open_sockets(self._paths, self._config.metrics.port)
+            except PortTaken as error:
+                raise PortTaken(f"{error.message.partition('. ')[0]}: METRICS_PORT names another one.") from error
             for listening in own:
                 stack.callback(listening.close)
             own_port = int(own[0].getsockname()[1])
@@ -306,13 +309,10 @@ class Daemon:
         access = self._logging.access
 
         def called(call: Call) -> None:
-            metrics.called(call.method, call.template, call.status, call.took_ms / 1000)
-            if call.principal is not None:
-                metrics.authenticated("bearer", "ok" if call.status != 403 else "forbidden")
-            elif call.status == 401:
-                metrics.authenticated("bearer", "refused")
-            elif call.status in (403, 421):
-                metrics.authenticated("origin", "refused")
+            has_credential = call.principal is not None
+            metrics.answered(
+                call.method, call.template, call.status, call.took_ms / 1000, has_credential=has_credential
+            )
             access(*call)
 
         return called

@@ -36,10 +36,21 @@ class Metrics:
         ]  # fmt: skip
 
     # ---- told by others ---------------------------------------------------------------------------------------------
-    def called(self, method: str, endpoint: str, status: int, took_s: float) -> None:
-        """One call was answered. Args: endpoint: the template of its route, `-` for none."""
+    def answered(self, method: str, endpoint: str, status: int, took_s: float, *, has_credential: bool) -> None:
+        """One call was answered.
+
+        Args: endpoint: the template of its route, `-` for none; took_s: 0: it never became a request; has_credential:
+        a valid one.
+        """
         self.requests.add(method if method in _METHODS else OTHER, endpoint, str(status))
-        self.durations.add(took_s)
+        if took_s:
+            self.durations.add(took_s)
+        if has_credential:
+            self.auths.add("bearer", "ok" if status != 403 else "forbidden")
+        elif status == 401:
+            self.auths.add("bearer", "refused")
+        elif status in (403, 421):
+            self.auths.add("origin", "refused")
 
     def authenticated(self, kind: str, status: str) -> None:
         """A credential was looked at. Args: kind: bearer, login, refresh, …; status: ok, refused, …"""

@@ -164,10 +164,16 @@ async def running(
     )
     sockets = instance.open_sockets(paths.find(str(folder)), 0)
     port = int(sockets[0].getsockname()[1])
-    calls: list[Any] = []
+    calls: list[Call] = []
+
+    def called(call: Call) -> None:
+        calls.append(call)
+        took_s, has_credential = call.took_ms / 1000, call.principal is not None
+        metrics.answered(call.method, call.template, call.status, took_s, has_credential=has_credential)
+
     local = LocalApi(
         services, Secret(TOKEN), port, prefix="t", max_connections=max_connections, heartbeat_s=0.5, idle_s=30,
-        access=calls.append,
+        access=called,
         limits=limits or RateLimits(1e6, 1e6, clock=lambda: time.monotonic_ns() // 1_000_000),
         addresses=addresses, limited=metrics.refused_rate, patience=patience,
     )  # fmt: skip

@@ -41,7 +41,7 @@ _PROBLEM: Final[Json] = {
         "code": {"type": "string"},
         "retryable": {"type": "boolean"},
         "request_id": {"type": "string"},
-        "field": {"type": "string"},
+        "field": {"type": ["string", "null"]},
     },
 }
 _GROUPS: Final = {

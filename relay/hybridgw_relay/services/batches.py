@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -52,8 +53,12 @@ class Push:
 class BatchService:
     """One per process; `run` is its only task."""
 
-    def __init__(self, store: RelayStore, fanout: Fanout, host: Host) -> None:
-        self._store, self._fanout, self._host = store, fanout, host
+    def __init__(
+        self, store: RelayStore, fanout: Fanout, host: Host,
+        committed: Callable[[float], None] = lambda _seconds: None,
+    ) -> None:  # fmt: skip
+        """Args: committed: told how many seconds each group took."""
+        self._store, self._fanout, self._host, self._committed = store, fanout, host, committed
         self._waiting: deque[Push] = deque()
         self._waiting_bytes = 0
         self._filled = asyncio.Event()
@@ -65,6 +70,12 @@ class BatchService:
         self.stored_batches = 0
         self.stored_bytes = 0
         self.commits = 0
+        self.refused: Counter[str] = Counter()  # pushes, by code
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Queued and not stored yet."""
+        return self._waiting_bytes
 
     async def submit(self, push: Push) -> None:
         """Queue a push; pushes of one connection are stored in the order they were submitted.
@@ -113,6 +124,7 @@ class BatchService:
         return group
 
     async def _store_group(self, group: list[Push]) -> None:
+        started = time.perf_counter()
         try:
             results = await self._store.append([self._append_of(push) for push in group], self._host.wall_ms())
             self._disk_full_told = False
@@ -123,6 +135,7 @@ class BatchService:
             refusal = Busy("The relay cannot store anything now; its operator was told.", retry_ms=DISK_RETRY_MS)
             results = [Appended(error=refusal) for _ in group]
         self.commits += 1
+        self._committed(time.perf_counter() - started)
         changed: dict[Space, None] = {}
         rewritten: set[Space] = set()
         for push, result in zip(group, results, strict=True):
@@ -131,8 +144,11 @@ class BatchService:
                 rewritten.add(push.space)
             if result.stored:
                 self.stored_batches += len(result.stored)
+                self.stored_bytes += sum(len(batch.blob) for batch in result.stored)
                 push.space.tail.add(result.after_rid, result.stored)
                 changed[push.space] = None
+            if result.error is not None:
+                self.refused[result.error.code] += 1
             push.answer(result)
         for space in rewritten:
             space.tail.clear()
