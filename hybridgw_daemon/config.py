@@ -8,6 +8,7 @@ because bare names like DEBUG belong to other programs on a desktop; bare names 
 from __future__ import annotations
 
 import ipaddress
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from hybridgw_protocol.runtime import HOME_VARIABLE
 
 PREFIX: Final = "HYBRIDGW_"
 MAX_FILE_BYTES: Final = 64 * 1024
+_SECRET_NAME: Final = re.compile(r"(SECRET|SECRET_KEY|SERVICE_KEY|PASSWORD|TOKEN)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,11 +275,16 @@ class _Reading:
         try:
             self.values[key.name] = (key.read(raw), source)
         except _Fault as fault:
-            self.faults.append(f"{key.name} = {_shown(raw)} ({source}): allowed is {fault}")
+            self.faults.append(f"{key.name} = {_shown(key.name, raw)} ({source}): allowed is {fault}")
 
 
-def _shown(raw: Any) -> str:
-    text = repr(raw)
+def told(name: str, value: Any) -> Any:
+    """A value as it may be shown: `***` for a key whose name says that it is a secret, if it has one."""
+    return "***" if _SECRET_NAME.search(name) and value not in (None, "") else value
+
+
+def _shown(name: str, raw: Any) -> str:
+    text = repr(told(name, raw))
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -409,7 +416,11 @@ def _build(reading: _Reading, terminal: bool) -> Config:
         device_name=value["DEVICE_NAME"],
         settings=tuple(
             Provenance(
-                key.name, value[key.name], key.default, reading.values.get(key.name, (None, "default"))[1], key.effect
+                key.name,
+                told(key.name, value[key.name]),
+                key.default,
+                reading.values.get(key.name, (None, "default"))[1],
+                key.effect,
             )
             for key in _SCHEMA
         ),

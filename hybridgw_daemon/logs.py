@@ -280,6 +280,7 @@ class Logging:
         """Write the rest; logging is as it was before."""
         root = logging.getLogger()
         root.level, root.handlers[:], threading.excepthook = self._before
+        logging.getLogger("trace").setLevel(logging.NOTSET)
         for handler in self._handlers:
             handler.close()
 
@@ -308,6 +309,7 @@ def setup(path: Path | None, *, level: str, debug: bool, readable: bool, termina
     for handler in handlers:
         handler.setFormatter(formatter)
     made = Logging(handlers, logging.DEBUG if debug else getattr(logging, level), readable=readable)
+    logging.getLogger("trace").setLevel(logging.DEBUG if debug else logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     logging.getLogger("aiohttp").setLevel(logging.WARNING)
     return made

@@ -87,13 +87,17 @@ class Metrics:
     def performance(self) -> PerformanceReport:
         """Latency and error rate since the start."""
         requests = int(self.requests.total)
-        failed = sum(n for (_, _, status), n in self.requests.values.items() if status.startswith("5"))
-        refused = sum(n for (_, _, status), n in self.requests.values.items() if status.startswith("4"))
         d, c = self.durations, self.commits
+
+        def rate(*starts: str) -> float:
+            found = sum(n for (_, _, status), n in self.requests.values.items() if status.startswith(starts))
+            return round(found / requests, 6) if requests else 0.0
+
         return PerformanceReport(
             requests=requests,
-            error_rate=round(failed / requests, 6) if requests else 0.0,
-            refused_rate=round(refused / requests, 6) if requests else 0.0,
+            error_rate=rate("500"),
+            unavailable_rate=rate("503", "507"),
+            refused_rate=rate("4"),
             request_p50_s=d.quantile(0.5),
             request_p95_s=d.quantile(0.95),
             request_p99_s=d.quantile(0.99),

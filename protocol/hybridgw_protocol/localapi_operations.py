@@ -66,11 +66,13 @@ class ServiceReport(Result):
 class PerformanceReport(Result):
     """Calls of the local API and commits since the start. Seconds are upper bounds of histogram buckets.
 
-    error_rate: share of calls that failed by our fault (5xx); refused_rate: by the caller's (4xx).
+    error_rate: share of calls that failed by our fault (500); unavailable_rate: that came too early or found no room
+    (503, 507); refused_rate: by the caller's fault (4xx).
     """
 
     requests: int
     error_rate: float
+    unavailable_rate: float
     refused_rate: float
     request_p50_s: float | None
     request_p95_s: float | None

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from typing import Final
+
+GRACE: Final = 1e-9  # tokens: who waited as told is let through, however the sums of fractions were rounded
 
 
 @dataclass(slots=True)
@@ -26,7 +29,7 @@ class TokenBucket:
         An amount above the burst is let through when the bucket is full, and leaves a debt.
         """
         level, needed = self._fill(now_ms), min(amount, self.burst)
-        if level >= needed:
+        if level >= needed - GRACE:
             self.level = level - amount
             return 0
         return int((needed - level) / self.rate_per_s * 1000) + 1
@@ -38,7 +41,7 @@ class TokenBucket:
 
     def has(self, amount: float, now_ms: int) -> bool:
         """Would a take of *amount* succeed now."""
-        return self._fill(now_ms) >= min(amount, self.burst)
+        return self._fill(now_ms) >= min(amount, self.burst) - GRACE
 
     def _fill(self, now_ms: int) -> float:
         level = self.burst if self.level is None else self.level

@@ -237,6 +237,7 @@ def test_sec_L33_planted_secrets_are_nowhere_to_be_seen(tmp_path: Path) -> None:
     said += [seed[path].decode() for path in logs]
     everything = "\n".join(said)
     assert "trace.sql" in everything
+    assert re.search(r"in peer=http://\S+ Welcome request=\d+ \d+ B", everything)
     secrets = {
         "token": endpoint.token.reveal(), "invite": invite, "pairing code": code, "passphrase": passphrase,
         "JWT secret": jwt, "unknown": unknown,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hybridgw_daemon.config import KEYS, Config, load
+from hybridgw_daemon.config import KEYS, Config, load, told
 from hybridgw_protocol.errors import ConfigInvalid
 
 
@@ -170,3 +170,14 @@ def test_bad_limits_and_lists_are_refused(tmp_path: Path, text: str, says: str) 
 
 def test_one_address_of_loopback_is_enough(tmp_path: Path) -> None:
     assert read(tmp_path, 'ip_deny = "::1"').limits.deny
+
+
+@pytest.mark.parametrize(
+    ("name", "is_secret"),
+    [("JWT_SECRET_KEY", True), ("REDIS_PASSWORD", True), ("SUPABASE_SERVICE_KEY", True), ("API_TOKEN", True),
+     ("SECRET_STORE", False), ("PASSPHRASE_FILE", False), ("SERVER_PORT", False)],
+)  # fmt: skip
+def test_sec_L33_a_secret_is_never_shown_as_a_setting(name: str, is_secret: bool) -> None:
+    assert told(name, "planted") == ("***" if is_secret else "planted")
+    assert told(name, None) is None
+    assert told(name, "") == ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hybridgw_protocol.token_bucket import Buckets
+from hybridgw_protocol.token_bucket import Buckets, TokenBucket
 
 
 def test_the_least_recently_used_bucket_is_forgotten() -> None:
@@ -24,3 +24,13 @@ def test_each_key_has_a_budget_of_its_own() -> None:
     assert buckets.of(("x", True)).take(2, 0) == 0
     assert buckets.of(("x", True)).take(1, 0) > 0
     assert buckets.of(("x", False)).take(1, 0) == 0
+
+
+def test_who_waited_as_told_is_let_through_however_fractions_were_rounded() -> None:
+    bucket = TokenBucket(4.728966484940377, 1.0)
+    bucket.take(1, 1_000)
+    for now_ms in range(1_001, 1_212):
+        bucket.has(1, now_ms)
+    bucket.level = 0.9999999999999996
+    assert bucket.has(1, 1_211)
+    assert bucket.take(1, 1_211) == 0
