@@ -19,6 +19,7 @@ from hybridgw_protocol.localapi import (
     SyncResult,
     SyncStatus,
 )
+from hybridgw_protocol.localapi_operations import GetMetrics, Page, PerformanceReport
 from hybridgw_storage.database import Tx
 
 from ..core.document_state import Row
@@ -150,6 +151,30 @@ class AlarmPort(Protocol):
 
     async def acknowledge(self, alarm: int) -> None:
         """A person has seen it. Raises: NotFound."""
+        ...
+
+
+class MetricsPort(Protocol):
+    """What was counted."""
+
+    async def page(self, principal: Principal | None, command: GetMetrics) -> Page:
+        """For Prometheus."""
+        ...
+
+    def performance(self) -> PerformanceReport:
+        """For a person."""
+        ...
+
+
+class DocsPort(Protocol):
+    """The description of the local API, made from its command table."""
+
+    def openapi(self) -> Page:
+        """For programs."""
+        ...
+
+    def page(self) -> Page:
+        """For people."""
         ...
 
 

@@ -120,7 +120,7 @@ class WrongCode(LocalError):
 
 
 class TooManyRequests(LocalError):
-    """More than is allowed in a time; wait `retry_after_s`."""
+    """More than is allowed in a time, or than the budget of this credential holds; wait `retry_after_s`."""
 
     code = "too_many_requests"
     retryable = True

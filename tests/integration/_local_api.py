@@ -25,12 +25,15 @@ from hybridgw_daemon.services.conflicts import ConflictService
 from hybridgw_daemon.services.documents import DocumentService
 from hybridgw_daemon.services.events import EventHub
 from hybridgw_daemon.services.health import HealthService
+from hybridgw_daemon.services.metrics import Metrics
+from hybridgw_daemon.services.rate_limits import RateLimits
 from hybridgw_daemon.services.replica import Replica
 from hybridgw_daemon.services.space import RestVault
 from hybridgw_daemon.transports.local.app import LocalApi
+from hybridgw_daemon.transports.local.auth import EVERYBODY, AddressFilter
 from hybridgw_daemon.transports.local.commands import Services
 from hybridgw_daemon.transports.local.cors import Cors
-from hybridgw_daemon.transports.local.http import Patience
+from hybridgw_daemon.transports.local.http import Call, Patience
 from hybridgw_protocol import localapi as api
 from hybridgw_protocol.runtime import Endpoint, Secret, decode_endpoint
 from hybridgw_storage.database import SqliteDatabase
@@ -102,7 +105,7 @@ class Api:
     session: aiohttp.ClientSession
     access: Access
     clock: Clock
-    calls: list[tuple[str, str, int, float, str, str | None]] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
 
     async def call(
         self,
@@ -159,6 +162,8 @@ async def running(
     patience: Patience | None = None,
     settings: AccessSettings = AccessSettings("HS256", 86_400, b"k" * 32),  # noqa: B008 - it is frozen
     cors: Cors | None = None,
+    limits: RateLimits | None = None,
+    addresses: AddressFilter = EVERYBODY,
 ) -> AsyncIterator[Api]:
     """A local API over a fresh database in *folder*."""
     new_database(folder / "a.db")
@@ -171,6 +176,7 @@ async def running(
     access = await open_access(
         database, settings, clock=clock, entropy=os.urandom, revoked=hub.end, changed=lambda: hub.publish("grants")
     )
+    metrics = Metrics()
     services = Services(
         documents=DocumentService(
             database, replica, collections, clock=clock, entropy=os.urandom, wrote=hub.wake, position=hub.position
@@ -178,17 +184,27 @@ async def running(
         collections=collections,
         conflicts=ConflictService(database, replica, clock=clock, wrote=hub.wake),
         events=hub,
-        health=HealthService(database, version="0", uptime_s=time.monotonic),
+        health=HealthService(
+            database, version="0", uptime_s=time.monotonic, performance=metrics.performance, worker=asyncio.to_thread
+        ),
+        metrics=metrics,
         daemon=daemon,
         access=access,
     )
     sockets = instance.open_sockets(paths.find(str(folder)), 0)
     port = int(sockets[0].getsockname()[1])
-    calls: list[Any] = []
+    calls: list[Call] = []
+
+    def called(call: Call) -> None:
+        calls.append(call)
+        took_s, has_credential = call.took_ms / 1000, call.principal is not None
+        metrics.answered(call.method, call.template, call.status, took_s, has_credential=has_credential)
+
     local = LocalApi(
         services, Secret(TOKEN), port, prefix="t", max_connections=max_connections, heartbeat_s=0.5, idle_s=30,
-        access=lambda *call: calls.append(call),
-        patience=patience, cors=cors,
+        access=called, cors=cors,
+        limits=limits or RateLimits(1e6, 1e6, clock=lambda: time.monotonic_ns() // 1_000_000),
+        addresses=addresses, limited=metrics.refused_rate, patience=patience,
     )  # fmt: skip
     await local.start(sockets)
     tasks = [asyncio.create_task(local.run()), asyncio.create_task(hub.run())]

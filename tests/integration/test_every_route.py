@@ -17,10 +17,10 @@ from hybridgw_daemon.transports.local.commands import Command, build
 from tests.integration._local_api import TOKEN, Answer, Api, running
 from tests.integration.test_access import PAGE, let_in, make_key, page
 
-OPEN = {"health", "auth.login", "auth.refresh"}  # to programs and to pages that were let in
+OPEN = {"health", "metrics", "auth.login", "auth.refresh"}  # to programs and to pages that were let in
 ASK = {"auth.grants.ask", "auth.grants.get"}  # and these to any page, so that it can ask
 # Rows whose answer depends on what the credential may see: none is refused for its scopes.
-ANY = {"collections.list", "conflicts.list", "events", "auth.logout", "auth.validate", "auth.status"}
+ANY = {"collections.list", "conflicts.list", "events", "auth.logout", "auth.validate", "auth.status", "openapi", "docs"}
 FORBIDDEN = "Requests of this page are not admitted."
 FILL = {"{collection}": "notes", "{id}": "x", "{name}": "notes"}
 

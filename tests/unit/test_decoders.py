@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import msgpack
 
+from hybridgw_daemon.core import api_keys, scopes
 from hybridgw_daemon.core.body import decode_body, decode_body_exactly, read_composite
 from hybridgw_daemon.core.key_wraps import open_carried, open_key
 from hybridgw_daemon.core.rest import Purpose, RestSealer
@@ -124,6 +125,8 @@ TABLE = [
     Decoder("parse_code", _text(parse_code), [code["text"].encode() for code in PAIRING["codes"]]),
     Decoder("parse_invite", _text(parse_invite), [format_invite("https://relay.example.com", bytes(32)).encode()]),
     Decoder("parse_document_id", _text(parse_document_id), [b"note", b"018f3b5e-7b1a-7c3d-8e4f-0123456789ab"]),
+    Decoder("parse", _text(scopes.parse), [b"read:tasks write:tasks send:timer", b"admin"]),
+    Decoder("read", _text(api_keys.read), [api_keys.make(bytes(api_keys.ENTROPY_BYTES)).text.encode()]),
     Decoder("decode_json", decode_json, [b'{"a": [1, 2.5, null, "x"]}']),
     Decoder("decode_endpoint", decode_endpoint, [
         b'{"url": "http://127.0.0.1:8000", "port": 8000, "pid": 1, "token": "t", "started_ms": 1, "version": "0"}'

@@ -14,7 +14,8 @@ from msgspec import UNSET
 
 from hybridgw_protocol import localapi as api
 from hybridgw_protocol import localapi_access as access
-from hybridgw_protocol.errors import Forbidden, SecretsLocked, Unauthorized
+from hybridgw_protocol import localapi_operations as ops
+from hybridgw_protocol.errors import Forbidden, NotFound, SecretsLocked, Unauthorized
 from hybridgw_protocol.ids import check_collection
 
 from ...services.access import Access
@@ -23,7 +24,18 @@ from ...services.conflicts import ConflictService
 from ...services.documents import DocumentService
 from ...services.events import EventHub, Subscription
 from ...services.health import HealthService
-from ...services.ports import NOBODY, AlarmPort, DaemonPort, DevicePort, PairingPort, Principal, RelayPort, SyncPort
+from ...services.ports import (
+    NOBODY,
+    AlarmPort,
+    DaemonPort,
+    DevicePort,
+    DocsPort,
+    MetricsPort,
+    PairingPort,
+    Principal,
+    RelayPort,
+    SyncPort,
+)
 
 T = TypeVar("T")
 Scope = Literal["open", "ask", "any", "read", "write", "send", "listen", "admin", "owner"]
@@ -46,6 +58,9 @@ class Services:
     relays: RelayPort | None = None
     alarms: AlarmPort | None = None
     access: Access | None = None  # of apps and scripts; without it only the owner is known
+    metrics: MetricsPort | None = None  # None: switched off, or on a port of its own
+    docs: DocsPort | None = None
+    docs_open: bool = False  # in development no credential is needed to read them
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +186,19 @@ def build(services: Services) -> tuple[Command, ...]:
             raise Forbidden(f"This credential does not give the right `read:{command.collection}`.")
         return s.events.subscribe(command.since, command.collection, readable=principal.readable(), holder=principal.id)
 
+    async def metrics(principal: Principal | None, command: ops.GetMetrics) -> ops.Page:
+        if s.metrics is None:
+            raise NotFound("Metrics are switched off here, or have a port of their own (METRICS_PORT).")
+        return await s.metrics.page(principal, command)
+
+    async def openapi(_: Principal | None, _command: ops.GetOpenApi) -> ops.Page:
+        return _there(s.docs).openapi()
+
+    async def docs(_: Principal | None, _command: ops.GetDocs) -> ops.Page:
+        return _there(s.docs).page()
+
+    reading: Scope = "open" if s.docs_open else "any"
+
     data, one = "/api/data/{collection}", "/api/data/{collection}/{id}"
     d = s.documents
     return (
@@ -221,6 +249,11 @@ def build(services: Services) -> tuple[Command, ...]:
                 "admin", alarm_acknowledge, "*"),
         Command("events", "GET", "/api/events", api.Subscribe, api.Document, "any", stream=subscribe),
         Command("config", "GET", "/api/config", api.GetConfig, api.SettingList, "admin", settings),
+        Command("config.health", "GET", "/api/config/health", ops.GetHealthReport, ops.HealthReport, "admin",
+                s.health.report),
+        Command("metrics", "GET", "/metrics", ops.GetMetrics, ops.Page, "open", metrics),
+        Command("openapi", "GET", "/openapi.json", ops.GetOpenApi, ops.Page, reading, openapi),
+        Command("docs", "GET", "/docs", ops.GetDocs, ops.Page, reading, docs),
         Command("paths", "GET", "/api/paths", api.GetPaths, api.PathList, "admin", paths),
         Command("daemon.stop", "POST", "/api/daemon/stop", api.StopDaemon, api.Stopping, "owner", stop, "*"),
         *(access_rows(s.access) if s.access is not None else ()),
