@@ -38,6 +38,7 @@ from .services.devices import DeviceService
 from .services.documents import DocumentService
 from .services.events import EventHub, prepare
 from .services.health import HealthService
+from .services.live_queries import LiveQueries
 from .services.pairing import PairingService
 from .services.relays import RelayService
 from .services.replica import Replica
@@ -174,12 +175,14 @@ class Daemon:
         token = Secret(secrets.token_urlsafe(TOKEN_BYTES))
         api = LocalApi(
             services,
+            LiveQueries(database, hub, lambda: replica.vault),
             token,
             port,
             prefix=secrets.token_hex(3),
             max_connections=instance.room_for(self._config.server.max_connections),
             heartbeat_s=self._config.server.heartbeat_s,
             idle_s=self._config.server.idle_s,
+            mode_limits=dict(self._config.server.mode_limits),
             access=self._logging.access,
         )
         await api.start(sockets)
@@ -195,6 +198,7 @@ class Daemon:
                 for name, part in (
                     ("stop", self._wait_for_stop),
                     ("api", api.run),
+                    ("sockets", api.run_sockets),
                     ("events", hub.run),
                     ("log", self._flush_log),
                 ):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from hybridgw_protocol.ids import DocumentId
 from hybridgw_protocol.localapi import (
@@ -19,6 +19,7 @@ from hybridgw_protocol.localapi import (
     SyncResult,
     SyncStatus,
 )
+from hybridgw_protocol.localapi_live import ConnectionReport, ConnectionStats, DeploymentList
 from hybridgw_storage.database import Tx
 
 from ..core.document_state import Row
@@ -28,10 +29,14 @@ from .replica import Written
 
 
 class Principal(NamedTuple):
-    """Who asks. id: one per credential, for limits and logs; the owner may do everything."""
+    """Who asks. id: one per credential, for limits and logs; the owner may do everything.
+
+    expires_ms: when the credential ends, Unix milliseconds; None: with the daemon.
+    """
 
     id: str
     is_owner: bool
+    expires_ms: int | None = None
 
 
 class DocumentReplica(Protocol):
@@ -123,6 +128,26 @@ class AlarmPort(Protocol):
 
     async def acknowledge(self, alarm: int) -> None:
         """A person has seen it. Raises: NotFound."""
+        ...
+
+
+class HubPort(Protocol):
+    """The connections of programs, and the topics between them."""
+
+    def publish(self, topic: str, data: Any) -> int:
+        """Tell all who listen; how many. Raises: BadValue."""
+        ...
+
+    def stats(self) -> ConnectionStats:
+        """Counts since the start."""
+        ...
+
+    def connections(self, archived: int) -> ConnectionReport:
+        """Who is connected, and who was."""
+        ...
+
+    def deployments(self) -> DeploymentList:
+        """How programs of each mode connect."""
         ...
 
 

@@ -99,6 +99,20 @@ class Busy(LocalError):
     http_status = 503
 
 
+class TooMany(LocalError):
+    """A bound on how many of something a program may have at one time: subscriptions, connections, listeners."""
+
+    code = "too_many"
+    http_status = 429
+
+
+class UpgradeRequired(LocalError):
+    """The path is a WebSocket, and the request does not ask for one that we speak."""
+
+    code = "upgrade_required"
+    http_status = 426
+
+
 class NeedsPerson(LocalError):
     """Only a person can go on: unlock a keyring, confirm words, approve. CLI exit code 4."""
 

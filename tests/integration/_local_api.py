@@ -24,16 +24,20 @@ from hybridgw_daemon.services.conflicts import ConflictService
 from hybridgw_daemon.services.documents import DocumentService
 from hybridgw_daemon.services.events import EventHub
 from hybridgw_daemon.services.health import HealthService
+from hybridgw_daemon.services.live_queries import LiveQueries
 from hybridgw_daemon.services.replica import Replica
+from hybridgw_daemon.services.sessions import Bounds
 from hybridgw_daemon.services.space import RestVault
 from hybridgw_daemon.transports.local.app import LocalApi
 from hybridgw_daemon.transports.local.commands import Services
 from hybridgw_daemon.transports.local.http import Patience
+from hybridgw_daemon.transports.local.ws import SocketPatience
 from hybridgw_protocol import localapi as api
 from hybridgw_protocol.runtime import Endpoint, Secret, decode_endpoint
 from hybridgw_storage.database import SqliteDatabase
 from tests.unit.daemon._services import new_database
 
+DEFAULT_BOUNDS = Bounds()
 TOKEN = "planted-token-" + "t" * 29
 
 
@@ -84,6 +88,7 @@ class Api:
     replica: Replica
     daemon: Stub
     session: aiohttp.ClientSession
+    local: LocalApi
     calls: list[tuple[str, str, int, float, str, str | None]] = field(default_factory=list)
 
     async def call(
@@ -134,7 +139,14 @@ class Api:
 
 @contextlib.asynccontextmanager
 async def running(
-    folder: Path, *, locked: bool = False, max_connections: int = 1_000, patience: Patience | None = None
+    folder: Path,
+    *,
+    locked: bool = False,
+    max_connections: int = 1_000,
+    patience: Patience | None = None,
+    socket_patience: SocketPatience | None = None,
+    bounds: Bounds = DEFAULT_BOUNDS,
+    mode_limits: dict[str, int] | None = None,
 ) -> AsyncIterator[Api]:
     """A local API over a fresh database in *folder*."""
     new_database(folder / "a.db")
@@ -157,15 +169,16 @@ async def running(
     sockets = instance.open_sockets(paths.find(str(folder)), 0)
     port = int(sockets[0].getsockname()[1])
     calls: list[Any] = []
+    live = LiveQueries(database, hub, lambda: replica.vault)
     local = LocalApi(
-        services, Secret(TOKEN), port, prefix="t", max_connections=max_connections, heartbeat_s=0.5, idle_s=30,
+        services, live, Secret(TOKEN), port, prefix="t", max_connections=max_connections, heartbeat_s=0.5, idle_s=30,
         access=lambda *call: calls.append(call),
-        patience=patience,
+        patience=patience, socket_patience=socket_patience, bounds=bounds, mode_limits=mode_limits,
     )  # fmt: skip
     await local.start(sockets)
-    tasks = [asyncio.create_task(local.run()), asyncio.create_task(hub.run())]
+    tasks = [asyncio.create_task(local.run()), asyncio.create_task(local.run_sockets()), asyncio.create_task(hub.run())]
     async with aiohttp.ClientSession(auto_decompress=False) as session:
-        yield Api(port, services, hub, database, replica, daemon, session, calls)
+        yield Api(port, services, hub, database, replica, daemon, session, local, calls)
     await local.close()
     for task in tasks:
         task.cancel()

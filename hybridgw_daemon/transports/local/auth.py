@@ -43,7 +43,10 @@ class Gate:
                 return Verdict.MISDIRECTED
             host = host.lower()
         origin = headers.get("Origin")
-        if origin is not None and (origin != f"http://{host}" or not headers.get(CLIENT_HEADER)):
+        if origin is not None and (
+            origin != f"http://{host}"
+            or not (headers.get(CLIENT_HEADER) or headers.get("Upgrade", "").lower() == "websocket")
+        ):  # a page cannot set a header on a WebSocket, nor `Upgrade` on anything else
             return Verdict.FORBIDDEN
         if headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
             return Verdict.FORBIDDEN
@@ -52,6 +55,13 @@ class Gate:
     def principal(self, headers: Mapping[str, str]) -> Principal | None:
         """Who shows this credential; None: none, or not a valid one. In constant time."""
         scheme, _, token = headers.get("Authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and hmac.compare_digest(token.encode("utf-8", "surrogateescape"), self._token):
-            return OWNER
-        return None
+        return self.holder(token, headers.get("Origin")) if scheme.lower() == "bearer" else None
+
+    def holder(self, token: str, origin: str | None) -> Principal | None:
+        """Who holds this token; None: nobody. In constant time. Args: origin: of the page that shows it."""
+        del origin  # the owner's token counts from every place that was admitted
+        return OWNER if hmac.compare_digest(token.encode("utf-8", "surrogatepass"), self._token) else None
+
+    def scopes(self, principal: Principal) -> list[str]:
+        """What a principal may do, for itself to know."""
+        return ["owner", "admin"] if principal.is_owner else []

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, Protocol, TypeVar
 
 from hybridgw_protocol import localapi as api
-from hybridgw_protocol.errors import Forbidden, SecretsLocked, Unauthorized
+from hybridgw_protocol import localapi_live as live
+from hybridgw_protocol.errors import Busy, Forbidden, SecretsLocked, Unauthorized
 from hybridgw_protocol.ids import check_collection
+from hybridgw_protocol.localapi_frames import FrameSchema, schema
 
 from ...services.collections import CollectionService
 from ...services.conflicts import ConflictService
 from ...services.documents import DocumentService
 from ...services.events import EventHub, Subscription
 from ...services.health import HealthService
-from ...services.ports import AlarmPort, DaemonPort, DevicePort, PairingPort, Principal, RelayPort, SyncPort
+from ...services.ports import AlarmPort, DaemonPort, DevicePort, HubPort, PairingPort, Principal, RelayPort, SyncPort
 
 T = TypeVar("T")
-Scope = Literal["open", "read", "write", "admin", "owner"]
+Scope = Literal["open", "any", "read", "write", "send", "listen", "admin", "owner"]
 Handler = Callable[[Any, Any], Awaitable[Any]]  # (principal, command) -> result, of the row's types
 
 
@@ -41,6 +43,7 @@ class Services:
     pairing: PairingPort | None = None
     relays: RelayPort | None = None
     alarms: AlarmPort | None = None
+    hub: HubPort | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +69,26 @@ class Command:
     stream: Callable[[Any, Any], Subscription] | None = None
 
 
-def require(principal: Principal | None, row: Command) -> None:
-    """Raise Unauthorized or Forbidden unless the principal has the right that the row asks for."""
+class Guarded(Protocol):
+    """A row of this table or of a carrier's own."""
+
+    @property
+    def scope(self) -> Scope:
+        """The right it needs; `any`: a credential, as it touches only what is the caller's own."""
+        ...
+
+
+def require(principal: Principal | None, row: Guarded, command: api.Command | None = None) -> None:
+    """Raise Unauthorized or Forbidden unless the principal has the right that the row asks for.
+
+    Args: command: names the collection or the topic.
+    """
+    del command
     if row.scope == "open":
         return
     if principal is None:
         raise Unauthorized("This call needs a credential.")
-    if not principal.is_owner:
+    if not principal.is_owner and row.scope != "any":
         raise Forbidden(f"This credential does not give the right `{row.scope}`.")
 
 
@@ -140,6 +156,21 @@ def build(services: Services) -> tuple[Command, ...]:
     def subscribe(_: Principal, command: api.Subscribe) -> Subscription:
         return s.events.subscribe(command.since, command.collection)
 
+    async def publish(_: Principal, command: live.PublishTopic) -> live.Published:
+        return live.Published(listeners=_hub(s).publish(command.topic, command.data))
+
+    async def stats(_: Principal, _command: live.GetStats) -> live.ConnectionStats:
+        return _hub(s).stats()
+
+    async def connections(_: Principal, command: live.ListConnections) -> live.ConnectionReport:
+        return _hub(s).connections(command.archived)
+
+    async def deployments(_: Principal, _command: live.ListDeployments) -> live.DeploymentList:
+        return _hub(s).deployments()
+
+    async def frame_schema(_: Principal, _command: live.GetFrameSchema) -> FrameSchema:
+        return schema()
+
     data, one = "/api/data/{collection}", "/api/data/{collection}/{id}"
     d = s.documents
     return (
@@ -187,6 +218,15 @@ def build(services: Services) -> tuple[Command, ...]:
         Command("alarms.acknowledge", "POST", "/api/alarms/{id}/acknowledge", api.AcknowledgeAlarm, api.AlarmList,
                 "admin", alarm_acknowledge, "*"),
         Command("events", "GET", "/api/events", api.Subscribe, api.Document, "admin", stream=subscribe),
+        Command("topic.publish", "POST", "/api/topics/{topic}", live.PublishTopic, live.Published, "send", publish,
+                "data"),
+        Command("frames.schema", "GET", "/api/frames.schema.json", live.GetFrameSchema, FrameSchema, "any",
+                frame_schema),
+        Command("config.stats", "GET", "/api/config/stats", live.GetStats, live.ConnectionStats, "admin", stats),
+        Command("config.deployments", "GET", "/api/config/deployments", live.ListDeployments, live.DeploymentList,
+                "any", deployments),
+        Command("analytics.connections", "GET", "/api/analytics/connections", live.ListConnections,
+                live.ConnectionReport, "admin", connections),
         Command("config", "GET", "/api/config", api.GetConfig, api.SettingList, "admin", settings),
         Command("paths", "GET", "/api/paths", api.GetPaths, api.PathList, "admin", paths),
         Command("daemon.stop", "POST", "/api/daemon/stop", api.StopDaemon, api.Stopping, "owner", stop, "*"),
@@ -196,6 +236,12 @@ def build(services: Services) -> tuple[Command, ...]:
 LOCKED: Final = (
     "The keys of this device are not open yet, so nothing is synced; local data is served. 'hybridgw doctor' says why."
 )
+
+
+def _hub(services: Services) -> HubPort:
+    if services.hub is None:
+        raise Busy("The daemon is starting.")
+    return services.hub
 
 
 def _there(part: T | None) -> T:

@@ -35,14 +35,19 @@ from hybridgw_protocol.errors import (
     TooBig,
     Unauthorized,
     UnsupportedMediaType,
+    UpgradeRequired,
 )
 from hybridgw_protocol.localapi import Document, encode
 
+from ...services.connections import Connections
 from ...services.documents import NotModified
-from . import sse
+from ...services.events import Subscription
+from ...services.ports import Principal
+from . import sse, ws
 from .auth import Gate, Verdict
 from .commands import require
 from .routes import Route, Routes, command_of
+from .ws import Socket, SocketHub
 
 LINGER_S: Final = 2.0  # reading on after an early refusal, so that the caller sees it
 BUFFER_BYTES: Final = 256 * 1024  # answers not taken by the caller; beyond, we wait for it
@@ -162,12 +167,24 @@ def _date() -> str:
 class Connection(RequestHandler):
     """One TCP connection: bounded in number and in how long it may take to ask; its errors have our form."""
 
-    __slots__ = ("_api", "deadline")
+    __slots__ = ("_api", "deadline", "socket")
 
     def __init__(self, api: HttpApi, manager: web.Server, **settings: Any) -> None:
         super().__init__(manager, **settings)
         self._api = api
         self.deadline = 0.0
+        self.socket: Socket | None = None
+
+    def begin_socket(self, socket: Socket) -> None:
+        """From now on what arrives is for this WebSocket."""
+        self.socket = socket
+        self.set_parser(socket)  # type: ignore[arg-type]  # it asks of it only what Socket has
+
+    def resume_writing(self) -> None:
+        """What was written has left."""
+        super().resume_writing()
+        if self.socket is not None:
+            self.socket.writable()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, unless there are too many."""
@@ -227,8 +244,12 @@ class HttpApi:
         idle_s: float,
         access: AccessLog | None = None,
         patience: Patience = Patience(),
+        sockets: SocketHub | None = None,
+        connections: Connections | None = None,
     ) -> None:
-        """Args: prefix: of request ids, new for each start; access: told of every call."""
+        """Args: prefix: of request ids, new for each start; access: told of every call; sockets: take upgrades."""
+        self._sockets = sockets
+        self._registry = connections
         self.patience = patience
         self._access = access
         self._routes = routes
@@ -286,6 +307,11 @@ class HttpApi:
                 self._log(request, template, answer.status, started, request_id, code)
                 return answer
             path, _, query = request.raw_path.partition("?")
+            is_socket = self._sockets is not None and path.startswith(ws.PREFIX)
+            if is_socket and self._sockets is not None and headers.get("Upgrade", "").lower() == "websocket":
+                template = ws.TEMPLATE
+                self._log(request, template, 101, started, request_id, None)
+                return await self._sockets.serve(request, path, request_id)
             found = self._routes.find(path) if path.startswith("/") and "#" not in query else None
             method = "GET" if request.method == "HEAD" else request.method
             route = found[0].get(method) if found else None
@@ -298,6 +324,8 @@ class HttpApi:
                     if "token" in query:
                         log.warning("a token was sent in a URL, where it does not count", extra={"event": "misuse"})
                     raise Unauthorized("")
+            if is_socket:
+                raise UpgradeRequired("This path is a WebSocket.")
             if found is None:
                 raise NotFound("There is nothing at this path.")
             if route is None:
@@ -308,7 +336,8 @@ class HttpApi:
             if route.row.stream is not None:
                 subscription = route.row.stream(principal, sse.resumed(command, headers))
                 self._log(request, template, 200, started, request_id, None)
-                return await sse.serve(request, subscription, request_id, self._heartbeat_s, self.patience.reader_s)
+                with self._watched(principal, subscription, headers):
+                    return await sse.serve(request, subscription, request_id, self._heartbeat_s, self.patience.reader_s)
             assert route.row.handler is not None  # noqa: S101 - a row has the one or the other
             result = await route.row.handler(principal, command)
             more = ""
@@ -333,6 +362,15 @@ class HttpApi:
             text = f"An error of ours. The log has the reference {request_id}."
             del error
             return Answer(500, problem(500, "internal", text, False, request_id), request_id, kind=PROBLEM)
+
+    def _watched(
+        self, principal: Principal | None, subscription: Subscription, headers: Mapping[str, str]
+    ) -> contextlib.AbstractContextManager[object]:
+        """A stream among the connections, so that its credential can end it."""
+        if self._registry is None:
+            return contextlib.nullcontext()
+        owner = principal.id if principal is not None else None
+        return self._registry.stream(subscription.close, principal_id=owner, user_agent=headers.get("User-Agent", ""))
 
     async def _body(self, request: web.BaseRequest, route: Route) -> bytes | None:
         """The body, None for calls without one. Raises: UnsupportedMediaType, TooBig, RequestTimeout, LocalError."""
@@ -377,6 +415,8 @@ class HttpApi:
             return Answer(401, _UNAUTHORIZED, request_id, kind=PROBLEM, more="WWW-Authenticate: Bearer\r\n")
         if isinstance(error, MethodNotAllowed):
             more = f"Allow: {detail['allow']}\r\n"
+        elif isinstance(error, UpgradeRequired):
+            more = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
         elif error.retryable:
             more = "Retry-After: 1\r\n"
         status = error.http_status
