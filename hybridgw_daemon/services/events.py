@@ -18,7 +18,7 @@ import msgspec
 from hybridgw_protocol.errors import BadValue, Busy
 from hybridgw_protocol.ids import check_collection
 from hybridgw_protocol.localapi import encode
-from hybridgw_protocol.localapi_frames import EventBody
+from hybridgw_protocol.localapi_frames import EventBody, event_body
 from hybridgw_storage.database import Connection, Database, Tx
 
 from ..stores import documents, meta, queries
@@ -50,7 +50,7 @@ class Event:
     def body(self) -> EventBody:
         """As a frame of the WebSocket tells it."""
         if self._body is None:
-            self._body = EventBody(self.kind, self.data)
+            self._body = event_body(self.kind, self.data)
         return self._body
 
     @property
@@ -58,7 +58,7 @@ class Event:
         """The same for a live query whose filter the document does not satisfy: without its content."""
         if self._left is None:
             said = {"id": self.id, "collection": self.collection, "version": self.seq}
-            self._left = EventBody("left", encode(said))
+            self._left = event_body("left", encode(said))
         return self._left
 
     @property

@@ -14,7 +14,7 @@ from typing import Any
 
 from hybridgw_protocol.ids import check_collection, format_document_id, parse_document_id
 from hybridgw_protocol.localapi import encode
-from hybridgw_protocol.localapi_frames import EventBody
+from hybridgw_protocol.localapi_frames import EventBody, event_body
 from hybridgw_storage.database import Connection, Database
 
 from ..stores import documents, queries
@@ -81,7 +81,7 @@ class LiveQuery:
 
 
 def _initial(items: Sequence[bytes]) -> EventBody:
-    return EventBody("initial", b'{"items":[%b]}' % b",".join(items))
+    return event_body("initial", b'{"items":[%b]}' % b",".join(items))
 
 
 class LiveQueries:

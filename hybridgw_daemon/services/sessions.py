@@ -3,10 +3,11 @@
 A session outlives its connection by RESUME_S. Whoever returns names the last event that arrived and is sent every later
 one, in order, once; where even one is no longer kept, the session is gone and the program reads anew: never a part.
 
-An event waits in `pending` without a number until it is written, and then in `kept`. Both hold only a reference to the
-body, which all receivers share. Bounds are per session, and one for all together: the session that goes over it loses
-what it kept. Live queries are not pushed into a session that has no connection: they stand still at a place of the
-change feed and cost nothing. Source: docs/adr/0016-resume-and-slow-consumers.md.
+An event waits in `pending` until it is written, and is then kept: as a reference to an object that all receivers share.
+Numbers are counted for the whole daemon, so those of one session rise with gaps. Bounds are per session, and one for
+all together: the session that goes over it loses what it kept. Live queries are not pushed into a session that has no
+connection: they stand still at a place of the change feed and cost nothing.
+Source: docs/adr/0016-resume-and-slow-consumers.md.
 """
 
 from __future__ import annotations
@@ -17,21 +18,20 @@ from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
 from hybridgw_protocol.errors import TooMany
-from hybridgw_protocol.localapi_frames import EventBody, Resume
+from hybridgw_protocol.localapi_frames import EventBody, Resume, Told
 
 from .live_queries import LiveQuery
-from .topics import Topics
+from .topics import Counter, Topics
 
 RESUME_S: Final = 120.0  # a laptop lid, a worker that a browser put to sleep, a page that reloads
 MAX_DETACHED: Final = 1_000  # sessions without a connection; the oldest one goes
 MAX_SUBSCRIPTIONS: Final = 100  # of one session, topics and live queries together
 KEEP_FRAMES: Final = 4_096
 KEEP_BYTES: Final = 1024 * 1024
+KEEP_PART: Final = 256  # events that are forgotten together
 UNSENT_FRAMES: Final = 2_048  # beyond, the reader is slow and its connection is cut; half of what is kept
 UNSENT_BYTES: Final = 512 * 1024
 TOTAL_BYTES: Final = 64 * 1024 * 1024  # kept by all sessions together
-
-Queued = tuple[int, EventBody]  # (sub, body)
 
 
 class Bounds(NamedTuple):
@@ -74,8 +74,8 @@ class Session:
     """One program's session."""
 
     __slots__ = (
-        "_bounds", "_kept_bytes", "_next_sub", "_sessions", "detached_offset", "detached_s", "id", "kept", "live",
-        "offset", "outlet", "owner", "pending", "pending_bytes", "scheduled", "stirred", "topics",
+        "_bounds", "_kept", "_kept_bytes", "_kept_frames", "_sessions", "_weighed", "_weight", "detached_offset",
+        "detached_s", "id", "kept_after", "live", "outlet", "owner", "pending", "scheduled", "stirred", "topics",
     )  # fmt: skip
 
     def __init__(self, sessions: Sessions, id: str, owner: Owner, bounds: Bounds) -> None:
@@ -83,33 +83,35 @@ class Session:
         self._bounds = bounds
         self.id = id
         self.owner = owner
-        self.offset = 0  # of the last event that has a number
-        self.pending: list[Queued] = []
-        self.pending_bytes = 0
+        self.pending: list[Told] = []
+        self._weighed = self._weight = 0  # so many of them, with so many bytes, were looked at
         self.scheduled = False  # the outlet knows that there are pending ones
-        self.kept: deque[Queued] = deque()  # the last one has the number `offset`
-        self._kept_bytes = 0
+        self._kept: deque[tuple[list[Told], int]] = deque()  # (part, bytes)
+        self.kept_after = sessions.counter.offset  # every event with a greater number is kept
+        self._kept_frames = self._kept_bytes = 0
         self.outlet: Outlet | None = None
         self.detached_s: float | None = None
         self.detached_offset = 0  # more than this, the program cannot have
         self.live: dict[int, LiveQuery] = {}
         self.topics: dict[str, int] = {}
-        self._next_sub = 0
         self.stirred: asyncio.Event | None = None  # a live query may have news; made with the first one
 
     # ---- subscriptions -----------------------------------------------------------------------------------------------
-    def new_sub(self) -> int:
-        """The number of a new subscription. Raises: TooMany."""
+    def check_room(self) -> None:
+        """Raise TooMany if there may not be one more subscription."""
         if len(self.live) + len(self.topics) >= self._bounds.subscriptions:
             raise TooMany(f"A connection has at most {self._bounds.subscriptions} subscriptions; end some first.")
-        self._next_sub += 1
-        return self._next_sub
+
+    def follow(self, query: LiveQuery) -> int:
+        """One more live query. Returns its number."""
+        sub = self._sessions.counter.new_sub()
+        self.live[sub] = query
+        return sub
 
     # ---- events ------------------------------------------------------------------------------------------------------
     def deliver(self, sub: int, body: EventBody) -> None:
-        """Queue one event. (Topics.publish does the same in its own loop.)"""
-        self.pending.append((sub, body))
-        self.pending_bytes += len(body.json)
+        """Queue one event. (Topics.publish does the same in its own loop, with one Told for all.)"""
+        self.pending.append(self._sessions.counter.tell(sub, body))
         if not self.scheduled:
             self.scheduled = True
             self.wake()
@@ -121,71 +123,80 @@ class Session:
         else:
             self._sessions.gathered(self)
 
-    @property
     def is_overfull(self) -> bool:
         """More waits to be written than a reader of ordinary speed ever leaves."""
-        return len(self.pending) > self._bounds.unsent_frames or self.pending_bytes > self._bounds.unsent_bytes
+        self._weight += _weight(self.pending[self._weighed :])
+        self._weighed = len(self.pending)
+        return self._weighed > self._bounds.unsent_frames or self._weight > self._bounds.unsent_bytes
 
-    def take(self) -> tuple[int, list[Queued]]:
-        """(number of the first one, all that are pending): numbered from now on, and kept for a resume."""
+    def take(self) -> list[Told]:
+        """All that are pending; the caller writes them and gives them back to `keep`."""
         self.scheduled = False
-        taken, first = self.pending, self.offset + 1
-        if not taken:
-            return first, taken
-        self.pending = []
-        self.offset += len(taken)
-        self._kept_bytes += self.pending_bytes
-        self._sessions.kept_bytes += self.pending_bytes
-        self.pending_bytes = 0
-        self.kept.extend(taken)
-        self._trim()
-        return first, taken
+        taken, self.pending = self.pending, []
+        self._weighed = self._weight = 0
+        return taken
+
+    @property
+    def written(self) -> int:
+        """No event with a greater number has been taken."""
+        return self.pending[0].offset - 1 if self.pending else self._sessions.counter.offset
+
+    def keep(self, events: list[Told], size: int) -> None:
+        """Hold what was taken for a resume. Args: size: in bytes, about."""
+        total, count = self._sessions, len(events)
+        for start in range(0, count, KEEP_PART):
+            part = events[start : start + KEEP_PART] if count > KEEP_PART else events
+            share = size * len(part) // count
+            self._kept.append((part, share))
+            self._kept_bytes += share
+            total.kept_bytes += share
+        self._kept_frames += count
+        bounds = self._bounds
+        if total.kept_bytes > bounds.total_bytes:
+            self.forget_kept()
+        while self._kept_frames > bounds.keep_frames or self._kept_bytes > bounds.keep_bytes:
+            self._drop_first()
 
     def acknowledged(self, offset: int) -> None:
         """Events up to *offset* have arrived at the program."""
-        least = self.offset - min(max(0, self.offset - offset), len(self.kept))
-        self._drop_until(least)
+        while self._kept and self._kept[0][0][-1].offset <= offset:
+            self._drop_first()
 
     def can_resume(self, offset: int) -> bool:
         """Is everything after this number still kept."""
-        return self.offset - len(self.kept) <= offset <= self.offset
+        return self.kept_after <= offset <= self._sessions.counter.offset
 
-    def resume(self, offset: int) -> list[Queued]:
+    def resume(self, offset: int) -> list[Told]:
         """The events after *offset*, which has arrived."""
-        self._drop_until(offset)
-        return list(self.kept)
+        return [told for part, _ in self._kept for told in part if told.offset > offset]
 
     def forget_kept(self) -> None:
         """Keep nothing."""
-        self._drop_until(self.offset)
-
-    def _trim(self) -> None:
-        bounds = self._bounds
-        if self._sessions.kept_bytes > bounds.total_bytes:
-            self.forget_kept()
-            return
-        while len(self.kept) > bounds.keep_frames or self._kept_bytes > bounds.keep_bytes:
-            self._drop_first()
-
-    def _drop_until(self, offset: int) -> None:
-        while self.kept and self.offset - len(self.kept) < offset:
+        while self._kept:
             self._drop_first()
 
     def _drop_first(self) -> None:
-        size = len(self.kept.popleft()[1].json)
+        part, size = self._kept.popleft()
+        self.kept_after = part[-1].offset
+        self._kept_frames -= len(part)
         self._kept_bytes -= size
         self._sessions.kept_bytes -= size
+
+
+def _weight(events: list[Told]) -> int:
+    return sum([told.size for told in events])
 
 
 class Sessions:
     """All sessions of this run of the daemon; used on the event loop only."""
 
     def __init__(
-        self, topics: Topics, *, epoch: str, entropy: Callable[[int], bytes], monotonic: Callable[[], float],
-        bounds: Bounds = DEFAULT_BOUNDS,
+        self, topics: Topics, counter: Counter, *, epoch: str, entropy: Callable[[int], bytes],
+        monotonic: Callable[[], float], bounds: Bounds = DEFAULT_BOUNDS,
     ) -> None:  # fmt: skip
-        """Args: epoch: new for each run; monotonic: seconds."""
+        """Args: counter: the one of the topics; epoch: new for each run; monotonic: seconds."""
         self.epoch = epoch
+        self.counter = counter
         self.bounds = bounds
         self.kept_bytes = 0
         self._topics = topics
@@ -201,8 +212,9 @@ class Sessions:
             if found is not None and found.owner == owner and resume.epoch == self.epoch:
                 if found.outlet is not None:
                     outlet, found.outlet = found.outlet, None
+                    found.detached_offset = found.written
                     outlet.take_over()
-                found.take()
+                self.gathered(found)
                 if found.id in self._all and found.can_resume(resume.offset):
                     self._detached.pop(found.id, None)
                     found.detached_s = None
@@ -218,7 +230,7 @@ class Sessions:
             return
         session.outlet = None
         session.detached_s = self._monotonic()
-        session.detached_offset = session.offset
+        session.detached_offset = session.written
         self._detached[session.id] = session
         if session.pending:
             session.scheduled = True
@@ -237,7 +249,6 @@ class Sessions:
             query.close()
         session.live.clear()
         session.pending.clear()
-        session.pending_bytes = 0
         session.forget_kept()
 
     def end_all_of(self, principal_id: str) -> None:
@@ -248,8 +259,9 @@ class Sessions:
 
     def gathered(self, session: Session) -> None:
         """A session without a connection got events: they are numbered and kept, or it cannot be resumed any more."""
-        session.take()
-        if session.offset - len(session.kept) > session.detached_offset:
+        taken = session.take()
+        session.keep(taken, _weight(taken))
+        if session.kept_after > session.detached_offset:
             self.end(session)  # one that was never sent is lost
 
     def sweep(self) -> None:

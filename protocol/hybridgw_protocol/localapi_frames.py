@@ -1,8 +1,8 @@
 """The frames of the WebSocket of the local API, in types; both forms, JSON and MessagePack, hold the same maps.
 
 A program sends `auth` first, then commands by the names of the command table; every answer carries the command's `id`.
-Events carry a number per session, `offset`, without a gap: who comes back says the last one it has and gets the rest,
-or hears that it must read anew. The page docs/reference/websocket.md tells it in words; `schema` gives JSON Schema.
+Events carry a number, `offset`, that rises: who comes back says the last one it has and gets what followed, or hears
+that it must read anew. The page docs/reference/websocket.md tells it in words; `schema` gives JSON Schema.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ class ServerFrame(msgspec.Struct, kw_only=True, tag_field="type"):
 
 
 class AuthOk(ServerFrame, tag="auth_ok"):
-    """The connection may be used. offset: of the event before the next one; recovered: the session goes on, whole.
+    """The connection may be used. offset: every later event has a greater one; recovered: the session goes on, whole.
 
     heartbeat_s: send some frame at least this often; epoch: of this run of the daemon; expires_ms: of the token.
     """
@@ -206,12 +206,12 @@ class ErrorFrame(ServerFrame, tag="error"):
 
 
 class EventFrame(ServerFrame, tag="event"):
-    """Something happened. offset: number within the session; sub: of the subscription it answers."""
+    """Something happened. offset: rises from event to event; sub: of the subscription it answers."""
 
     offset: int
     event: str
     data: Any
-    sub: int | UnsetType = UNSET
+    sub: int
 
 
 class HeartbeatAsk(ServerFrame, tag="heartbeat"):
@@ -249,40 +249,56 @@ def encode_frame(frame: ServerFrame | ClientFrame, *, packed: bool = False) -> b
 
 
 class EventBody:
-    """What all receivers of one event share: encoded once, whoever gets it. Beside it stand only `offset` and `sub`.
+    """What all receivers of one event share, encoded once. Beside it stand only `offset` and `sub`: see Told.
 
-    Args: kind: of the event; data: JSON.
+    Args: json: the end of a frame in JSON, `"event":…,"data":…}`; `event_body` forms it.
     """
 
-    __slots__ = ("_kind", "_packed", "_start", "json")
+    __slots__ = ("_packed", "json")
 
-    def __init__(self, kind: str, data: bytes) -> None:
-        self._kind = kind
-        self.json = b'"event":"%b","data":%b}' % (kind.encode(), data)
-        self._start = len(self.json) - 1 - len(data)
+    def __init__(self, json: bytes) -> None:
+        self.json = json
         self._packed: bytes | None = None
 
     @property
     def packed(self) -> bytes:
         """The same in MessagePack, made when the first receiver of that form needs it."""
         if self._packed is None:
-            data = msgspec.json.decode(memoryview(self.json)[self._start : -1])
-            self._packed = b"\xa5event" + _pack(self._kind) + b"\xa4data" + _pack(data)
+            found = msgspec.json.decode(b"{" + self.json)
+            self._packed = b"\xa5event" + _pack(found["event"]) + b"\xa4data" + _pack(found["data"])
         return self._packed
 
-    def frame(self, offset: int, sub: int | None) -> bytes:
-        """One JSON frame."""
-        if sub is None:
-            return b'{"type":"event","offset":%d,%b' % (offset, self.json)
-        return b'{"type":"event","offset":%d,"sub":%d,%b' % (offset, sub, self.json)
 
-    def packed_frame(self, offset: int, sub: int | None) -> bytes:
-        """One MessagePack frame."""
-        if sub is None:
-            return b"\x84\xa4type\xa5event\xa6offset\xcf" + struct.pack(">Q", offset) + self.packed
-        return (
-            b"\x85\xa4type\xa5event\xa6offset\xcf" + struct.pack(">QB4sI", offset, 0xA3, b"sub\xce", sub) + self.packed
-        )
+def event_body(kind: str, data: bytes) -> EventBody:
+    """The body of an event. Args: data: JSON."""
+    return EventBody(b'"event":"%b","data":%b}' % (kind.encode(), data))
+
+
+class Told:
+    """An event with its number and subscription: one object for all receivers for whom these are the same.
+
+    wire: the whole WebSocket frame in JSON, None until somebody needs it.
+    """
+
+    __slots__ = ("_body", "offset", "sub", "wire")
+
+    def __init__(self, offset: int, sub: int, body: EventBody) -> None:
+        self.offset, self.sub, self._body = offset, sub, body
+        self.wire: bytes | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes, about."""
+        return len(self._body.json)
+
+    def json(self) -> bytes:
+        """The frame in JSON."""
+        return b'{"type":"event","offset":%d,"sub":%d,%b' % (self.offset, self.sub, self._body.json)
+
+    def packed(self) -> bytes:
+        """The frame in MessagePack."""
+        place = struct.pack(">QB4sI", self.offset, 0xA3, b"sub\xce", self.sub)
+        return b"\x85\xa4type\xa5event\xa6offset\xcf" + place + self._body.packed
 
 
 # ---- JSON Schema -----------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from hybridgw_protocol.runtime import Secret
 from ...services.connections import Connections
 from ...services.live_queries import LiveQueries
 from ...services.sessions import DEFAULT_BOUNDS, Bounds, Sessions
-from ...services.topics import Topics
+from ...services.topics import Counter, Topics
 from .auth import Gate
 from .commands import Services, build
 from .http import AccessLog, HttpApi, Patience
@@ -62,10 +62,13 @@ class LocalApi:
         self._services = services
         self._waits = socket_patience or SocketPatience(heartbeat_s=heartbeat_s, idle_s=idle_s)
         gate = Gate(token, port)
-        topics = Topics()
+        counter = Counter()
+        topics = Topics(counter)
         limit = max(1, max_connections - max_connections // HTTP_SHARE)
         self.registry = Connections(clock=clock, limit=limit, mode_limits=mode_limits)
-        sessions = Sessions(topics, epoch=entropy(4).hex(), entropy=entropy, monotonic=time.monotonic, bounds=bounds)
+        sessions = Sessions(
+            topics, counter, epoch=entropy(4).hex(), entropy=entropy, monotonic=time.monotonic, bounds=bounds
+        )
         self._topics, self._sessions = topics, sessions
         services.hub = self
         table = build(services)

@@ -47,8 +47,8 @@ def socket_commands(topics: Topics, queries: LiveQueries) -> tuple[SocketCommand
         session = caller.session
         if session.stirred is None:
             session.stirred = asyncio.Event()
-        sub = session.new_sub()
-        session.live[sub] = make(session.stirred)
+        session.check_room()
+        sub = session.follow(make(session.stirred))
         caller.follow()
         return live.Subscribed(sub=sub)
 

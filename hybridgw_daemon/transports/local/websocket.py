@@ -140,13 +140,16 @@ class Reader:
             if end < start + size:
                 self._need = start + size - position
                 break
-            payload = bytearray(data[start : start + size])
-            websocket_mask(data[start - 4 : start], payload)
+            masked = bytearray(data[start : start + size])
+            websocket_mask(data[start - 4 : start], masked)
             position = start + size
-            if first == 0x81:
-                self._whole(TEXT, bytes(payload))
+            payload = bytes(masked)
+            if first != 0x81:
+                self._frame(first, payload)
+            elif payload.isascii():
+                self._on_message(TEXT, payload)
             else:
-                self._frame(first, bytes(payload))
+                self._whole(TEXT, payload)
         if position < end:
             self._buffer = bytearray(data[position:] if position else data)
 

@@ -28,11 +28,12 @@ from aiohttp.abc import AbstractStreamWriter
 from hybridgw_protocol import localapi_frames as frames
 from hybridgw_protocol.errors import BadValue, Busy, HybridGWError, NotFound, TooMany, Unauthorized, UpgradeRequired
 from hybridgw_protocol.localapi import build, encode
+from hybridgw_protocol.localapi_frames import Told
 
 from ...services.connections import Connections, Live
 from ...services.documents import NotModified
 from ...services.ports import Principal
-from ...services.sessions import Owner, Queued, Session, Sessions
+from ...services.sessions import Owner, Session, Sessions
 from . import websocket
 from .auth import Gate
 from .commands import Command, require
@@ -238,6 +239,13 @@ def _place(path: str) -> tuple[str, str]:
     return unquote(parts[2]), unquote(parts[3])
 
 
+def _wire(told: Told) -> bytes:
+    """The frame that all receivers of this event share."""
+    raw = told.json()
+    told.wire = websocket.header(0x81, len(raw)) + raw
+    return told.wire
+
+
 class Socket:
     """One connection: a parser for the HTTP server's connection, the outlet of its session, the caller of commands."""
 
@@ -281,6 +289,7 @@ class Socket:
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
         """Take in what arrived; as the HTTP server calls a parser."""
         self._live.received_bytes += len(data)
+        self._seen = self._loop.time()
         try:
             self._reader.feed(data)
         except websocket.Violation as error:
@@ -323,7 +332,6 @@ class Socket:
     def _on_message(self, opcode: int, payload: bytes) -> None:
         if self._closing is not None:
             return
-        self._seen = self._loop.time()
         self._live.received_messages += 1
         try:
             if (opcode == websocket.BINARY) is not self._is_packed:
@@ -348,7 +356,6 @@ class Socket:
             self._hold()
 
     def _on_control(self, opcode: int, payload: bytes) -> None:
-        self._seen = self._loop.time()
         if opcode == websocket.PING:
             if self._closing is None:
                 self._put(websocket.control(websocket.PONG, payload))
@@ -396,7 +403,7 @@ class Socket:
             self._refuse("unauthorized", "This token does not count here.")
         else:
             self.principal = principal
-            self._greet(self.session.offset, recovered=True)
+            self._greet(self._hub.sessions.counter.offset, recovered=True)
 
     def _refuse(self, code: str, message: str) -> None:
         self._send(frames.AuthError(code=code, message=message))
@@ -418,10 +425,10 @@ class Socket:
         self._transport.set_write_buffer_limits(high=BUFFER_BYTES)
         session.outlet = self
         session.scheduled = False
-        start = resume.offset if recovered and resume is not None else session.offset
+        start = resume.offset if recovered and resume is not None else session.kept_after
         self._greet(start, recovered=recovered)
         if recovered:
-            self._out += self._framed(start + 1, session.resume(start))
+            self._out.append(self._framed(session.resume(start)))
             if session.live:
                 self.follow()
 
@@ -541,24 +548,14 @@ class Socket:
             self._hub.sessions.end(session)
             self.close(frames.INTERNAL, "live queries cannot go on; connect again")
 
-    def _framed(self, first: int, events: Sequence[Queued]) -> list[bytes]:
-        """Whole frames of events, the first of which has this number."""
-        found: list[bytes] = []
-        if not self._is_packed and not self._deflated:
-            for number, (sub, body) in enumerate(events, first):
-                raw = body.json
-                head = b'{"type":"event","offset":%d,"sub":%d,' % (number, sub)
-                size = len(head) + len(raw)
-                if 126 <= size < 65_536:
-                    found += (b"\x81\x7e" + size.to_bytes(2, "big") + head, raw)
-                else:
-                    found += (websocket.header(0x81, size), head, raw)
-        else:
-            for number, (sub, body) in enumerate(events, first):
-                raw = body.packed_frame(number, sub) if self._is_packed else body.frame(number, sub)
-                found.append(self._whole(raw))
+    def _framed(self, events: list[Told]) -> bytes:
+        """Whole frames."""
         self._live.sent_messages += len(events)
-        return found
+        if self._is_packed:
+            return b"".join([self._whole(told.packed()) for told in events])
+        if self._deflated:
+            return b"".join([self._whole(told.json()) for told in events])
+        return b"".join([told.wire or _wire(told) for told in events])
 
     # ---- bytes to the connection -------------------------------------------------------------------------------------
     def _send(self, frame: frames.ServerFrame) -> None:
@@ -588,10 +585,13 @@ class Socket:
         out = self._out
         if self.principal is not None and self._closing is None and self.session.pending:
             if not self._connection.writing_paused:
-                out += self._framed(*self.session.take())
+                taken = self.session.take()
+                raw = self._framed(taken)
+                self.session.keep(taken, len(raw))
+                out.append(raw)
             else:
                 self.session.scheduled = False
-                if self.session.is_overfull:
+                if self.session.is_overfull():
                     self._cut()
                     return
         if not out:
@@ -609,7 +609,7 @@ class Socket:
         """A reader that is too slow. Its session waits; the offset is that of the last event that was written."""
         session = self.session
         log.info("a slow reader is cut off", extra={"connection": self._live.id, "event": "ws.slow"})
-        place = f'{{"session":"{session.id}","epoch":"{self._hub.sessions.epoch}","offset":{session.offset}}}'
+        place = f'{{"session":"{session.id}","epoch":"{self._hub.sessions.epoch}","offset":{session.written}}}'
         self.close(frames.TOO_MANY, place)
 
     # ---- time --------------------------------------------------------------------------------------------------------
