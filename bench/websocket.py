@@ -31,6 +31,7 @@ async def measure(options: Options) -> list[Figure]:
                 few = count // 4 if options.quick and kind != "idle" else count
                 if kind == "patch":
                     bare[kind].append([await _http_writes(daemon, few)])
+                    await daemon.sealed()  # what the creates left to do must not count for the patches
                 else:
                     bare[kind].append(await _load(kind, port, "-", few, hub.pid))
                 ours[kind].append(await _load(kind, daemon.port, daemon.api.token, few, daemon.process.pid))

@@ -121,7 +121,8 @@ class Load:
     async def end(self) -> None:
         """Close all connections in order, so that the hub keeps nothing of them."""
         for client in self.clients:
-            client.transport.write(b"\x88\x82\0\0\0\0\x03\xe8")
+            if not client.transport.is_closing():
+                client.transport.write(b"\x88\x82\0\0\0\0\x03\xe8")
         await asyncio.sleep(0.2)
 
     def message(self, topic: str) -> bytes:

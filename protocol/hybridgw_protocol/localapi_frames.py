@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 import re
 import struct
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, Meta, Raw, UnsetType
 
 from .errors import BadValue
 from .limits import MAX_INT
@@ -43,6 +43,7 @@ REPLACED: Final = 4409  # the same program connected again
 TOO_MANY: Final = 4429  # connections, or events that were not read; a session is kept for a reader that was slow
 STOPPING: Final = 4503  # the daemon ends
 
+T = TypeVar("T")
 FrameId = Annotated[int, Meta(ge=0, le=MAX_INT)]
 
 
@@ -71,10 +72,13 @@ class Auth(ClientFrame, tag="auth"):
 
 
 class CommandFrame(ClientFrame, tag="command"):
-    """Do something. params: all fields of the command; without an id only a failure is answered."""
+    """Do something. params: an object, all fields of the command; without an id only a failure is answered.
+
+    They are read by `params_of` into the type of the command, without a step between.
+    """
 
     command: Annotated[str, Meta(min_length=1, max_length=64)]
-    params: dict[str, Any] = {}
+    params: Raw = msgspec.field(default_factory=lambda: Raw(b"{}"))
     id: FrameId | None = None
 
 
@@ -104,29 +108,42 @@ def decode_frame(raw: bytes, *, packed: bool = False) -> FromClient:
     Raises: BadValue: names the field; `detail['id']` is the id of the command, where one can be read.
     """
     try:
-        if not packed:
-            return _json.decode(raw)  # type: ignore[no-any-return]  # the checker does not follow a union
-        plain = _msgpack.decode(raw)
-        _check_plain(plain)
-        return msgspec.convert(plain, FromClient)  # type: ignore[no-any-return]
+        if packed:  # as JSON from here on: one way to read, whatever the form
+            plain = _msgpack.decode(raw)
+            _check_plain(plain)
+            raw = encode(plain)
+        return _json.decode(raw)  # type: ignore[no-any-return]  # the checker does not follow a union
     except msgspec.ValidationError as error:
-        raise _fault(str(error), raw, packed) from error
+        raise _fault(str(error), raw) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError, ValueError) as error:
         kind = "MessagePack" if packed else "JSON"
         raise BadValue(f"The frame is not valid {kind}: {_brief(error)}.") from error
+
+
+def params_of(frame: CommandFrame, decoder: msgspec.json.Decoder[T]) -> T:
+    """The command that a frame asks for. Raises: BadValue: names the field."""
+    try:
+        return decoder.decode(frame.params)
+    except msgspec.ValidationError as error:
+        fault = _fault(str(error), b"")
+        if bytes(frame.params).lstrip()[:1] != b"{":
+            fault.detail["field"] = "params"
+        raise fault from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError) as error:
+        raise BadValue(f"The params are not valid JSON: {_brief(error)}.", field="params") from error
 
 
 def _brief(error: Exception) -> str:
     return "nested too deep" if isinstance(error, RecursionError) else str(error)[:200]
 
 
-def _fault(text: str, raw: bytes, packed: bool) -> BadValue:
+def _fault(text: str, raw: bytes) -> BadValue:
     where, named = _WHERE.search(text), _NAMED.search(text)
     field = ".".join(part for part in (where[1] if where else "", named[1] if named else "") if part)
     sentence = _WHERE.sub(" at `\\1`", text).replace(" at ``", "")
     detail: dict[str, object] = {"field": field} if field else {}
     try:
-        plain = _msgpack.decode(raw) if packed else msgspec.json.decode(raw)
+        plain = msgspec.json.decode(raw)
     except (msgspec.DecodeError, RecursionError):
         plain = None
     number = plain.get("id") if isinstance(plain, dict) else None
@@ -315,6 +332,7 @@ def schema() -> FrameSchema:
     """What the daemon serves, generated from the types."""
     parts = (FromClient.__args__, FromServer.__args__)
     _, found = msgspec.json.schema_components([*parts[0], *parts[1]], ref_template="#/$defs/{name}")
+    found["CommandFrame"]["properties"]["params"] = {"type": "object", "default": {}}
     for name, kinds in zip(("ClientFrame", "ServerFrame"), parts, strict=True):
         found[name] = {"anyOf": [{"$ref": f"#/$defs/{kind.__name__}"} for kind in kinds]}
     return FrameSchema(

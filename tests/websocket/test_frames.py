@@ -34,7 +34,6 @@ BAD: list[tuple[Any, str | None]] = [
     ({"type": "command", "command": "x", "id": "one"}, "id"),
     ({"type": "command", "command": "x", "id": 2**60}, "id"),
     ({"type": "command", "command": "x" * 65}, "command"),
-    ({"type": "command", "command": "x", "params": []}, "params"),
     ({"type": "nonsense"}, "type"),
     ({"type": 5}, "type"),
     ({"token": "t"}, "type"),
@@ -69,8 +68,8 @@ def test_spec_G2_a_fault_names_its_field(value: Any, field: str | None, packed: 
 
 def test_a_fault_keeps_the_id_of_its_command() -> None:
     with pytest.raises(BadValue) as caught:
-        frames.decode_frame(b'{"type":"command","id":9,"command":"x","params":5}')
-    assert caught.value.detail == {"field": "params", "id": 9}
+        frames.decode_frame(b'{"type":"command","id":9,"command":"x","more":5}')
+    assert caught.value.detail == {"field": "more", "id": 9}
 
 
 @pytest.mark.parametrize(
@@ -103,7 +102,8 @@ def test_sec_L22_bytes_that_say_what_json_cannot(raw: bytes) -> None:
 
 def test_of_a_name_that_stands_twice_the_last_counts() -> None:
     found = frames.decode_frame(b'{"type":"command","command":"a","command":"b","params":{"x":1,"x":2}}')
-    assert found == frames.CommandFrame(command="b", params={"x": 2})
+    assert isinstance(found, frames.CommandFrame)
+    assert (found.command, json.loads(bytes(found.params))) == ("b", {"x": 2})
 
 
 def test_an_event_is_the_same_in_both_forms() -> None:

@@ -27,7 +27,7 @@ from aiohttp.abc import AbstractStreamWriter
 
 from hybridgw_protocol import localapi_frames as frames
 from hybridgw_protocol.errors import BadValue, Busy, HybridGWError, NotFound, TooMany, Unauthorized, UpgradeRequired
-from hybridgw_protocol.localapi import build, encode
+from hybridgw_protocol.localapi import encode
 from hybridgw_protocol.localapi_frames import Told
 
 from ...services.connections import Connections, Live
@@ -134,7 +134,9 @@ class SocketHub:
         patience: SocketPatience = SocketPatience(),
     ) -> None:
         """Args: table: later rows go before earlier ones of the same name."""
-        self.rows: dict[str, _Row] = {row.name: row for row in table}
+        self.rows: dict[str, tuple[_Row, msgspec.json.Decoder[Any]]] = {
+            row.name: (row, msgspec.json.Decoder(row.kind)) for row in table
+        }
         self.gate = gate
         self.sessions = sessions
         self.connections = connections
@@ -446,10 +448,11 @@ class Socket:
     def _do(self, frame: frames.CommandFrame) -> None:
         number = frame.id
         try:
-            row = self._hub.rows.get(frame.command)
-            if row is None:
+            found = self._hub.rows.get(frame.command)
+            if found is None:
                 raise NotFound("There is no such command.", field="command")
-            command = build(row.kind, frame.params)
+            row, decoder = found
+            command = frames.params_of(frame, decoder)
             require(self.principal, row, command)
             if type(row) is SocketCommand:
                 result = row.handler(self, command)
