@@ -488,6 +488,6 @@ def test_spec_G7_top_shows_who_is_connected(cli: Cli) -> None:
         assert re.search(r"^c\d+ +open +local_install +top-test +owner ", text, re.MULTILINE), text
         assert text.startswith("1 connection of ")
         told = cli("top", "--json").json
-        assert [item["client_id"] for item in told["items"]] == ["top-test"]
+        assert "top-test" in [item["client_id"] for item in told["items"]]  # beside event streams of other tests
         assert told["stats"]["open"] == 1
     assert cli("top", "--once").out.startswith("0 connections of ")
