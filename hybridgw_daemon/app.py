@@ -36,10 +36,12 @@ from .services.access import Access, AccessSettings, open_access
 from .services.alarms import AlarmService
 from .services.collections import CollectionService
 from .services.conflicts import ConflictService
+from .services.connections import Connections, room_for_sockets
 from .services.devices import DeviceService
 from .services.documents import DocumentService
 from .services.events import EventHub, prepare
 from .services.health import HealthService
+from .services.live_queries import LiveQueries
 from .services.membership import MembershipService
 from .services.metrics import Metrics
 from .services.pairing import PairingService
@@ -55,9 +57,9 @@ from .stores.secret_kinds import SecretKind
 from .stores.secrets_file import PassphraseSource
 from .transports.local.app import LocalApi, MetricsApi
 from .transports.local.auth import AddressFilter
+from .transports.local.calls import Call, Calls
 from .transports.local.commands import Services
 from .transports.local.cors import Cors
-from .transports.local.http import Call
 from .transports.peers.gateway import RelayGateway
 
 TOKEN_BYTES: Final = 32
@@ -186,13 +188,18 @@ class Daemon:
             database, replica, collections, clock=clock, entropy=EntropyPool(os.urandom).take, wrote=wrote,
             position=hub.position,
         )  # fmt: skip
+        max_connections = instance.room_for(self._config.server.max_connections)
+        connections = Connections(
+            clock=clock, limit=room_for_sockets(max_connections), mode_limits=dict(self._config.server.mode_limits)
+        )
         access = await open_access(
             database,
             self._access_settings(),
             clock=clock,
             entropy=os.urandom,
-            revoked=hub.end,
+            revoked=connections.revoke,
             changed=lambda: hub.publish("grants"),
+            counted=metrics.authenticated,
         )
         stack.push_async_callback(access.close)
         health_service = HealthService(
@@ -210,7 +217,7 @@ class Daemon:
             docs_open=self._config.log.environment == "development",
         )
         watch_daemon(metrics, database, health_service, hub)
-        watch_connections(metrics, dict)
+        watch_connections(metrics, connections.open_by_mode)
 
         # 3. The local API: from here on programs get answers.
         sockets = instance.open_sockets(self._paths, self._config.server.port)
@@ -231,7 +238,7 @@ class Daemon:
                 stack.callback(listening.close)
             own_port = int(own[0].getsockname()[1])
             metrics_api = MetricsApi(
-                metrics, token, own_port, prefix=f"{prefix}m", limits=limits, addresses=addresses, access=called
+                metrics, token, own_port, prefix=f"{prefix}m", calls=Calls(limits, access=called), addresses=addresses
             )
             await metrics_api.start(own)
             stack.push_async_callback(metrics_api.close)
@@ -240,18 +247,19 @@ class Daemon:
             services.metrics = metrics
         api = LocalApi(
             services,
+            LiveQueries(database, hub, lambda: replica.vault),
+            connections,
             token,
             port,
             prefix=prefix,
-            max_connections=instance.room_for(self._config.server.max_connections),
+            max_connections=max_connections,
             heartbeat_s=self._config.server.heartbeat_s,
             idle_s=self._config.server.idle_s,
-            access=called,
-            limits=limits,
+            calls=Calls(limits, access=called, limited=metrics.refused_rate, refused=access.audit.refused),
             addresses=addresses,
-            limited=metrics.refused_rate,
             trace=_trace_request if debug else None,
             cors=Cors(self._config.access.methods, self._config.access.headers),
+            routed=metrics.routed,
         )
         await api.start(sockets)
         stack.push_async_callback(api.close)
@@ -266,6 +274,7 @@ class Daemon:
                 for name, part in (
                     ("stop", self._wait_for_stop),
                     ("api", api.run),
+                    ("sockets", api.run_sockets),
                     ("events", hub.run),
                     ("access", access.run),
                     ("log", self._flush_log),

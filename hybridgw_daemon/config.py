@@ -33,6 +33,7 @@ class ServerConfig:
     max_connections: int
     heartbeat_s: float
     idle_s: float
+    mode_limits: tuple[tuple[str, int], ...] = ()  # (deployment mode, WebSockets at one time), where one is set
 
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -284,9 +285,13 @@ _SCHEMA: Final = (
         "where the key that seals this device's secrets lives", "--secret-store"),
     Key("PASSPHRASE_FILE", None, _path, "file with the passphrase, for the store `passphrase` without a terminal"),
     Key("DEVICE_NAME", None, _name, "name of this device for the others; without it the machine's own"),
-    Key("WS_MAX_CONNECTIONS", 10_000, _integer(1, 100_000), "connections to the local API at one time"),
+    Key("WS_MAX_CONNECTIONS", 10_000, _integer(1, 100_000),
+        "connections to the local API at one time; nine in ten of them may be WebSockets"),
+    Key("WS_MAX_WEB_APP", None, _integer(1, 100_000), "WebSockets of web apps at one time; without it as many as fit"),
+    Key("WS_MAX_BROWSER_EXTENSION", None, _integer(1, 100_000), "the same for browser extensions"),
+    Key("WS_MAX_LOCAL_INSTALL", None, _integer(1, 100_000), "the same for programs of this machine"),
     Key("WS_HEARTBEAT_INTERVAL", 30.0, _number(1, 300, "seconds"),
-        "a sign of life on event streams this often, seconds"),
+        "a sign of life on WebSockets and event streams this often, seconds; extensions: 20 at most"),
     Key("WS_CONNECTION_TIMEOUT", 300.0, _number(5, 86_400, "seconds"),
         "an idle connection is closed after it, seconds"),
     Key("JWT_SECRET_KEY", None, _token_secret,
@@ -478,6 +483,15 @@ def _build(reading: _Reading, terminal: bool) -> Config:
             max_connections=value["WS_MAX_CONNECTIONS"],
             heartbeat_s=value["WS_HEARTBEAT_INTERVAL"],
             idle_s=value["WS_CONNECTION_TIMEOUT"],
+            mode_limits=tuple(
+                (mode, value[key])
+                for mode, key in (
+                    ("web_app", "WS_MAX_WEB_APP"),
+                    ("browser_extension", "WS_MAX_BROWSER_EXTENSION"),
+                    ("local_install", "WS_MAX_LOCAL_INSTALL"),
+                )
+                if value[key] is not None
+            ),
         ),
         limits=LimitsConfig(
             per_minute=value["RATE_LIMIT_PER_MINUTE"],

@@ -245,8 +245,12 @@ class Logging:
         user_id: str | None = None,
         client_ip: str | None = None,
         user_agent: str | None = None,
+        connection: str | None = None,
+        mode: str | None = None,
     ) -> None:
-        """One line per call of the local API, at INFO. Args: path: the template of the route, never what was sent.
+        """One line per call of the local API, at INFO.
+
+        Args: path: the template of the route, never what was sent; connection, mode: of a WebSocket.
 
         Made without the logging machinery, which would cost a tenth of a small request.
         """
@@ -258,12 +262,13 @@ class Logging:
             line = f"{time.strftime('%H:%M:%S', time.localtime(now))} INFO    {method} {path} {status} {took_ms:.2f} ms"
         else:
             more = f',"code":"{code}"' if code else ""
+            carrier = "http" if connection is None else "ws"
             line = (
                 f'{{"timestamp":"{self._times.text(now)}","level":"INFO","logger":"access","request_id":"{request_id}",'
-                f'"user_id":{_text(user_id)},"deployment_mode":null,"event":"http.access",'
-                f'"message":"{method} {path} {status}","context":{{"connection_id":null,"client_ip":{_text(client_ip)},'
-                f'"user_agent":{_text(user_agent)},"method":"{method}","path":"{path}","status":{status},'
-                f'"duration_ms":{took_ms:.2f}{more}}}}}'
+                f'"user_id":{_text(user_id)},"deployment_mode":{_text(mode)},"event":"{carrier}.access",'
+                f'"message":"{method} {path} {status}","context":{{"connection_id":{_text(connection)},'
+                f'"client_ip":{_text(client_ip)},"user_agent":{_text(user_agent)},"method":"{method}","path":"{path}",'
+                f'"status":{status},"duration_ms":{took_ms:.2f}{more}}}}}'
             )
         for handler in self._handlers:
             if isinstance(handler, LogFile):

@@ -14,7 +14,7 @@ from hybridgw_protocol.metrics import OTHER, Count, Durations, Family, Gauge, re
 
 from .ports import Principal
 
-_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WS"})
 MODES: Final[tuple[str, ...]] = get_args(DeploymentMode)
 
 
@@ -39,8 +39,8 @@ class Metrics:
     def answered(self, method: str, endpoint: str, status: int, took_s: float, *, has_credential: bool) -> None:
         """One call was answered.
 
-        Args: endpoint: the template of its route, `-` for none; took_s: 0: it never became a request; has_credential:
-        a valid one.
+        Args: method: `WS` for a frame; endpoint: the template of its route, `-` for none; took_s: 0: it never became a
+        request; has_credential: a valid one.
         """
         self.requests.add(method if method in _METHODS else OTHER, endpoint, str(status))
         if took_s:

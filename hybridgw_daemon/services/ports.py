@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from hybridgw_protocol.ids import DocumentId
 from hybridgw_protocol.localapi import (
@@ -19,6 +19,7 @@ from hybridgw_protocol.localapi import (
     SyncResult,
     SyncStatus,
 )
+from hybridgw_protocol.localapi_live import ConnectionReport, ConnectionStats, DeploymentList
 from hybridgw_protocol.localapi_operations import GetMetrics, Page, PerformanceReport
 from hybridgw_storage.database import Tx
 
@@ -175,6 +176,26 @@ class DocsPort(Protocol):
 
     def page(self) -> Page:
         """For people."""
+        ...
+
+
+class HubPort(Protocol):
+    """The connections of programs, and the topics between them."""
+
+    def publish(self, topic: str, data: Any) -> int:
+        """Tell all who listen; how many. Raises: BadValue."""
+        ...
+
+    def stats(self) -> ConnectionStats:
+        """Counts since the start."""
+        ...
+
+    def connections(self, archived: int) -> ConnectionReport:
+        """Who is connected, and who was."""
+        ...
+
+    def deployments(self) -> DeploymentList:
+        """How programs of each mode connect."""
         ...
 
 

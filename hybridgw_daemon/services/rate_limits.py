@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from hybridgw_protocol.errors import TooManyRequests
 from hybridgw_protocol.token_bucket import Buckets, TokenBucket
 
 from .ports import Principal
@@ -31,11 +32,30 @@ TRACKED: Final = 2_000  # credentials, and origins of strangers; the least recen
 
 
 class Taken(NamedTuple):
-    """What became of one request. wait_ms: 0: go on; headers: lines of an HTTP answer, with their ends."""
+    """What became of one request. wait_ms: 0: go on."""
 
     wait_ms: int
     policy: str
-    headers: str
+    bucket: TokenBucket
+    per_minute: float
+
+    def check(self) -> None:
+        """Raise TooManyRequests if it was one too many."""
+        if self.wait_ms:
+            wait_s = -(-self.wait_ms // 1000)
+            raise TooManyRequests(f"Too many calls; the next one may come in {wait_s} s.", retry_after_s=wait_s)
+
+    @property
+    def headers(self) -> str:
+        """Lines of an HTTP answer, with their ends. r: what is left; t: seconds until all of it is back, or until the
+        next one when nothing is."""
+        bucket = self.bucket
+        left = bucket.level or 0.0
+        seconds = self.wait_ms / 1000 if self.wait_ms else (bucket.burst - left) / bucket.rate_per_s
+        return (
+            f'RateLimit-Policy: "{self.policy}";q={int(self.per_minute)};w=60\r\n'
+            f'RateLimit: "{self.policy}";r={max(0, int(left))};t={-int(-seconds // 1)}\r\n'
+        )
 
 
 class RateLimits:
@@ -48,10 +68,10 @@ class RateLimits:
         self._all_strangers = TokenBucket(rate * STRANGERS, burst * STRANGERS)
         self._credentials = Buckets(rate * CREDENTIAL_RATE, burst * CREDENTIAL_BURST, TRACKED)
         self._owner = TokenBucket(rate * OWNER_RATE, burst * OWNER_BURST)
-        self._policies = {
-            STRANGER: _policy(STRANGER, per_minute),
-            CREDENTIAL: _policy(CREDENTIAL, per_minute * CREDENTIAL_RATE),
-            OWNER: _policy(OWNER, per_minute * OWNER_RATE),
+        self._per_minute = {
+            STRANGER: per_minute,
+            CREDENTIAL: per_minute * CREDENTIAL_RATE,
+            OWNER: per_minute * OWNER_RATE,
         }
 
     def take(self, principal: Principal | None, origin: str | None, *, is_bad: bool = False, cost: float = 1) -> Taken:
@@ -74,15 +94,4 @@ class RateLimits:
             else:
                 bucket, name = self._credentials.of(principal.id), CREDENTIAL
             wait_ms = bucket.take(cost, now_ms)
-        return Taken(wait_ms, name, self._policies[name] + _state(name, bucket, wait_ms))
-
-
-def _policy(name: str, per_minute: float) -> str:
-    return f'RateLimit-Policy: "{name}";q={int(per_minute)};w=60\r\n'
-
-
-def _state(name: str, bucket: TokenBucket, wait_ms: int) -> str:
-    """r: what is left; t: seconds until all of it is back, or until the next one when nothing is."""
-    left = bucket.level or 0.0
-    seconds = wait_ms / 1000 if wait_ms else (bucket.burst - left) / bucket.rate_per_s
-    return f'RateLimit: "{name}";r={max(0, int(left))};t={-int(-seconds // 1)}\r\n'
+        return Taken(wait_ms, name, bucket, self._per_minute[name])

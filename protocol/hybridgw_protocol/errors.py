@@ -135,6 +135,20 @@ class Busy(LocalError):
     http_status = 503
 
 
+class TooMany(LocalError):
+    """A bound on how many of something there may be at one time: subscriptions of a program, keys, apps let in."""
+
+    code = "too_many"
+    http_status = 429
+
+
+class UpgradeRequired(LocalError):
+    """The path is a WebSocket, and the request does not ask for one that we speak."""
+
+    code = "upgrade_required"
+    http_status = 426
+
+
 class NeedsPerson(LocalError):
     """Only a person can go on: unlock a keyring, confirm words, approve. CLI exit code 4."""
 

@@ -634,5 +634,7 @@ def _sentence(text: str) -> str:
 
 
 def _field_of(text: str) -> str | None:
-    _, found, place = text.partition(" - at `$.")
-    return place.rstrip("`") if found else None
+    """`a.b`: the place, and what is missing or unknown there."""
+    _, _, place = text.partition(" - at `$")
+    _, named, name = text.partition(" field `")
+    return ".".join(part for part in (place.strip("`."), name.partition("`")[0] if named else "") if part) or None

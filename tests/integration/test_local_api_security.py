@@ -180,7 +180,8 @@ async def test_sec_L6_a_cross_site_websocket_is_never_accepted(api: Api) -> None
     }
     for path in ("/ws/web_app/test", "/api/events", "/health"):
         check_refusal(await api.call("GET", path, Origin="https://evil.example", **upgrade), 403)
-        assert (await api.call("GET", path, token=None, **upgrade)).status != 101
+        if not path.startswith("/ws/"):  # a local program may open it, and shows its token in the first frame
+            assert (await api.call("GET", path, token=None, **upgrade)).status != 101
 
 
 # ---- the token -------------------------------------------------------------------------------------------------------

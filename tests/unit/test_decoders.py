@@ -25,6 +25,7 @@ from hybridgw_daemon.core.rest import Purpose, RestSealer
 from hybridgw_daemon.core.sealing import open_batch
 from hybridgw_daemon.core.wire import read_wire, read_wire_exactly
 from hybridgw_daemon.stores.queries import Query, decode_cursor, encode_cursor
+from hybridgw_protocol import localapi_frames
 from hybridgw_protocol.batch import parse_batch, verify_batch
 from hybridgw_protocol.codec import decode
 from hybridgw_protocol.errors import HybridGWError
@@ -98,6 +99,14 @@ TABLE = [
     Decoder("read_wire_exactly", read_wire_exactly, BODIES),
     Decoder("read_composite", read_composite, [raw(case["bytes"]) for case in OPERATIONS["values"]["cases"]]),
     Decoder("decode_frame", decode_frame, [raw(case["bytes"]) for case in golden("frames")["cases"]]),
+    Decoder("decode_frame", localapi_frames.decode_frame, [
+        b'{"type":"auth","token":"t","resume":{"session":"s","epoch":"e","offset":1}}', b'{"type":"heartbeat"}',
+        b'{"type":"command","id":1,"command":"topic.publish","params":{"topic":"a","data":{}}}',
+    ]),
+    Decoder("decode_server_frame", localapi_frames.decode_server_frame, [
+        b'{"type":"event","offset":1,"event":"topic","data":{}}', b'{"type":"heartbeat_ack","t":1}',
+        b'{"type":"error","id":null,"code":"busy","message":"m","retryable":true}',
+    ]),
     Decoder("read_record", lambda record: read_record(record, SPACE), RECORDS),
     Decoder(
         "open_key",

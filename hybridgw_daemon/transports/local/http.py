@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from urllib.parse import quote
 
 import msgspec
@@ -33,26 +33,28 @@ from hybridgw_protocol.errors import (
     NotFound,
     RequestTimeout,
     TooBig,
-    TooManyRequests,
     Unauthorized,
     UnsupportedMediaType,
+    UpgradeRequired,
 )
 from hybridgw_protocol.localapi import Document, encode
 from hybridgw_protocol.localapi_operations import Page
 
+from ...services.connections import Connections
 from ...services.documents import NotModified
+from ...services.events import Subscription
 from ...services.ports import Principal
-from ...services.rate_limits import RateLimits, Taken
-from . import sse
+from . import sse, ws
 from .auth import EVERYBODY, AddressFilter, Gate, Verdict, is_preflight
+from .calls import MAX_USER_AGENT, Call, Calls
 from .commands import require
 from .cors import GRANTED, Cors
 from .routes import Route, Routes, command_of
+from .ws import Socket, SocketHub
 
 LINGER_S: Final = 2.0  # reading on after an early refusal, so that the caller sees it
 BUFFER_BYTES: Final = 256 * 1024  # answers not taken by the caller; beyond, we wait for it
 MAX_REQUEST_ID: Final = 64
-MAX_USER_AGENT: Final = 120  # of it in a log line
 
 _MISUSED: Final = ("token", "api_key", "authorization")  # names of query parameters, and parts of them
 _ID_CHARS: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
@@ -70,26 +72,6 @@ _TRACED_HEADERS: Final = frozenset(
     {"host", "origin", "authorization", "content-type", "content-length", "if-match", "if-none-match", "user-agent",
      "accept", "sec-fetch-site", "x-request-id", "x-hybridgw-client", "last-event-id", "connection", "upgrade"}
 )  # fmt: skip
-
-
-class Call(NamedTuple):
-    """One call that was answered. template: of the route's path, `-` for none, never what was sent; principal: id of
-    the credential; user_agent: what the caller says it is, cut."""
-
-    method: str
-    template: str
-    status: int
-    took_ms: float
-    request_id: str
-    code: str | None
-    principal: str | None
-    client_ip: str | None
-    user_agent: str | None
-
-
-AccessLog = Callable[[Call], None]
-Refused = Callable[[str, str | None], None]
-"""(what a stranger tried, as the audit log names it; the origin it came from)"""
 
 log = logging.getLogger(__name__)
 
@@ -200,13 +182,25 @@ def _date() -> str:
 class Connection(RequestHandler):
     """One TCP connection: bounded in number and in how long it may take to ask; its errors have our form."""
 
-    __slots__ = ("_api", "client_ip", "deadline")
+    __slots__ = ("_api", "client_ip", "deadline", "socket")
 
     def __init__(self, api: HttpApi, manager: web.Server, **settings: Any) -> None:
         super().__init__(manager, **settings)
         self._api = api
         self.deadline = 0.0
         self.client_ip: str | None = None
+        self.socket: Socket | None = None
+
+    def begin_socket(self, socket: Socket) -> None:
+        """From now on what arrives is for this WebSocket."""
+        self.socket = socket
+        self.set_parser(socket)  # type: ignore[arg-type]  # it asks of it only what Socket has
+
+    def resume_writing(self) -> None:
+        """What was written has left."""
+        super().resume_writing()
+        if self.socket is not None:
+            self.socket.writable()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, unless there are too many."""
@@ -241,7 +235,7 @@ class Connection(RequestHandler):
         request_id = self._api.next_id()
         text = "This is not an HTTP request that can be read." if status < 500 else "The request failed."
         code = "bad_request" if status < 500 else "internal"
-        self._api.told(Call("-", "-", status, 0.0, request_id, code, None, self.client_ip, None))
+        self._api.calls.told(Call("-", "-", status, 0.0, request_id, code, None, self.client_ip, None))
         return Answer(status, problem(status, code, text, False, request_id), request_id, kind=PROBLEM).close_after()
 
 
@@ -267,24 +261,23 @@ class HttpApi:
         max_connections: int,
         heartbeat_s: float,
         idle_s: float,
-        limits: RateLimits,
+        calls: Calls,
         addresses: AddressFilter = EVERYBODY,
-        access: AccessLog | None = None,
-        limited: Callable[[str], None] = lambda _policy: None,
         trace: Callable[[str], None] | None = None,
         patience: Patience = Patience(),
         cors: Cors | None = None,
-        refused: Refused = lambda _what, _origin: None,
+        sockets: SocketHub | None = None,
+        connections: Connections | None = None,
     ) -> None:
-        """Args: prefix: of request ids, new for each start; access: told of every call; limited: of those that are too
-        many, by policy; trace: in debug, told what came and went, never its content; refused: told of refusals."""
+        """Args: prefix: of request ids, new for each start; trace: in debug, told what came and went, never its
+        content; sockets: take upgrades; connections: know of event streams."""
+        self._sockets = sockets
+        self._registry = connections
         self.patience = patience
-        self._limits, self._limited, self._addresses, self._trace = limits, limited, addresses, trace
-        self._access = access
+        self.calls, self._addresses, self._trace = calls, addresses, trace
         self._routes = routes
         self._gate = gate
         self._cors = cors or Cors()
-        self._refused = refused
         self._prefix = prefix
         self._count = 0
         self._heartbeat_s = heartbeat_s
@@ -321,13 +314,8 @@ class HttpApi:
         if transport is not None:
             head = f"{_STATUS[408]}Content-Type: {PROBLEM}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
             transport.write(f"{head}{_COMMON}\r\n".encode() + body)
-        self.told(Call("-", "-", 408, 0.0, request_id, error.code, None, connection.client_ip, None))
+        self.calls.told(Call("-", "-", 408, 0.0, request_id, error.code, None, connection.client_ip, None))
         connection.force_close()
-
-    def told(self, call: Call) -> None:
-        """Write one call down."""
-        if self._access is not None:
-            self._access(call)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """One request, never raises but for a lost connection."""
@@ -354,16 +342,24 @@ class HttpApi:
             route = found[0].get(method) if found else None
             if route is not None:
                 template = route.row.path
+            is_socket = self._sockets is not None and path.startswith(ws.PREFIX)
+            is_upgrade = is_socket and headers.get("Upgrade", "").lower() == "websocket"
             shown = "Authorization" in headers
             principal = self._gate.principal(headers) if shown else None
-            taken = self._limits.take(principal, headers.get("Origin"), is_bad=shown)
-            limit = taken.headers
-            if taken.wait_ms:
-                self._limited(taken.policy)
-                raise too_many(taken)
+            if is_socket:
+                template = ws.TEMPLATE
+            if shown or not is_upgrade:  # a WebSocket may show its token later, in a frame, and is counted by that
+                taken = self.calls.take(principal, headers.get("Origin"), is_bad=shown)
+                limit = taken.headers
+                taken.check()
             if principal is None and (route is None or not route.row.is_open):
                 self._note_stranger(headers, origin, query)
-                raise Unauthorized("")
+                if shown or not is_upgrade:
+                    raise Unauthorized("")
+            if is_socket and self._sockets is not None:
+                accepted = self._sockets.accept(request, path, request_id)
+                self._log(request, template, 101, started, request_id, None, principal)
+                return await self._sockets.serve(request, accepted, principal)
             asker = principal or self._gate.nobody(headers)
             if found is None:
                 raise NotFound("There is nothing at this path.")
@@ -377,10 +373,11 @@ class HttpApi:
             if route.row.stream is not None:
                 subscription = route.row.stream(asker, sse.resumed(command, headers))
                 self._log(request, template, 200, started, request_id, None, principal)
-                return await sse.serve(
-                    request, subscription, request_id, self._heartbeat_s, self.patience.reader_s,
-                    until_ms=asker.expires_ms,
-                )  # fmt: skip
+                with self._watched(asker, subscription, headers):
+                    return await sse.serve(
+                        request, subscription, request_id, self._heartbeat_s, self.patience.reader_s,
+                        until_ms=asker.expires_ms,
+                    )  # fmt: skip
             assert route.row.handler is not None  # noqa: S101 - a row has the one or the other
             result = await route.row.handler(asker, command)
             more = limit
@@ -423,7 +420,7 @@ class HttpApi:
         admitted = verdict is Verdict.ADMITTED
         may = self._cors.allows(method) if admitted else verdict is Verdict.ASKING and self._may_ask(path, method)
         if origin is None or not may:
-            self._refused("refused.host" if verdict is Verdict.MISDIRECTED else "refused.origin", origin)
+            self.calls.refused("refused.host" if verdict is Verdict.MISDIRECTED else "refused.origin", origin)
             return _refusal(verdict, request_id)
         if preflight:
             request[GRANTED] = self._cors.preflight(origin, headers, admitted=admitted)
@@ -444,9 +441,18 @@ class HttpApi:
         """For the logs: somebody without a credential, with one that does not count, or with one in the URL."""
         if any(name in query for name in _MISUSED):
             log.warning("a token was sent in a URL, where it does not count", extra={"event": "misuse"})
-            self._refused("refused.misuse", origin)
+            self.calls.refused("refused.misuse", origin)
         elif "Authorization" in headers:
-            self._refused("refused.token", origin)
+            self.calls.refused("refused.token", origin)
+
+    def _watched(
+        self, principal: Principal, subscription: Subscription, headers: Mapping[str, str]
+    ) -> contextlib.AbstractContextManager[object]:
+        """A stream among the connections, so that its credential can end it."""
+        if self._registry is None:
+            return contextlib.nullcontext()
+        agent = headers.get("User-Agent", "")
+        return self._registry.stream(subscription.close, principal_id=principal.id, user_agent=agent)
 
     async def _body(self, request: web.BaseRequest, route: Route) -> bytes | None:
         """The body, None for calls without one. Raises: UnsupportedMediaType, TooBig, RequestTimeout, LocalError."""
@@ -491,6 +497,8 @@ class HttpApi:
             return Answer(401, _UNAUTHORIZED, request_id, kind=PROBLEM, more=f"{limit}WWW-Authenticate: Bearer\r\n")
         if isinstance(error, MethodNotAllowed):
             more += f"Allow: {detail['allow']}\r\n"
+        elif isinstance(error, UpgradeRequired):
+            more += "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
         elif error.retryable or "retry_after_s" in detail:
             more += f"Retry-After: {detail.get('retry_after_s', 1)}\r\n"
         status = error.http_status
@@ -505,27 +513,20 @@ class HttpApi:
         self, request: web.BaseRequest, template: str, status: int, started: float, request_id: str, code: str | None,
         principal: Principal | None,
     ) -> None:  # fmt: skip
-        if self._access is not None:
-            took_ms = (time.perf_counter() - started) * 1000
-            agent = request.headers.get("User-Agent")
-            self._access(
-                Call(
-                    request.method, template, status, took_ms, request_id, code, principal and principal.id,
-                    request.protocol.client_ip, agent and agent[:MAX_USER_AGENT],  # type: ignore[attr-defined]
-                )
-            )  # fmt: skip
+        took_ms = (time.perf_counter() - started) * 1000
+        agent = request.headers.get("User-Agent")
+        self.calls.told(
+            Call(
+                request.method, template, status, took_ms, request_id, code, principal and principal.id,
+                request.protocol.client_ip, agent and agent[:MAX_USER_AGENT],  # type: ignore[attr-defined]
+            )
+        )  # fmt: skip
 
 
 def _refusal(verdict: Verdict, request_id: str) -> Answer:
     if verdict is Verdict.MISDIRECTED:
         return Answer(421, _MISDIRECTED, request_id, kind=PROBLEM).close_after()
     return Answer(403, _FORBIDDEN, request_id, kind=PROBLEM).close_after()
-
-
-def too_many(taken: Taken) -> TooManyRequests:
-    """The error for a request beyond its budget."""
-    wait_s = -(-taken.wait_ms // 1000)
-    return TooManyRequests(f"Too many calls; the next one may come in {wait_s} s.", retry_after_s=wait_s)
 
 
 def _traced(request: web.BaseRequest, request_id: str, route: Route, query: str, body: bytes | None) -> str:
