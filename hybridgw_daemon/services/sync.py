@@ -296,8 +296,8 @@ class SyncService:
             self._published("rebuilt")
         self._published("documents")
 
-    async def _repair(self, source: str) -> None:
-        """There is proof that our own log was continued elsewhere: close it on the branch the others hold."""
+    async def _repair(self, source: str | None = None) -> None:
+        """If there is proof that our own log was continued elsewhere, close it on the branch the others hold."""
         conversation = self.peers.conversation(source)
         theirs = conversation.state.theirs.get(self.space.own_log) if conversation else None
         end = await self._database.write(
@@ -443,9 +443,12 @@ class SyncService:
                 log.warning("retrying later: %s", error.message)
 
     async def retry(self) -> None:
-        """Try again what waits: batches that are parked, control records that a disk refused."""
+        """Try again what waits: batches that are parked, control records that a disk refused, a fork not closed yet."""
         if self._follow_is_due:
             await self.add_records([], source="")
+        own = self.space.own_log
+        if self._replica.sealer is not None and self._database.peek(lambda c: oplog.evidence(c, own)):
+            await self._repair()
         waiting = any(r.stored.n > r.applied.n for r in self._database.peek(oplog.logs).values())
         if waiting:
             now_ms = self.now_ms()

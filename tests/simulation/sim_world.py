@@ -22,21 +22,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from hybridgw_daemon.core.keys import RootKeys
 from hybridgw_daemon.core.operations import Create, Delete, Edit, RaiseFloor, Request
+from hybridgw_daemon.core.rest import Purpose
 from hybridgw_daemon.core.uuid7 import new_uuid7
+from hybridgw_daemon.services.membership import ROOT_SEED
 from hybridgw_daemon.services.replica import Incoming, Keys, Replica
 from hybridgw_daemon.services.space import RestVault
 from hybridgw_daemon.services.sync import SyncService
-from hybridgw_daemon.stores import oplog
+from hybridgw_daemon.stores import control, oplog
 from hybridgw_daemon.transports.peers.driver import Conversation
 from hybridgw_protocol.batch import parse_batch
 from hybridgw_protocol.errors import DiskFull, HybridGWError, StorageUnavailable
 from hybridgw_protocol.frames import FrameType
 from hybridgw_protocol.ids import LogId, SpaceId
 from hybridgw_protocol.invite import Invite
-from hybridgw_protocol.limits import BATCH_MIN_BYTES
+from hybridgw_protocol.limits import BATCH_MIN_BYTES, SHORT_HASH_BYTES
 from hybridgw_protocol.link import DEFAULT_FLOW, Flow
 from hybridgw_protocol.membership import Close, ControlLog
+from hybridgw_protocol.records import ROOT, LogClose, sign_record
 from hybridgw_relay.services.batches import BatchService
 from hybridgw_relay.services.conversation import Conversation as RelayConversation
 from hybridgw_relay.stores.sqlite import SqliteRelayStore
@@ -54,6 +58,7 @@ TEXT = "planted words "
 PLANTED = (b"planted", b"tasks", b"settings", b"lorem")
 STEP_S = 480.0  # of virtual time to come into step after the faults: timeouts and pauses of a minute follow each other
 QUIET_S = 70.0
+WORDS_S = 160.0  # out of step so long, a person takes the recovery words
 FRAME_MOST_BYTES = 1024 * 1024
 CONTROL_MOST_BYTES = 512 * 1024  # frames that cost no credit
 
@@ -68,6 +73,10 @@ class Parts:
     relay: type[RelayConversation] = RelayConversation
     batches: type[BatchService] = BatchService
     store: type[SqliteRelayStore] = SqliteRelayStore
+
+
+class Unhealable(Exception):
+    """What happened takes away what only existed once."""
 
 
 class World:
@@ -206,6 +215,8 @@ class World:
                 device.run(partial(device.relays.keep, Invite(self.relays[0].url, secret)))
                 self.sometimes("begins alone on a relay")
         self.run_for(3.0)
+        sealed = self.first.peek(lambda c: control.secret(c, ROOT_SEED))
+        self.words = self.first.rest.open(Purpose.ROOT_SEED, (ROOT_SEED,), sealed) if sealed else b""
         for device in self.devices[1:]:
             if self.rng.random() < 0.7:
                 self.pair(device)
@@ -512,7 +523,11 @@ class World:
             self.step()
             if k % 8 == 0:
                 self.check_one(self.rng.choice(self.devices))
-        self.heal()
+        try:
+            self.heal()
+        except Unhealable:
+            self.sometimes("a batch that others had seen is nowhere any more")
+            return
         self.check()
 
     def heal(self) -> None:
@@ -544,6 +559,8 @@ class World:
         self.run_for(2.0)  # what was asked for is under way
         while not self.is_in_step():
             if waited >= STEP_S:
+                if self.is_lost_by_all():
+                    raise Unhealable
                 raise Violation("I15", "not in step", self.lag())
             for machine in (*self.devices, *self.relays):
                 if not machine.process.alive:
@@ -553,11 +570,50 @@ class World:
             if waited % 10 == 0:
                 self.first.run(self.first.use_relays)
                 self.join_some(self.first)
+            if waited % WORDS_S == 0:
+                self.decide_forks()
         self.counts["in step after s"] = max(self.counts["in step after s"], int(waited))
         self.run_for(QUIET_S)  # connections that are silent only now are found to be dead
         before = self.traffic
         self.run_for(QUIET_S)
         demand(self.traffic == before, "I15", "batches travel though all are in step", self.traffic - before)
+
+    def is_lost_by_all(self) -> bool:
+        """Does a batch wait for one that nobody holds any more: its author was put back, and every relay and device
+        that had it. No protocol brings it back; what waits is kept."""
+        members = [d for d in self.members() if d.is_up and not d.space.locked]
+        blobs = [blob for m in (*members, *self.relays) for blob in m.blobs()]
+        blobs += [b for d in members for log in d.logs() for b in d.peek(partial(oplog.evidence, log=log))]
+        held = {parse_batch(blob).hash[:SHORT_HASH_BYTES] for blob in blobs}
+        for device in members:
+            for blob in device.blobs():
+                batch = parse_batch(blob)
+                if device.logs()[batch.log].applied.n < batch.n and batch.hash in self.ledger.batches:
+                    deps = self.ledger.batches[batch.hash].deps.values()
+                    if any(head.n and head.hash[:SHORT_HASH_BYTES] not in held for head in deps):
+                        return True
+        return False
+
+    def decide_forks(self) -> None:
+        """What only a person can do: a device sees that another one's log was forked, and its owner, put back to before
+        that branch, never can, for no relay has it. The recovery words close the log on the branch that others hold."""
+        for device in self.members():
+            if not device.is_up or device.space.locked:
+                continue
+            for log, row in device.logs().items():
+                evidence = device.peek(partial(oplog.evidence, log=log))
+                if not evidence or row.device == device.space.identity.device or log in device.replica.keys.ends:
+                    continue
+                self.sometimes("a fork that only a person could end")
+                root = RootKeys.from_seed(self.words)
+                close = LogClose(
+                    space=root.space, prevs=tuple(device.space.signing_heads()), by=ROOT, ts=device.clock.now_ms(),
+                    device=row.device, log=log, n=row.stored.n, hash=row.stored.hash,
+                    fork=parse_batch(evidence[0]).n - 1,
+                )  # fmt: skip
+                record = sign_record(close, root.sign_secret)
+                device.run(partial(device.sync.add_records, [record], source=""))
+                return  # the others follow it first
 
     def saw_sent(self, _end: End, data: bytes) -> None:
         """Called for everything that is sent."""

@@ -258,3 +258,38 @@ def test_another_branch_may_arrive_together_with_the_one_that_counts(world: Repl
     assert c.logs()[log].stored == b.logs()[log].stored
     world.heal()
     world.check()
+
+
+def test_the_tip_of_a_branch_that_does_not_count_is_not_kept(world: ReplicaWorld) -> None:
+    """With it a device would announce as many batches as the true branch has, and no relay would send it those."""
+    a, b, theirs = forked(world)
+    log = a.own_log()
+    mine = a.blobs()  # 1 and another 2
+    a.receive(theirs[1:2])
+    second = parse_batch(theirs[1])
+    end = End(2, second.hash, 1)
+    world.close_log(log, end, b)
+    c = Machine(world, "c", 7)
+    world.machines.append(c)
+    c.key_ids = list(world.key_order)
+    c.adopt()
+    c.receive(theirs[:1])
+    c.learn({(log, end)})
+    c.receive(mine)
+    assert c.logs()[log].stored.n == 1
+    c.receive(theirs[1:2])
+    assert c.logs()[log].stored == Head(2, second.hash)
+
+
+def test_a_fork_of_our_own_that_was_not_closed_at_once_is_told_again(world: ReplicaWorld) -> None:
+    """The process may die between keeping the proof and closing the log: nothing that comes then is new."""
+    a, _, theirs = forked(world)
+    log = a.own_log()
+    a.is_locked = True  # nobody closes it now
+    a.receive(theirs)
+    assert a.own_log() == log
+    a.is_locked = False
+    stored = a.receive(theirs[-1:])
+    assert stored.fresh == 0
+    assert stored.forks == [log]
+    assert a.own_log() != log

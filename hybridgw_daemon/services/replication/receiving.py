@@ -43,6 +43,8 @@ class Receiver(Rebuilder):
             end = known.ends.get(row.log)
             if end and batch.n > end.n:
                 continue  # beyond the end of a closed log: void for everybody
+            if end and batch.n == end.n and batch.hash != end.hash:
+                continue  # the tip of a branch that does not count: with it we would claim to need the true one no more
             if row.log == state.own and state.pending:
                 continue  # our own open numbers cannot be sealed now, and nothing may take their place
             expected = row.stored.hash if row.stored.n else row.salt
@@ -57,8 +59,10 @@ class Receiver(Rebuilder):
                 state.dirty_logs.add(row.log)
                 state.unapplied_bytes[row.log] = state.unapplied_bytes.get(row.log, 0) + len(batch.blob)
             elif oplog.hash_at(tx.connection, row.log, batch.n) != batch.hash and is_evidence(tx, row, batch):
-                if oplog.add_evidence(tx, batch, now_ms):
+                is_new = oplog.add_evidence(tx, batch, now_ms)
+                if is_new or row.log == state.own:  # again: whoever saw it first may not have come to close the log
                     forks.append(row.log)
+                if is_new:
                     alarms.raise_alarm(
                         tx, now_ms, "fork", "A device signed two different batches for one place of its log.",
                         log=row.log, device=row.device.hex(),
