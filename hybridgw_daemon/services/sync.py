@@ -308,9 +308,9 @@ class SyncService:
         self._hold_own_log = 0
         log.warning("own log forked, closing it at n=%d", end.n)
         record = self.space.close_log(self.space.own_log, end, self._clock())
-        await self.add_records([record], source="")
+        await self.add_records([record])
 
-    async def add_records(self, records: Sequence[bytes], *, source: str) -> None:
+    async def add_records(self, records: Sequence[bytes]) -> None:
         """Control records from a peer, or our own: keep them, follow what they change, sign what is due.
 
         Raises: RemoteError kinds: a record that nobody could have signed; what came before it is kept.
@@ -323,11 +323,9 @@ class SyncService:
             changed = True
             await self._follow(added)
             fresh = self.space.tend(self._clock())
-            if fresh:
-                source = ""  # our own records go to everybody
         if changed:
             self._published("devices")
-            self.peers.wake(except_for=source)
+            self.peers.wake()  # whoever told us too: logs may have been cut, and be wanted again
             self._unsealed.set()
 
     async def _follow(self, added: Sequence[tuple[bytes, bytes]]) -> None:
@@ -445,7 +443,7 @@ class SyncService:
     async def retry(self) -> None:
         """Try again what waits: batches that are parked, control records that a disk refused, a fork not closed yet."""
         if self._follow_is_due:
-            await self.add_records([], source="")
+            await self.add_records([])
         own = self.space.own_log
         if self._replica.sealer is not None and self._database.peek(lambda c: oplog.evidence(c, own)):
             await self._repair()

@@ -15,7 +15,7 @@ from tests.simulation.sim_device import Device
 from tests.simulation.sim_mutants import RARE
 from tests.simulation.sim_relay import YEARS_MS, Relay
 from tests.simulation.sim_replicas import START_MS, scratch
-from tests.simulation.sim_world import HOUR_MS, Parts, World
+from tests.simulation.sim_world import HOUR_MS, Parts, World, play
 
 
 class Story(World):
@@ -260,3 +260,11 @@ def test_a_rare_seeded_bug_is_caught(name: str, told: Callable[[Story], None]) -
     for world in story(1, RARE[name]):
         with pytest.raises(AssertionError):
             told(world)
+
+
+@pytest.mark.parametrize("seed", [337, 526, 556, 648, 1573, 1771])
+def test_lives_that_once_stood_still(seed: int) -> None:
+    """Forked logs: the tip of a branch that does not count was kept (337); a batch that everybody lost (526); a fork
+    proved and not closed before the process died (556); one that only a third device can prove (648); batches taken
+    out on a live connection, which the relay believed to be there (1573, 1771)."""
+    play(seed)

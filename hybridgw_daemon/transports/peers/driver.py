@@ -169,16 +169,15 @@ class Conversation:
     async def _begin(self, welcome: Welcome) -> None:
         theirs = from_entries(welcome.vv)
         self._have = {entry: head.n for entry, head in theirs.items()}
-        ours = await self._sync.heads()
         judged = await self._sync.compare(self._peer, theirs)
         self._refused = set(judged.forked)
         self._have.update(self._sync.branch_points(theirs))
-        self._cuts, self._ends = self._sync.cuts, self._sync.ends
+        self._ends = self._sync.ends  # of the cuts those count that came after our vector was told
         self._cursor = await self._sync.first_row_to_send({k: v for k, v in self._have.items()}, self._refused)
         self._told_control = set(welcome.ctl)
         self.state.control = frozenset(welcome.ctl)
         if judged.forked:
-            await self._send(Want(vv=to_entries({k: h for k, h in ours.items() if k not in self._refused})))
+            await self._want_anew()
         if self._sync.lacks_control(welcome.ctl):
             await self._send(CtlGet(heads=self._sync.control_heads()))
         else:
@@ -207,7 +206,7 @@ class Conversation:
                 case Credit():
                     self._wake_out.set()
                 case Ctl():
-                    await self._sync.add_records(frame.recs, source=self._peer)
+                    await self._sync.add_records(frame.recs)
                     if not frame.more:
                         self._control_here.set()
                 case CtlGet():
@@ -252,8 +251,7 @@ class Conversation:
             strays = set(stored.strays) - self._refused
             self._refused |= strays  # theirs is another branch: ask for all of it, the fork is proved then
             if stored.gaps or strays:
-                ours = await self._sync.heads()
-                await self._send(Want(vv=to_entries({k: h for k, h in ours.items() if k not in self._refused})))
+                await self._want_anew()
 
     async def _pump_out(self) -> None:
         while True:
@@ -263,7 +261,8 @@ class Conversation:
             if missing:
                 await self._put_control(missing)
             while self._link.may_send_batches:
-                self._look_at_branches()
+                if self._look_at_branches():
+                    await self._want_anew()
                 have = {**self._have, **dict.fromkeys(self._refused, 2**62)}
                 rows, self._cursor, more = await self._sync.outgoing(
                     self._cursor, have, self._flow.frame_bytes, self._flow.frame_batches
@@ -279,17 +278,24 @@ class Conversation:
                     break
             self._sync.peers.changed()
 
-    def _look_at_branches(self) -> None:
-        """Logs were closed, or batches taken out: what to send is judged anew."""
+    def _look_at_branches(self) -> bool:
+        """Logs were closed, or batches taken out: what to send is judged anew. Returns whether some were taken out:
+        the other side has sent them, or was told of them, and must hear that they are wanted again."""
         cuts, ends = self._sync.cuts, self._sync.ends
         if cuts == self._cuts and ends is self._ends:
-            return
+            return False
         closed, points = self._refused & ends.keys(), self._sync.branch_points(self.state.theirs)
-        if closed or points or cuts != self._cuts:
+        is_cut = cuts != self._cuts
+        if closed or points or is_cut:
             self._cursor = 0
         self._cuts, self._ends = cuts, ends
         self._refused -= closed
         self._have.update(points)
+        return is_cut
+
+    async def _want_anew(self) -> None:
+        ours = await self._sync.heads()
+        await self._send(Want(vv=to_entries({k: h for k, h in ours.items() if k not in self._refused})))
 
     async def _ping(self) -> None:
         loop = asyncio.get_running_loop()
