@@ -80,6 +80,19 @@ class RateLimits:
         Args: principal: None: no valid credential; is_bad: because the one shown is not valid; origin: of a page, None
         for a program.
         """
+        wait_ms, name, bucket = self._charge(principal, origin, is_bad, cost)
+        return Taken(wait_ms, name, bucket, self._per_minute[name])
+
+    def spend(
+        self, principal: Principal | None, origin: str | None, *, is_bad: bool = False, cost: float = 1
+    ) -> Taken | None:
+        """The same for who says nothing about what is left. Returns: what became of it if it was one too many."""
+        wait_ms, name, bucket = self._charge(principal, origin, is_bad, cost)
+        return Taken(wait_ms, name, bucket, self._per_minute[name]) if wait_ms else None
+
+    def _charge(
+        self, principal: Principal | None, origin: str | None, is_bad: bool, cost: float
+    ) -> tuple[int, str, TokenBucket]:
         now_ms = self._clock()
         if principal is None:
             bucket, name = self._strangers.of((origin, is_bad)), STRANGER
@@ -88,10 +101,9 @@ class RateLimits:
                 wait_ms = self._all_strangers.take(cost, now_ms)
                 if wait_ms:
                     bucket.put_back(cost)
+            return wait_ms, name, bucket
+        if principal.is_owner:
+            bucket, name = self._owner, OWNER
         else:
-            if principal.is_owner:
-                bucket, name = self._owner, OWNER
-            else:
-                bucket, name = self._credentials.of(principal.id), CREDENTIAL
-            wait_ms = bucket.take(cost, now_ms)
-        return Taken(wait_ms, name, bucket, self._per_minute[name])
+            bucket, name = self._credentials.of(principal.id), CREDENTIAL
+        return bucket.take(cost, now_ms), name, bucket

@@ -28,7 +28,10 @@ class TokenBucket:
 
         An amount above the burst is let through when the bucket is full, and leaves a debt.
         """
-        level, needed = self._fill(now_ms), min(amount, self.burst)
+        level = self.level
+        if level is None or now_ms != self.at_ms:  # within a millisecond nothing comes back
+            level = self._fill(now_ms)
+        needed = amount if amount < self.burst else self.burst
         if level >= needed - GRACE:
             self.level = level - amount
             return 0

@@ -55,6 +55,13 @@ class Calls:
             self._limited(taken.policy)
         return taken
 
+    def spend(self, principal: Principal | None, origin: str | None, *, is_bad: bool = False, cost: float = 1) -> None:
+        """The same for a frame, whose answer has no headers. Raises: TooManyRequests."""
+        taken = self._limits.spend(principal, origin, is_bad=is_bad, cost=cost)
+        if taken is not None:
+            self._limited(taken.policy)
+            taken.check()
+
     def told(self, call: Call) -> None:
         """Write one call down."""
         if self._access is not None:

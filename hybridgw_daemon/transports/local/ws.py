@@ -439,7 +439,7 @@ class Socket:
         started, hub = time.perf_counter(), self._hub
         principal = hub.gate.holder(frame.token, self._origin)
         try:
-            hub.calls.take(principal, self._origin, is_bad=principal is None).check()
+            hub.calls.spend(principal, self._origin, is_bad=principal is None)
         except TooManyRequests as error:
             self._told("auth", error.http_status, started, None, error.code, principal)
             self._send(frames.AuthError(code=error.code, message=error.message))
@@ -512,7 +512,7 @@ class Socket:
             found = hub.rows.get(frame.command)
             row = found[0] if found is not None else None
             cost = row.cost if type(row) is SocketCommand else 1
-            hub.calls.take(self.principal, self._origin, cost=cost).check()
+            hub.calls.spend(self.principal, self._origin, cost=cost)
             if found is None:
                 raise NotFound("There is no such command.", field="command")
             row, decoder = found
