@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from hybridgw_protocol.errors import BadValue, Forbidden, NotFound, Refused, TooManyRequests, WrongCode
+from hybridgw_protocol.errors import BadValue, Forbidden, NotFound, Refused, TooMany, TooManyRequests, WrongCode
 from hybridgw_protocol.localapi_access import (
     ApproveGrant,
     AskGrant,
@@ -191,7 +191,7 @@ class GrantService:
 
         def write(tx: Tx) -> None:
             if len(rows.all_of_them(tx.connection)) >= MOST_GRANTS:
-                raise TooManyRequests(f"There are {MOST_GRANTS} apps; revoke some first: hybridgw apps")
+                raise TooMany(f"There are {MOST_GRANTS} apps; revoke some first: hybridgw apps")
             rows.add(tx, row)
             rows.forgive(tx, pending.who)
             self._audit.write(

@@ -80,9 +80,11 @@ class SyncService:
         clock: Callable[[], int],
         worker: Worker,
         published: Callable[[str], None] = lambda _what: None,
+        counted: Callable[[str, str, int], None] = lambda _kind, _status, _count: None,
     ) -> None:
         """Args: clock: wall clock, Unix ms; worker: runs a function off the event loop; published: tells local
-        listeners `documents`, `rebuilt`, `sync`, `devices` or `alarms` when it changed."""
+        listeners `documents`, `rebuilt`, `sync`, `devices` or `alarms` when it changed; counted: told what was done
+        (`seal`, `receive`, `trigger`), how it ended, and how often."""
         self._database = database
         self._replica = replica
         self.space = space
@@ -90,6 +92,7 @@ class SyncService:
         self._clock = clock
         self._worker = worker
         self._published = published
+        self._counted = counted
         self.peers = Peers(database, clock=clock, published=published)
         self._unsealed = asyncio.Event()
         self._sealed_at = 0.0
@@ -271,6 +274,9 @@ class SyncService:
 
         stored = await self._database.write(store)
         self._applied += stored.applied
+        self._counted("receive", "ok", stored.fresh)
+        self._counted("receive", "gap", len(stored.gaps))
+        self._counted("receive", "fork", len(stored.forks))
         if self._hold_own_log and stored.heads.get(self.space.own_log, Head(0, b"")).n >= self._hold_own_log:
             self._hold_own_log = 0
             self._unsealed.set()
@@ -405,6 +411,7 @@ class SyncService:
                 await self.seal()
             except HybridGWError as error:  # a full disk; what is open stays as it is
                 log.warning("sealing later: %s", error.message)
+                self._counted("seal", "failed", 1)
                 await asyncio.sleep(REST_S)
                 self._unsealed.set()
 
@@ -419,6 +426,7 @@ class SyncService:
                 batches = await self._database.write(lambda tx: self._replica.seal(tx, sealer))
             except SecretsLocked:
                 return 0
+            self._counted("seal", "ok", len(batches))
         self._sealed_at = asyncio.get_running_loop().time()
         self.peers.wake()  # always: what arrived may have sealed it, and its sender was not woken then
         self.peers.changed()
@@ -504,6 +512,7 @@ class SyncService:
         """Sync now: connect at once, seal, and wait until in step. full: compare everything again."""
         started, applied, sent = self._clock(), self._applied, self.peers.sent_batches()
         if self.space.locked:
+            self._counted("trigger", "locked", 1)
             return SyncResult(sync_type=sync_type, status="locked", path="none", started_at=started)
         await self.seal()
         self.peers.reconnect(full=full)
@@ -513,6 +522,7 @@ class SyncService:
             status = "done"
         elif wait:
             status = "timeout" if self.peers.conversations else "offline"
+        self._counted("trigger", status, 1)
         return SyncResult(
             sync_type=sync_type,
             status=status,  # type: ignore[arg-type]

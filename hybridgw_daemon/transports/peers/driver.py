@@ -63,6 +63,7 @@ from ...services.peers import PeerState
 from ...services.sync import Opened, SyncService
 
 log = logging.getLogger(__name__)
+trace = logging.getLogger("trace.frame")  # enabled in debug only
 
 PIPELINE: Final = 3  # frames opened ahead of the one being applied
 REFUSALS: Final = {kind.code: kind for kind in (AuthFailed, NotAdmitted, Revoked, UnsupportedVersion)}
@@ -369,13 +370,21 @@ class Conversation:
         self._last_size = len(data)
         self.state.bytes_in += len(data)
         frame, request = self._link.receive(data)
+        self._trace("in", frame, request, f"{len(data)} B")
         if isinstance(frame, Err) and self._link.state.name == "CLOSED":
             await self._refused_by_peer(frame, 0)
         return frame, request
 
     async def _send(self, frame: Frame, request: int = 0) -> None:
+        self._trace("out", frame, request, "")
         self._link.send(frame, request=request)
         await self._flush()
+
+    def _trace(self, direction: str, frame: Frame, request: int, size: str) -> None:
+        """Debug: which frame came or went, never what is in it."""
+        if trace.isEnabledFor(logging.DEBUG):
+            kind, extra = type(frame).__name__, {"event": "trace.frame"}
+            trace.debug("%s peer=%s %s request=%d %s", direction, self._peer, kind, request, size, extra=extra)
 
     async def _flush(self) -> None:
         async with self._flush_lock:  # frames leave in the order they were queued
