@@ -144,7 +144,7 @@ def _fault(text: str, raw: bytes) -> BadValue:
     detail: dict[str, object] = {"field": field} if field else {}
     try:
         plain = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         plain = None
     number = plain.get("id") if isinstance(plain, dict) else None
     if isinstance(number, int) and not isinstance(number, bool) and 0 <= number <= MAX_INT:
@@ -255,7 +255,7 @@ def decode_server_frame(raw: bytes, *, packed: bool = False) -> FromServer:
         if packed:
             return msgspec.msgpack.decode(raw, type=FromServer)  # type: ignore[no-any-return]
         return _server_json.decode(raw)  # type: ignore[no-any-return]
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadValue(f"This is no frame of the daemon: {error}.") from error
 
 

@@ -62,7 +62,19 @@ BODIES = [raw(case["bytes"]) for case in OPERATIONS["bodies"]["cases"]]
 RECORDS = [raw(record["raw"]) for record in CONTROL["records"]]
 EPOCHS = [r.payload for r in (read_record(found, SPACE) for found in RECORDS) if isinstance(r.payload, Epoch)]
 QUERY = Query((), (), 10, None, False)
+FRAMES = [
+    b'{"type":"auth","token":"t","resume":{"session":"s","epoch":"e","offset":1}}', b'{"type":"heartbeat"}',
+    b'{"type":"command","id":1,"command":"topic.publish","params":{"topic":"a","data":{}}}',
+]  # fmt: skip
+SERVER_FRAMES = [
+    b'{"type":"event","offset":1,"event":"topic","data":{}}', b'{"type":"heartbeat_ack","t":1}',
+    b'{"type":"error","id":null,"code":"busy","message":"m","retryable":true}',
+]  # fmt: skip
 OFFER = Offer(space=SPACE, root_public=bytes(32), seat=bytes(32), prevs=(bytes(32),))
+
+
+def repacked(frames: list[bytes]) -> list[bytes]:
+    return [msgpack.encode(json.loads(frame)) for frame in frames]
 
 
 def _verified(blob: bytes) -> None:
@@ -99,14 +111,11 @@ TABLE = [
     Decoder("read_wire_exactly", read_wire_exactly, BODIES),
     Decoder("read_composite", read_composite, [raw(case["bytes"]) for case in OPERATIONS["values"]["cases"]]),
     Decoder("decode_frame", decode_frame, [raw(case["bytes"]) for case in golden("frames")["cases"]]),
-    Decoder("decode_frame", localapi_frames.decode_frame, [
-        b'{"type":"auth","token":"t","resume":{"session":"s","epoch":"e","offset":1}}', b'{"type":"heartbeat"}',
-        b'{"type":"command","id":1,"command":"topic.publish","params":{"topic":"a","data":{}}}',
-    ]),
-    Decoder("decode_server_frame", localapi_frames.decode_server_frame, [
-        b'{"type":"event","offset":1,"event":"topic","data":{}}', b'{"type":"heartbeat_ack","t":1}',
-        b'{"type":"error","id":null,"code":"busy","message":"m","retryable":true}',
-    ]),
+    Decoder("decode_frame", localapi_frames.decode_frame, FRAMES),
+    Decoder("decode_frame", lambda raw: localapi_frames.decode_frame(raw, packed=True), repacked(FRAMES)),
+    Decoder("decode_server_frame", localapi_frames.decode_server_frame, SERVER_FRAMES),
+    Decoder("decode_server_frame", lambda raw: localapi_frames.decode_server_frame(raw, packed=True),
+            repacked(SERVER_FRAMES)),
     Decoder("read_record", lambda record: read_record(record, SPACE), RECORDS),
     Decoder(
         "open_key",

@@ -6,6 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, Final
 
 from aiohttp import web
@@ -19,13 +20,12 @@ from hybridgw_protocol.runtime import VERSION, Secret
 from ...services.connections import Connections
 from ...services.live_queries import LiveQueries
 from ...services.live_sessions import DEFAULT_BOUNDS, Bounds, Sessions
-from ...services.ports import MetricsPort
+from ...services.ports import DocsPort, MetricsPort
 from ...services.topics import Counter, Topics
 from .auth import EVERYBODY, AddressFilter, Gate
 from .calls import Calls
 from .commands import Command, Services, build
 from .cors import Cors
-from .docs import ApiDocs
 from .http import HttpApi, Patience
 from .live import socket_commands
 from .routes import Routes
@@ -35,8 +35,40 @@ SHUTDOWN_S: Final = 3.0  # for requests under way when the daemon stops
 METRICS_CONNECTIONS: Final = 16
 
 
-class LocalApi:
-    """Serves the local API. `start`, `run` as a task, `close`."""
+@cache
+def _docs(routes: Routes) -> DocsPort:
+    from .docs import ApiDocs  # noqa: PLC0415 - few ever read them
+
+    return ApiDocs(routes.all, version=VERSION)
+
+
+class _Served:
+    """HTTP over sockets that are open already. `start`, `run` as a task, `close`."""
+
+    def __init__(self, http: HttpApi) -> None:
+        self._http = http
+        self._runner: web.ServerRunner | None = None
+
+    async def start(self, sockets: Sequence[socket.socket]) -> None:
+        """Answer on these listening sockets, which it owns from now on."""
+        self._runner = web.ServerRunner(self._http.server(), handle_signals=False, shutdown_timeout=SHUTDOWN_S)
+        await self._runner.setup()
+        for listening in sockets:
+            await web.SockSite(self._runner, listening).start()
+
+    async def run(self) -> None:
+        """Watch over connections; until cancelled."""
+        await self._http.run()
+
+    async def close(self) -> None:
+        """Let requests under way finish, close."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+
+class LocalApi(_Served):
+    """Serves the local API; `run_sockets` is a task too."""
 
     def __init__(
         self,
@@ -73,26 +105,17 @@ class LocalApi:
         )
         services.hub = self
         routes = Routes(build(services))
-        services.docs = ApiDocs(routes.all, version=VERSION)
+        services.docs = lambda: _docs(routes)
         rows = [route.row for route in routes.all if route.row.handler is not None]
         self._sockets = SocketHub(
             [*rows, *socket_commands(self._topics, live)], gate, self._sessions, connections, calls,
             patience=self._waits,
         )  # fmt: skip
-        self._http = HttpApi(
+        super().__init__(HttpApi(
             routes, gate, prefix=prefix, max_connections=max_connections, heartbeat_s=heartbeat_s, idle_s=idle_s,
             calls=calls, addresses=addresses, trace=trace, patience=patience or Patience(), cors=cors,
             sockets=self._sockets, connections=connections,
-        )  # fmt: skip
-        self._runner: web.ServerRunner | None = None
-
-    async def start(self, sockets: Sequence[socket.socket]) -> None:
-        """Answer on these listening sockets, which it owns from now on."""
-        self._runner = await _serving(self._http, sockets)
-
-    async def run(self) -> None:
-        """Watch over HTTP connections; until cancelled."""
-        await self._http.run()
+        ))  # fmt: skip
 
     async def run_sockets(self) -> None:
         """Watch over WebSockets; until cancelled."""
@@ -102,9 +125,7 @@ class LocalApi:
         """End event streams and WebSockets, let requests under way finish, close."""
         self._sockets.close()
         self._services.events.close()
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        await super().close()
 
     # ---- what the table asks of it -----------------------------------------------------------------------------------
     def publish(self, topic: str, data: Any) -> int:
@@ -133,7 +154,7 @@ class LocalApi:
         return DeploymentList(items=items, protocols=list(PROTOCOLS), max_frame_bytes=MAX_FRAME_BYTES)
 
 
-class MetricsApi:
+class MetricsApi(_Served):
     """Serves `/metrics` and `/health` alone, on a port of its own: for a daemon whose other port is passed on."""
 
     def __init__(
@@ -147,30 +168,7 @@ class MetricsApi:
             Command("health", "GET", "/health", GetHealth, Health, "open", alive),
             Command("metrics", "GET", "/metrics", GetMetrics, Page, "open", metrics.page),
         )
-        self._http = HttpApi(
+        super().__init__(HttpApi(
             Routes(table), Gate(token, port), prefix=prefix, max_connections=METRICS_CONNECTIONS, heartbeat_s=30.0,
             idle_s=120.0, calls=calls, addresses=addresses,
-        )  # fmt: skip
-        self._runner: web.ServerRunner | None = None
-
-    async def start(self, sockets: Sequence[socket.socket]) -> None:
-        """Answer on these listening sockets, which it owns from now on."""
-        self._runner = await _serving(self._http, sockets)
-
-    async def run(self) -> None:
-        """Watch over connections; until cancelled."""
-        await self._http.run()
-
-    async def close(self) -> None:
-        """Let requests under way finish, close."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
-
-
-async def _serving(http: HttpApi, sockets: Sequence[socket.socket]) -> web.ServerRunner:
-    runner = web.ServerRunner(http.server(), handle_signals=False, shutdown_timeout=SHUTDOWN_S)
-    await runner.setup()
-    for listening in sockets:
-        await web.SockSite(runner, listening).start()
-    return runner
+        ))  # fmt: skip

@@ -62,7 +62,7 @@ class Services:
     alarms: AlarmPort | None = None
     access: Access | None = None  # of apps and scripts; without it only the owner is known
     metrics: MetricsPort | None = None  # None: switched off, or on a port of its own
-    docs: DocsPort | None = None
+    docs: Callable[[], DocsPort] | None = None  # made when first read
     docs_open: bool = False  # in development no credential is needed to read them
     hub: HubPort | None = None
 
@@ -215,10 +215,10 @@ def build(services: Services) -> tuple[Command, ...]:
         return await s.metrics.page(principal, command)
 
     async def openapi(_: Principal | None, _command: ops.GetOpenApi) -> ops.Page:
-        return _there(s.docs).openapi()
+        return _there(s.docs)().openapi()
 
     async def docs(_: Principal | None, _command: ops.GetDocs) -> ops.Page:
-        return _there(s.docs).page()
+        return _there(s.docs)().page()
 
     reading: Scope = "open" if s.docs_open else "any"
 
