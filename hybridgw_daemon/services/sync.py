@@ -518,7 +518,9 @@ class SyncService:
         self.peers.reconnect(full=full)
         self.peers.wake()
         status = "started"
-        if wait and self.peers.known and await self.peers.wait_for(self.is_in_step, timeout_s, look_s=LOOK_S):
+        # What another device was just told is stored may be on its way here: a peer has to be heard first.
+        heard = wait and self.peers.known and await self.peers.hear_out(timeout_s)
+        if heard and await self.peers.wait_for(self.is_in_step, timeout_s, look_s=LOOK_S):
             status = "done"
         elif wait:
             status = "timeout" if self.peers.conversations else "offline"

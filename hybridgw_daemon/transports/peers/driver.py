@@ -96,6 +96,8 @@ class Conversation:
         self._alive_at = 0.0
         self._last_size = 0  # of the frame received last: what it cost in credit
         self._pairing_request = -1
+        self._round_trips: dict[int, asyncio.Event] = {}
+        self._in_hand = 0  # frames of batches that arrived and are not applied yet
         self._arrived: asyncio.Queue[tuple[Batches, int]] = asyncio.Queue()
         self._opened: asyncio.Queue[tuple[Opened, int, bool]] = asyncio.Queue(PIPELINE)
         self.mailbox: RelayMailbox | None = None
@@ -195,6 +197,8 @@ class Conversation:
             frame, request = await self._receive()
             match frame:
                 case Batches():
+                    self._in_hand += 1
+                    self.state.catching_up = True
                     self._arrived.put_nowait((frame, self._last_size))  # bounded by the credit we gave
                 case PushAck():
                     heads = from_entries(frame.vv)
@@ -217,6 +221,9 @@ class Conversation:
                     self._sync.peers.changed()
                 case Ping(t=t):
                     await self._send(Pong(t=t), request)
+                case Pong():
+                    if waiter := self._round_trips.get(request):
+                        waiter.set()
                 case Err():
                     await self._refused_by_peer(frame, request)
                 case PairOpened() | PairJoined() | PairMsg() | PairClose():
@@ -245,7 +252,8 @@ class Conversation:
                     self._have[entry] = max(self._have.get(entry, 0), head.n)
                 if head.n > self.state.theirs.get(entry, EMPTY_HEAD).n:
                     self.state.theirs[entry] = head
-            self.state.catching_up = more
+            self._in_hand -= 1
+            self.state.catching_up = more or self._in_hand > 0
             self.state.received += stored.fresh
             self._sync.peers.changed()
             strays = set(stored.strays) - self._refused
@@ -312,6 +320,16 @@ class Conversation:
     async def _wait_for_end(self) -> None:
         await self._ended.wait()
         raise Offline("Connecting anew, to compare everything.")
+
+    async def round_trip(self) -> None:
+        """Returns when all that the other side had to say before it heard this has arrived; never, if it is gone."""
+        waiter, number = asyncio.Event(), self._link.ask(Ping(t=self._sync.now_ms()))
+        self._round_trips[number] = waiter
+        try:
+            await self._flush()
+            await waiter.wait()
+        finally:
+            self._round_trips.pop(number, None)
 
     def wake(self) -> None:
         """There is something new to send."""
