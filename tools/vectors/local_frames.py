@@ -20,6 +20,20 @@ _FROM_CLIENT = {
         id=1, command="data.patch", params={"collection": "tasks", "id": "milk", "patch": {"status": "done"}}
     ),
     "a command whose answer nobody reads": frames.CommandFrame(command="topic.publish", params={"topic": "t"}),
+    "values of every kind": frames.CommandFrame(
+        id=9_007_199_254_740_991,
+        command="data.put",
+        params={
+            "collection": "notes",
+            "id": "n",
+            "version": 7,
+            "exists": True,
+            "data": {"text": '\u00e9\U0001f95b\u0000"', "n": [-1, 1.5, 1e300, None, False], "o": {"": {}}},
+        },
+    ),
+    "a live query": frames.CommandFrame(
+        id=2, command="live.subscribe", params={"collection": "tasks", "filter": {"due": {"$lt": "2027-02-01"}}}
+    ),
     "a sign of life": frames.Heartbeat(),
     "a sign of life, with what has arrived": frames.Heartbeat(offset=17),
     "the answer to one": frames.HeartbeatReply(t=1_764_000_000_000),
@@ -40,6 +54,13 @@ _FROM_SERVER = {
         field="version", detail={"version": 7},
     ),
     "a failure without a command": frames.ErrorFrame(id=None, code="bad_value", message="No JSON.", retryable=False),
+    "try again": frames.ErrorFrame(
+        id=3, code="too_many_requests", message="Too many calls; the next one may come in 2 s.", retryable=True,
+        detail={"retry_after_s": 2},
+    ),
+    "an answer with a document": frames.ResultFrame(
+        id=4, result={"id": "milk", "collection": "tasks", "version": 2, "conflicts": 0, "data": {"n": -1.5}}
+    ),
     "are you there": frames.HeartbeatAsk(t=1_764_000_000_000),
     "yes": frames.HeartbeatAck(t=1_764_000_000_000),
 }  # fmt: skip
@@ -55,6 +76,7 @@ _EVENTS: dict[str, EventBody] = {
         "document", b'{"id":"milk","collection":"tasks","version":3,"conflicts":0,"deleted":true}'
     ),
     "out of the filter": event_body("left", b'{"id":"milk","collection":"tasks","version":4}'),
+    "news beside documents": event_body("sync", b"{}"),
     "another database": event_body("reset", b"{}"),
     "a message": event_body("topic", b'{"topic":"timer","data":null}'),
 }
