@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Final, Protocol
 
 from hybridgw_protocol.batch import Head
@@ -30,13 +30,15 @@ SAVE_CONFIRMED_S: Final = 1.0  # what peers confirmed is only a hint: saved toge
 
 class PeerState:
     """What one connection shows. theirs: heads the other side holds durably, as far as we know; control: the heads of
-    its control log (16-byte prefixes), as it told last."""
+    its control log (16-byte prefixes), as it told last; heard_s: all it had to say at that time of the event loop has
+    arrived."""
 
     def __init__(self, peer: str) -> None:
         self.peer = peer
         self.theirs: Heads = {}
         self.control: frozenset[bytes] = frozenset()
         self.catching_up = True
+        self.heard_s = 0.0
         self.received = 0
         self.sent = 0
         self.bytes_in = 0
@@ -78,6 +80,7 @@ class Peers:
     # ---- reported by conversations --------------------------------------------------------------------------------
     def connected(self, conversation: Conversation) -> None:
         """A conversation was welcomed."""
+        conversation.state.heard_s = asyncio.get_running_loop().time()
         self.conversations[conversation.state.peer] = conversation
         self.errors.pop(conversation.state.peer, None)
         self.changed()
@@ -202,18 +205,24 @@ class Peers:
             self._waiters.remove(waiter)
         return True
 
-    async def hear_out(self, timeout_s: float) -> bool:
-        """Wait until some connected peer has said what it has to say now. False: none did in time."""
-        if not self.conversations:
-            return True  # whoever connects now tells all it has
-        asked = [asyncio.ensure_future(c.round_trip()) for c in self.conversations.values()]
+    @asynccontextmanager
+    async def asked(self) -> AsyncIterator[None]:
+        """While the block runs, every connected peer is asked for a round trip; `heard_s` of its state tells of it."""
+
+        async def ask(conversation: Conversation) -> None:
+            with suppress(HybridGWError):  # it is gone; another conversation begins, and its welcome counts
+                begun_s = asyncio.get_running_loop().time()
+                await conversation.round_trip()
+                conversation.state.heard_s = begun_s
+                self.changed()
+
+        tasks = [asyncio.ensure_future(ask(c)) for c in self.conversations.values()]
         try:
-            await asyncio.wait(asked, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-            return any(task.done() for task in asked)
+            yield
         finally:
-            for task in asked:
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*asked, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def first_contact(self, peer: str, timeout_s: float) -> HybridGWError | None:
         """Wait until a peer has welcomed this device, or refused it. Returns: why it was not, if it was not in time."""

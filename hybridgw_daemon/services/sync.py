@@ -455,15 +455,25 @@ class SyncService:
                 self._published("documents")
 
     # ---- status and trigger ---------------------------------------------------------------------------------------
-    async def is_in_step(self) -> bool:
-        """Everything written here is durable at a peer, and everything it has is applied here."""
+    async def _wait_for_step(self, timeout_s: float) -> bool:
+        """In step with what a peer has now: what another device was just told is stored may be on its way here."""
+        since_s = asyncio.get_running_loop().time()
+        async with self.peers.asked():
+            return await self.peers.wait_for(partial(self.is_in_step, since_s), timeout_s, look_s=LOOK_S)
+
+    async def is_in_step(self, since_s: float = 0.0) -> bool:
+        """Everything written here is durable at a peer, and everything it has is applied here.
+
+        Args: since_s: only a peer counts that was heard out after it, a time of the event loop.
+        """
         rows = self._database.peek(oplog.logs)
         writes, _ = self._database.peek(oplog.pending_size)
         ours = {log_id: row.stored for log_id, row in rows.items() if row.stored.n}
         if writes or any(row.stored.n > row.applied.n and row.waiting != "broken" for row in rows.values()):
             return False
         return any(
-            not c.state.catching_up and is_equal(ours, c.state.theirs) for c in self.peers.conversations.values()
+            not c.state.catching_up and c.state.heard_s >= since_s and is_equal(ours, c.state.theirs)
+            for c in self.peers.conversations.values()
         )
 
     async def status(self) -> SyncStatus:
@@ -518,9 +528,7 @@ class SyncService:
         self.peers.reconnect(full=full)
         self.peers.wake()
         status = "started"
-        # What another device was just told is stored may be on its way here: a peer has to be heard first.
-        heard = wait and self.peers.known and await self.peers.hear_out(timeout_s)
-        if heard and await self.peers.wait_for(self.is_in_step, timeout_s, look_s=LOOK_S):
+        if wait and self.peers.known and await self._wait_for_step(timeout_s):
             status = "done"
         elif wait:
             status = "timeout" if self.peers.conversations else "offline"

@@ -286,6 +286,33 @@ def test_in_step_means_with_what_the_relay_has_now(world: Story) -> None:
     world.check()
 
 
+def test_a_sync_is_answered_though_the_connection_that_was_asked_ends(world: Story) -> None:
+    """As `sync --full` ends it itself; or the relay starts again meanwhile."""
+    world.begin()
+    (a, b), (relay,) = world.devices, world.relays
+    world.write(a, 1)
+    answers: list[str] = []
+
+    async def sync(full: bool) -> None:
+        answers.append((await b.sync.trigger(full=full, timeout_s=60.0)).status)
+
+    b.run(lambda: sync(True))
+    world.run_for(10.0)
+    assert answers == ["done"]
+    world.net.block(relay.name, b.name)
+    b.run(lambda: sync(False))
+    world.run_for(1.0)
+    relay.kill()
+    world.net.heal()
+    world.write(a, 2)
+    relay.start()
+    world.run_for(50.0)
+    assert answers == ["done", "done"]
+    assert b.row("tasks", "doc")[1] == b'{"x":2}'
+    world.heal()
+    world.check()
+
+
 @pytest.mark.parametrize("seed", [337, 526, 556, 648, 1573, 1771])
 def test_lives_that_once_stood_still(seed: int) -> None:
     """Forked logs: the tip of a branch that does not count was kept (337); a batch that everybody lost (526); a fork
