@@ -38,7 +38,7 @@ from hybridgw_daemon.transports.local.calls import Call, Calls
 from hybridgw_daemon.transports.local.commands import Services
 from hybridgw_daemon.transports.local.cors import Cors
 from hybridgw_daemon.transports.local.http import Patience
-from hybridgw_daemon.transports.local.ws import SocketPatience
+from hybridgw_daemon.transports.local.ws_socket import SocketPatience
 from hybridgw_protocol import localapi as api
 from hybridgw_protocol.runtime import Endpoint, Secret, decode_endpoint
 from hybridgw_storage.database import SqliteDatabase

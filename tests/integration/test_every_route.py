@@ -203,6 +203,18 @@ BODIES: dict[str, Any] = {  # bodies that are understood, so that only the right
 }  # fmt: skip
 
 
+async def each_guarded(api: Api, key: str) -> AsyncIterator[tuple[Command, Answer]]:
+    """Every row that asks for a right, called with this key."""
+    for row in build(api.services):
+        if row.name in OPEN | ASK | ANY:
+            continue
+        query = "?url=x" if row.name == "relays.remove" else ""
+        path = path_of(row).replace("/alarms/x", "/alarms/1") + query
+        body = None if row.body is None else BODIES.get(row.name, {})
+        got = await api.call(row.method, path, body, token=key)
+        yield row, got
+
+
 @pytest.mark.parametrize(
     ("scopes", "allowed"),
     [
@@ -214,25 +226,13 @@ BODIES: dict[str, Any] = {  # bodies that are understood, so that only the right
 )  # fmt: skip
 async def test_sec_L14_every_route_asks_for_its_scope(api: Api, scopes: list[str], allowed: set[str]) -> None:
     key = (await make_key(api, *scopes))["key"]
-    for row in build(api.services):
-        if row.name in OPEN | ASK | ANY:
-            continue
-        query = "?url=x" if row.name == "relays.remove" else ""
-        path = path_of(row).replace("/alarms/x", "/alarms/1") + query
-        body = None if row.body is None else BODIES.get(row.name, {})
-        got = await api.call(row.method, path, body, token=key)
+    async for row, got in each_guarded(api, key):
         assert (got.status == 403) == (row.name not in allowed), f"{row.name}: {got.raw!r}"
 
 
 async def test_admin_reaches_everything_but_what_is_the_owners(api: Api) -> None:
     key = (await make_key(api, "admin"))["key"]
-    for row in build(api.services):
-        if row.name in OPEN | ASK | ANY:
-            continue
-        query = "?url=x" if row.name == "relays.remove" else ""
-        path = path_of(row).replace("/alarms/x", "/alarms/1") + query
-        body = None if row.body is None else BODIES.get(row.name, {})
-        got = await api.call(row.method, path, body, token=key)
+    async for row, got in each_guarded(api, key):
         assert (got.status == 403) == (row.scope == "owner"), f"{row.name}: {got.raw!r}"
     assert not api.daemon.stopped
 

@@ -39,7 +39,7 @@ T = TypeVar("T")
 START_MS = 1_800_000_000_000
 DAY_MS = 86_400_000
 PADDED = frozenset(padded_size(n) for n in range(300_000))
-TEXT = "lorem ipsum "
+TEXT = "planted words "  # never to be found where nothing may be read
 
 
 @contextlib.contextmanager
@@ -96,6 +96,25 @@ def watched(base: type[Replica], ledger: Ledger) -> type[Replica]:
             return batch
 
     return Watched
+
+
+def random_request(rng: random.Random, collection: str, document: Any, row: Any, token: int) -> Request:
+    """What a person may do to a document next. Args: row: as it stands, None if it never was; token: a new number."""
+    value: Any = rng.choice((token, f"{TEXT}{token}", [token], 1, {"k": token}))
+    if row is None or row[0] % 2 == 0:
+        if row is not None and rng.random() < 0.2:
+            return Delete(collection, document)
+        return Create(collection, document, {"x": value, "y": token}, {"s": [token % 3]})
+    kind = rng.random()
+    if kind < 0.12:
+        return Delete(collection, document)
+    if kind < 0.15 and collection == "log":
+        return RaiseFloor(collection, rng.choice((START_MS - 2 * DAY_MS, START_MS - 4 * DAY_MS)))
+    if kind < 0.4:
+        return Edit(collection, document, adds={"s": [rng.randrange(4)]})
+    if kind < 0.5:
+        return Edit(collection, document, removes={"s": [rng.randrange(4)]})
+    return Edit(collection, document, {rng.choice("xyz"): value})
 
 
 class Machine:
@@ -406,21 +425,7 @@ class ReplicaWorld:
         document = rng.choice(self.ids)
         row = self.row_of(machine, collection, document)
         self.tokens += 1
-        value: Any = rng.choice((self.tokens, f"{TEXT}{self.tokens}", [self.tokens], 1, {"k": self.tokens}))
-        if row is None or row[0] % 2 == 0:
-            if row is not None and rng.random() < 0.2:
-                return Delete(collection, document)
-            return Create(collection, document, {"x": value, "y": self.tokens}, {"s": [self.tokens % 3]})
-        kind = rng.random()
-        if kind < 0.12:
-            return Delete(collection, document)
-        if kind < 0.15 and collection == "log":
-            return RaiseFloor(collection, rng.choice((START_MS - 2 * DAY_MS, START_MS - 4 * DAY_MS)))
-        if kind < 0.4:
-            return Edit(collection, document, adds={"s": [rng.randrange(4)]})
-        if kind < 0.5:
-            return Edit(collection, document, removes={"s": [rng.randrange(4)]})
-        return Edit(collection, document, {rng.choice("xyz"): value})
+        return random_request(rng, collection, document, row, self.tokens)
 
     @staticmethod
     def row_of(machine: Machine, collection: str, document: Any) -> Any:

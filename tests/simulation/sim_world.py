@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from hybridgw_daemon.core.keys import RootKeys
-from hybridgw_daemon.core.operations import Create, Delete, Edit, RaiseFloor, Request
+from hybridgw_daemon.core.operations import Create, Edit, Request
 from hybridgw_daemon.core.rest import Purpose
 from hybridgw_daemon.core.uuid7 import new_uuid7
 from hybridgw_daemon.services.membership import ROOT_SEED
@@ -51,10 +51,9 @@ from tests.simulation.sim_device import Device
 from tests.simulation.sim_loop import SimulatedLoop
 from tests.simulation.sim_net import End, Network
 from tests.simulation.sim_relay import LIES, Relay
-from tests.simulation.sim_replicas import DAY_MS, PADDED, START_MS, open_database, scratch
+from tests.simulation.sim_replicas import DAY_MS, PADDED, START_MS, TEXT, open_database, random_request, scratch
 
 HOUR_MS = 3_600_000
-TEXT = "planted words "
 PLANTED = (b"planted", b"tasks", b"settings", b"lorem")
 STEP_S = 480.0  # of virtual time to come into step after the faults: timeouts and pauses of a minute follow each other
 QUIET_S = 70.0
@@ -308,21 +307,7 @@ class World:
         except HybridGWError:
             row = None
         self.tokens += 1
-        value: Any = rng.choice((self.tokens, f"{TEXT}{self.tokens}", [self.tokens], 1, {"k": self.tokens}))
-        if row is None or row[0] % 2 == 0:
-            if row is not None and rng.random() < 0.2:
-                return Delete(collection, document)
-            return Create(collection, document, {"x": value, "y": self.tokens}, {"s": [self.tokens % 3]})
-        kind = rng.random()
-        if kind < 0.12:
-            return Delete(collection, document)
-        if kind < 0.15 and collection == "log":
-            return RaiseFloor(collection, rng.choice((START_MS - 2 * DAY_MS, START_MS - 4 * DAY_MS)))
-        if kind < 0.4:
-            return Edit(collection, document, adds={"s": [rng.randrange(4)]})
-        if kind < 0.5:
-            return Edit(collection, document, removes={"s": [rng.randrange(4)]})
-        return Edit(collection, document, {rng.choice("xyz"): value})
+        return random_request(rng, collection, document, row, self.tokens)
 
     def some_write(self, device: Device) -> None:
         """One transaction."""

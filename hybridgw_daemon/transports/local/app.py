@@ -29,7 +29,8 @@ from .cors import Cors
 from .http import HttpApi, Patience
 from .live import socket_commands
 from .routes import Routes
-from .ws import TEMPLATE, SocketHub, SocketPatience
+from .ws import TEMPLATE, SocketHub
+from .ws_socket import SocketPatience
 
 SHUTDOWN_S: Final = 3.0  # for requests under way when the daemon stops
 METRICS_CONNECTIONS: Final = 16

@@ -50,7 +50,8 @@ from .calls import MAX_USER_AGENT, Call, Calls
 from .commands import require
 from .cors import GRANTED, Cors
 from .routes import Route, Routes, command_of
-from .ws import Socket, SocketHub
+from .ws import SocketHub
+from .ws_socket import Socket
 
 LINGER_S: Final = 2.0  # reading on after an early refusal, so that the caller sees it
 BUFFER_BYTES: Final = 256 * 1024  # answers not taken by the caller; beyond, we wait for it
