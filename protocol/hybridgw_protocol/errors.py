@@ -353,6 +353,12 @@ class NotRunning(StateError):
     code = "not_running"
 
 
+class UnknownOutcome(StateError):
+    """A connection broke between a command and its answer, and it may not be sent twice; `documents` tells it."""
+
+    code = "unknown_outcome"
+
+
 class SecretsLocked(StateError):
     """No usable keyring, wrong passphrase, or locked; local data is served, sync waits. CLI exit code 4."""
 

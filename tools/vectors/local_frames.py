@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
 
 from hybridgw_protocol import localapi_frames as frames
+from hybridgw_protocol.errors import BadValue
 from hybridgw_protocol.localapi_frames import EventBody, Told, encode_frame, event_body
 
 _FROM_CLIENT = {
@@ -91,20 +93,63 @@ _MALFORMED = {
     "no session": '{"type":"auth_ok","connection":"c1","epoch":"e","offset":0,"recovered":false,"heartbeat_s":30}',
     "truth as text": '{"type":"error","id":1,"code":"c","message":"m","retryable":"true"}',
 }
+# name: (value, the field that the error names)
+_REFUSED: dict[str, tuple[Any, str | None]] = {
+    "auth without a token": ({"type": "auth"}, "token"),
+    "auth with an empty token": ({"type": "auth", "token": ""}, "token"),
+    "an unknown field": ({"type": "auth", "token": "t", "extra": 1}, "extra"),
+    "half a place to resume at": ({"type": "auth", "token": "t", "resume": {"session": "s"}}, "resume.epoch"),
+    "a negative offset": (
+        {"type": "auth", "token": "t", "resume": {"session": "s", "epoch": "e", "offset": -1}}, "resume.offset",
+    ),
+    "a command without a name": ({"type": "command", "id": 1}, "command"),
+    "the id of a command as text": ({"type": "command", "command": "x", "id": "one"}, "id"),
+    "an id of more than 53 bits": ({"type": "command", "command": "x", "id": 2**53}, "id"),
+    "a name too long": ({"type": "command", "command": "x" * 65}, "command"),
+    "a type that is none": ({"type": "nonsense"}, "type"),
+    "a type that is a number": ({"type": 5}, "type"),
+    "a frame without a type": ({"token": "t"}, "type"),
+    "a list": ([], None),
+    "text alone": ("text", None),
+}  # fmt: skip
 
 
 def vectors() -> dict[str, Any]:
-    """client: what a program may send; server: what it must understand; malformed: what no daemon sends."""
+    """client: what a program may send, refused: what it may not; server: what it must understand, malformed: need not.
+
+    refused names the code of the error and the field.
+    """
     from_server = {name: encode_frame(frame) for name, frame in _FROM_SERVER.items()}
     from_server |= {name: Told(n, 3, body).json() for n, (name, body) in enumerate(_EVENTS.items(), 1)}
     return {
         "about": "Frames of docs/reference/websocket.md. `json`: as the daemon writes it; `msgpack`: the same, packed.",
         "client": [_row(name, encode_frame(frame)) for name, frame in _FROM_CLIENT.items()],
         "server": [_row(name, raw) for name, raw in from_server.items()],
-        "malformed": [{"name": name, "text": text} for name, text in _MALFORMED.items()],
+        "malformed": [_malformed(name, text) for name, text in _MALFORMED.items()],
+        "refused": [_refused(name, value, field) for name, (value, field) in _REFUSED.items()],
     }
 
 
 def _row(name: str, raw: bytes) -> dict[str, Any]:
     frame = msgspec.json.decode(raw)
     return {"name": name, "json": raw.decode(), "msgpack": msgspec.msgpack.encode(frame), "frame": frame}
+
+
+def _malformed(name: str, text: str) -> dict[str, Any]:
+    try:
+        frames.decode_server_frame(text.encode())
+    except BadValue:
+        return {"name": name, "text": text}
+    raise AssertionError(name)
+
+
+def _refused(name: str, value: Any, field: str | None) -> dict[str, Any]:
+    text, packed = json.dumps(value, separators=(",", ":")), msgspec.msgpack.encode(value)
+    for raw, is_packed in ((text.encode(), False), (packed, True)):
+        try:
+            frames.decode_frame(raw, packed=is_packed)
+        except BadValue as error:
+            if error.detail.get("field") == field:
+                continue
+        raise AssertionError(name)
+    return {"name": name, "json": text, "msgpack": packed, "code": BadValue.code, "field": field}

@@ -166,10 +166,28 @@ class Client:
         silence_s: a stream without a sign of life for so long is dead.
         Raises: as get; NotRunning: the daemon ended the stream, or could not be reached again.
         """
+        yield from self._events({}, cursor, reconnect, silence_s)
+
+    def watch(
+        self, collection: str, cursor: str | None = "0", *, reconnect: bool = True, silence_s: float = 90.0
+    ) -> Iterator[Event]:
+        """The documents of a collection as they are, `ready`, then as they change, on a connection of its own.
+
+        `document`: its data is the document, deleted ones with `"deleted": true`; `ready`: that was all there is;
+        `reset`: forget what you have, everything follows. Args: cursor: the id of an event, to go on after it; None:
+        from now on; reconnect: also when the daemon restarts; silence_s: as in events. Raises: as events.
+        """
+        for event in self._events({"collection": collection}, cursor, reconnect, silence_s):
+            if event.name in ("document", "ready", "reset"):
+                yield event
+
+    def _events(
+        self, query: Mapping[str, str], cursor: str | None, reconnect: bool, silence_s: float
+    ) -> Iterator[Event]:
         failures = 0
         while True:
             try:
-                for event in self._stream(cursor, silence_s):
+                for event in self._stream(query, cursor, silence_s):
                     cursor, failures = event.id or cursor, 0
                     yield event
                 lost: Exception = ConnectionResetError("the stream ended")
@@ -182,13 +200,16 @@ class Client:
             with suppress(NotRunning):
                 self.endpoint = find_endpoint(self.profile)
 
-    def _stream(self, cursor: str | None, silence_s: float) -> Iterator[Event]:
+    def _stream(self, query: Mapping[str, str], cursor: str | None, silence_s: float) -> Iterator[Event]:
         connection = self._open(silence_s)
         try:
             headers = {**self._headers(), "Accept": "text/event-stream"}
-            if cursor:
+            if cursor == "0":  # no event has this id
+                query = {**query, "since": cursor}
+            elif cursor:
                 headers["Last-Event-ID"] = cursor
-            connection.request("GET", "/api/events", headers=headers)
+            path = f"/api/events?{urlencode(query)}" if query else "/api/events"
+            connection.request("GET", path, headers=headers)
             answer = connection.getresponse()
             if answer.status != 200:
                 self._decoded(answer, answer.read(MAX_ANSWER_BYTES))
