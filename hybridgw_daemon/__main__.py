@@ -38,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _prepare(given: argparse.Namespace) -> tuple[Paths, Config]:
     from . import config, paths
+    from .stores.secrets_file import kept_kind
 
     found = paths.find(given.home or os.environ.get(HOME_VARIABLE) or None)
     paths.make(found)
@@ -47,6 +48,7 @@ def _prepare(given: argparse.Namespace) -> tuple[Paths, Config]:
         flags={"SERVER_PORT": given.port, "SECRET_STORE": given.secret_store, "LOG_LEVEL": given.log_level},
         env_file=Path(given.env_file) if given.env_file else None,
         terminal=given.foreground,
+        kept_store=kept_kind(found.data),
     )
 
 

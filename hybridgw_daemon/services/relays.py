@@ -16,6 +16,11 @@ from .gateway import Gateway
 from .sync import SyncService
 
 CONTACT_S: Final = 8.0  # how long `add` waits to tell whether the relay lets this space in
+STRANGER: Final = (  # the relay tells all strangers the same, so all causes are named
+    "The relay does not let this device in, and nothing was added. An invite admits one space, once, for a limited "
+    "time: this link was used before, has expired, or is not complete. Where the relay runs, this makes a new one: "
+    "hybridgw-relay invite"
+)
 
 
 class RelayService:
@@ -60,7 +65,7 @@ class RelayService:
         refusal = await self._sync.peers.first_contact(invite.url, CONTACT_S)
         if isinstance(refusal, NotAdmitted | Revoked) and not was_used:
             await self.remove(invite.url)
-            raise refusal
+            raise NotAdmitted(STRANGER) if isinstance(refusal, NotAdmitted) else refusal
         return await self._one(invite.url)
 
     async def keep(self, invite: Invite) -> None:

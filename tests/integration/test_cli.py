@@ -147,14 +147,15 @@ def test_ctrl_c_while_it_starts_leaves_nothing_running(tmp_path: Path) -> None:
 def test_sec_no_keyring_serves_data_and_says_what_helps(tmp_path: Path) -> None:
     with profile(tmp_path / "home") as cli:
         no_keyring = {"DBUS_SESSION_BUS_ADDRESS": "unix:path=/nonexistent", "XDG_RUNTIME_DIR": str(tmp_path)}
-        cli.up(store="keyring", **no_keyring)
+        for _ in range(2):  # the first start says it, too, and the second one tries anew
+            ran = cli.up(store="keyring", code=4, **no_keyring)
+            assert "There is no keyring here" in ran.talk
+            assert "What helps: hybridgw --home home up --secret-store passphrase" in ran.talk
+            assert "relay add" not in ran.talk  # it could not work
         cli("data", "put", "tasks", "milk", "title=Buy milk")
-        deadline = time.monotonic() + 30
-        while cli("status", "--json", code=4).json["sync"]["state"] != "locked" and time.monotonic() < deadline:
-            time.sleep(0.1)
         status = cli("status", code=4)
         assert "locked" in status.out
-        assert "hybridgw " in status.out  # the command that helps
+        assert status.out.count("hybridgw --home home up --secret-store passphrase") == 1  # the command that helps
         assert cli("pair", code=4).out == ""
         checked = cli("doctor", "--json", code=1).json
         assert not checked["ok"]
@@ -163,37 +164,97 @@ def test_sec_no_keyring_serves_data_and_says_what_helps(tmp_path: Path) -> None:
 
 
 def test_sec_a_passphrase_is_handed_over_by_descriptor(tmp_path: Path) -> None:
-    def up(passphrase: str) -> None:
+    def up(passphrase: str, *words: str) -> tuple[int, str]:
         read, write = os.pipe()
         os.write(write, passphrase.encode())
         os.close(write)
-        subprocess.run(
-            [str(COMMANDS / "hybridgw"), "--home", str(cli.home), "up", "--port", "0", "--secret-store", "passphrase",
-             "--passphrase-fd", str(read)],
-            pass_fds=(read,), check=True, capture_output=True, env=environment(), timeout=60, stdin=subprocess.DEVNULL,
+        ran = subprocess.run(
+            [str(COMMANDS / "hybridgw"), "--home", str(cli.home), "up", "--port", "0", "--passphrase-fd", str(read),
+             *words],
+            pass_fds=(read,), check=False, capture_output=True, text=True, env=environment(), timeout=60,
+            stdin=subprocess.DEVNULL,
         )  # fmt: skip
         os.close(read)
+        return ran.returncode, ran.stderr
 
-    def state_after_opening() -> str:
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            ready = cli("status", "--json", code=None).json
-            if all(part["state"] != "starting" for part in ready["components"]):
-                break
-            time.sleep(0.1)
-        return str(ready["sync"]["state"])
+    def state() -> str:
+        return str(cli("status", "--json", code=None).json["sync"]["state"])
 
     with profile(tmp_path / "home") as cli:
         assert "--passphrase-fd" in cli.up(store="passphrase", code=4).talk  # nobody is there to type it
-        up("correct horse battery staple")
-        assert state_after_opening() == "offline"
+        code, said = up("abc", "--secret-store", "passphrase")
+        assert (code, state()) == (4, "locked")
+        assert "at least 12 characters" in said
+        assert up("correct horse battery staple", "--secret-store", "passphrase")[0] == 0  # although one runs, locked
+        assert state() == "offline"
         assert "correct horse" not in (cli.home / "secrets.json").read_text()
         command_line = Path(f"/proc/{cli.pid}/cmdline")
         assert not command_line.exists() or b"horse" not in command_line.read_bytes()
         cli("down")
-        up("wrong")
-        assert state_after_opening() == "locked"
-        assert "wrong" in cli("status", code=4).out
+        code, said = up("wrong")
+        assert (code, state()) == (4, "locked")
+        assert "passphrase is wrong" in said
+        assert "passphrase is wrong" in cli("status", code=4).out
+        assert up("correct horse battery staple")[0] == 0  # the store is known: no option, no `down`
+        assert state() == "offline"
+        cli("down")
+        assert "none was given" in cli("up", "--port", "0", code=4).talk
+
+
+def test_sec_a_passphrase_is_asked_for_whenever_it_is_needed(tmp_path: Path) -> None:
+    """On a terminal: at first start, twice and long enough; later without an option; and again after a wrong one."""
+    import pty
+
+    def up(*typed: str, words: tuple[str, ...] = ()) -> tuple[int, str]:
+        ours, theirs = pty.openpty()
+        process = subprocess.Popen(
+            [str(COMMANDS / "hybridgw"), "--home", str(tmp_path / "home"), "up", "--port", "0", *words],
+            stdin=theirs, stdout=theirs, stderr=theirs, env=environment(), start_new_session=True,
+        )  # fmt: skip
+        os.close(theirs)
+        left, said = list(typed), b""
+        while True:
+            try:
+                said += os.read(ours, 4096)
+            except OSError:  # all is said
+                break
+            if left and said.rstrip().endswith((b"Passphrase:", b"confirmation:")):
+                os.write(ours, left.pop(0).encode() + b"\n")
+                said += b"."
+        os.close(ours)
+        assert not left, said
+        return process.wait(60), said.decode()
+
+    good = "correct horse battery staple"
+    with profile(tmp_path / "home") as cli:
+        code, said = up("abc", good, good, words=("--secret-store", "passphrase"))
+        assert code == 0, said
+        assert "less than 12" in said
+        cli("status")
+        cli("down")
+        code, said = up("wrong")
+        assert code == 4
+        assert "passphrase is wrong" in said
+        code, said = up(good)
+        assert code == 0, said
+        assert "runs already" in up()[1]
+        cli("status")
+
+
+def test_a_profile_keeps_the_store_it_began_with(tmp_path: Path) -> None:
+    with profile(tmp_path / "home") as cli:
+        cli.up()
+        status = cli("status")
+        assert "fit for trials only" in status.out
+        assert "--secret-store keyring" not in status.out + cli("doctor").out  # would lock the profile
+        refused = cli.up(store="keyring", code=1)
+        assert "began with the secret store insecure-file" in refused.talk
+        cli("down")
+        cli.up(store="passphrase", code=1)
+        cli("up", "--port", "0")
+        assert "on this device only" in cli("status").out
+        assert cli("up", "--foreground", code=1).out == ""
+        assert "down, then hybridgw --home home up --port 1 --dev" in cli("up", "--port", "1", "--dev").talk
 
 
 # ---- documents -------------------------------------------------------------------------------------------------------
