@@ -168,6 +168,9 @@ def run(arguments: list[str], app: App | None = None) -> int:
 
 
 def _usage(app: App, error: click.ClickException) -> int:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        app.out.say(error.format_message())
+        return Exit.USAGE
     app.out.error(error.format_message(), "usage", {})
     context = getattr(error, "ctx", None)
     if context is not None:

@@ -27,7 +27,7 @@ from nacl.pwhash import argon2id
 from hybridgw_daemon.core.rest import KEK_BYTES, NONCE_BYTES
 from hybridgw_protocol.codec import encode_canonical
 from hybridgw_protocol.errors import BadValue, HybridGWError, SecretsLocked
-from hybridgw_protocol.limits import MIN_PASSPHRASE_BYTES
+from hybridgw_protocol.runtime import MIN_PASSPHRASE_BYTES
 
 from .private_files import is_readable_by_others, read_private, write_private
 from .secret_kinds import (

@@ -78,9 +78,6 @@ PAIRING_NAMEPLATE_DIGITS: Final = 3
 PAIRING_DEAD_CODES_PER_HOUR: Final = 3
 MAX_PAIRING_BYTES: Final = 512 * 1024  # one mailbox message; the whole control log travels in it
 
-# ---- secrets of one device -----------------------------------------------------------------------------------------
-MIN_PASSPHRASE_BYTES: Final = 12  # of a new one; Argon2id makes a guess cost half a second, not more
-
 # ---- kept ----------------------------------------------------------------------------------------------------------
 RESOLVED_CONFLICT_DAYS: Final = 180
 QUARANTINE_DAYS: Final = 90

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -109,7 +110,30 @@ def test_a_start_that_fails_says_why(tmp_path: Path) -> None:
         wrong = cli("up", code=1)
         assert "SERVER_PORT = 70000" in wrong.talk
         assert "log_levle" in wrong.talk
+        assert "\\n" not in wrong.talk
         assert wrong.out == ""
+        looked = cli("doctor", code=3).out  # finds the same without being told
+        assert "SERVER_PORT = 70000" in looked
+        assert "log_levle" in looked
+
+
+def test_doctor_finds_why_a_daemon_cannot_start(tmp_path: Path) -> None:
+    with profile(tmp_path / "home") as cli, socket.socket() as other:
+        cli.up()
+        cli("data", "put", "tasks", "milk", "title=Buy milk")
+        cli("down")
+        assert "Nothing keeps it from starting." in cli("doctor", code=3).out
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        (cli.home / "config.toml").write_text(f"server_port = {other.getsockname()[1]}\n")
+        assert f"Port {other.getsockname()[1]} cannot be used" in cli("doctor", code=3).out
+        (cli.home / "config.toml").unlink()
+        database = cli.home / "hybridgw.db"
+        whole = database.read_bytes()
+        database.write_bytes(whole[:4096] + bytes(8192) + whole[12288:])
+        looked = cli("doctor", code=3).out
+        assert f"{database} is damaged" in looked
+        assert "-wal" in looked
 
 
 def test_up_in_the_foreground_ends_with_ctrl_c(tmp_path: Path) -> None:
@@ -294,7 +318,7 @@ def test_documents_are_written_read_found_and_deleted(cli: Cli) -> None:
 def test_bad_values_are_named_and_nothing_is_written(cli: Cli) -> None:
     before = cli("data", "list", "--json").json
     for words, code, says in (
-        (["put", "tasks", "x", "status=odd"], 1, "title"),
+        (["put", "tasks", "x", "title=a", "status=odd"], 1, "is not one of open, "),
         (["put", "Tasks", "x", "a=1"], 1, "collection name"),
         (["put", "tasks", "x" * 65, "title=a"], 1, "64"),
         (["put", "bad", "x", '{"a": 9007199254740993}'], 1, "53"),
@@ -412,7 +436,9 @@ def test_spec_S6_export_comes_back_as_it_was(cli: Cli, tmp_path: Path) -> None:
         assert documents(cli, copy) == before
     assert cli("export", "things").out.encode() == (tmp_path / "out.jsonl").read_bytes()
     assert cli("import", str(tmp_path / "out.jsonl"), "--json").json["unchanged"] == 3  # each line names its collection
-    assert cli("export", "nothing_here").out == ""
+    nothing = cli("export", "nothing_here")
+    assert nothing.out == ""
+    assert "data list" in nothing.talk
 
 
 def test_an_export_that_fails_leaves_the_old_file(cli: Cli, tmp_path: Path) -> None:
@@ -430,6 +456,8 @@ def test_files_that_are_none_of_ours_are_refused(cli: Cli, tmp_path: Path) -> No
         path = tmp_path / "file"
         path.write_bytes(content)
         assert says in cli("import", str(path), "--collection", "x", code=1).talk
+    path.write_text("<!DOCTYPE NETSCAPE-Bookmark-file-1>\n<html><body></body></html>\n")
+    assert "No document was found" in cli("import", str(path), code=1).talk
     path.write_text("a,b\n1,2\n")
     assert "--collection NAME" in cli("import", str(path), code=2).talk
     path.write_text('{"a": 1}\n')

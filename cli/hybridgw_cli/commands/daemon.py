@@ -20,7 +20,7 @@ import click
 from hybridgw_client import Client
 from hybridgw_client.profile import holder, is_alive
 from hybridgw_protocol.errors import AlreadyRunning, HybridGWError, NeedsPerson, NotRunning, StateError
-from hybridgw_protocol.limits import MIN_PASSPHRASE_BYTES
+from hybridgw_protocol.runtime import MIN_PASSPHRASE_BYTES
 
 from ..context import App, Command, json_option, pass_app
 from ..exits import Exit, Finished
@@ -90,7 +90,7 @@ def up(
         passphrase_fd = _ask_passphrase(app, environment, is_new=kept is None, is_needed=store is not None)
     if _is_running(app):
         _stop(app)  # its keys are locked, and it reads a passphrase or another store only when it starts
-    arguments = [*_daemon(app), *options]
+    arguments = [*daemon_program(app), *options]
     if passphrase_fd is not None:
         arguments += ["--passphrase-fd", str(passphrase_fd)]
     if foreground:
@@ -133,7 +133,8 @@ def _are_keys_locked(app: App) -> bool:
     return state() not in ("ok", "starting") and app.client.get("/api/sync/status")["state"] == "locked"
 
 
-def _daemon(app: App) -> list[str]:
+def daemon_program(app: App) -> list[str]:
+    """The daemon of this profile, as it is started."""
     # -P: a folder of that name in the current directory is not our daemon.
     home = ["--home", app.profile.home] if app.profile.home else []
     return [sys.executable, "-P", "-m", "hybridgw_daemon", *home]

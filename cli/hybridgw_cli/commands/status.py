@@ -88,6 +88,8 @@ def _show(app: App, sync: Json, ready: Json, devices: list[Json], alarms: list[J
     out.facts(facts)
     for line in _next(app, sync, devices):
         out.say(line)
+    if alarms:
+        out.say(f"What to do about an alarm: {app.command('doctor')}")
 
 
 def part_text(app: App, part: Json) -> str:
