@@ -107,6 +107,6 @@ class UnlockingService:
                 name="keys",
                 state="degraded",
                 message="The key lies unprotected in a file (--secret-store insecure-file): fit for trials only.",
-                help="a profile keeps the store it began with; for your own data begin another one without this option",
+                help="for your own data begin a profile without that option",
             )
         return Component(name="keys", state="ok")

@@ -324,8 +324,9 @@ def audit(DATA_DIR: str | None, full: bool, as_json: bool) -> None:
 
 def _print_space(space: dict[str, Any]) -> None:
     click.echo(f"Space {space['space']}, account {space['account']}, since {_time(space['created_ms'])}")
+    batches = "batch" if space["batches"] == 1 else "batches"
     click.echo(
-        f"  {space['batches']} sealed batches, {_bytes(space['batch_bytes'])}, from {_time(space['first_batch_ms'])} "
+        f"  {space['batches']} sealed {batches}, {_bytes(space['batch_bytes'])}, from {_time(space['first_batch_ms'])} "
         f"to {_time(space['last_batch_ms'])}; {space['control_records']} control records, "
         f"{_bytes(space['control_bytes'])}"
     )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -311,3 +313,20 @@ def test_spec_S2_a_conflict_is_shown_and_decided_in_each_way(first: Cli, second:
     assert open_conflicts(second) == []
     assert second("data", "get", "tasks", "c3").json["title"] == "a third"
     assert "No conflicts" in first("conflicts").talk
+
+
+# ---- last: the relay loses everything --------------------------------------------------------------------------------
+def test_an_alarm_stays_until_a_person_has_seen_it(first: Cli, second: Cli, server: Relay) -> None:
+    both_in_step(first, second)
+    time.sleep(1.5)  # what the relay confirmed is written down
+    server.stop()
+    shutil.rmtree(server.folder)
+    server.serve()
+    first("relay", "add", server.invite())
+    both_in_step(first, second)
+    status = first("status", code=4)
+    assert "lost data that it had confirmed" in status.out
+    assert "hybridgw --home" in status.talk
+    assert "doctor --seen" in first("doctor", code=1).out
+    assert "Seen: " in first("doctor", "--seen").talk
+    assert "alarm " not in first("status").out

@@ -268,7 +268,7 @@ def _secrets(app: App) -> Iterator[Check]:
             "secret store",
             "warn",
             "The key of this device is in a plain file: whoever can read your files can read everything.",
-            "a profile keeps the store it began with; for your own data begin another one",
+            "for your own data begin a profile with another store",
         )
     else:
         yield Check("secret store", "ok", f"The key of this device is kept {_STORE_WORDS.get(store, clean(store))}.")
