@@ -20,6 +20,7 @@ SCENARIOS = {
     "edit": "one edit from device to device, durable at all three places",
     "sync": "100,000 documents to an empty device, then updates of all of them",
     "ingest": "single-operation batches of 200 devices into a relay",
+    "websocket": "the WebSocket hub: routing, fan-out, connecting, idle memory, patches",
     "reconnect": "coming back in step; bytes on the wire",
 }
 MODULES = {"writes": "local_writes", "start": "footprint", "sync": "cold_sync"}

@@ -20,13 +20,13 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Final
 
-from hybridgw_protocol.errors import DatabaseDamaged, HybridGWError
+from hybridgw_protocol.errors import DatabaseDamaged, HybridGWError, PortTaken
 from hybridgw_protocol.localapi import PathList, Setting, SettingList, Stopping
 from hybridgw_protocol.pairing_messages import clean_name
 from hybridgw_protocol.runtime import VERSION, Endpoint, Secret
 from hybridgw_storage.check import Soundness
 from hybridgw_storage.connection import HELPS
-from hybridgw_storage.database import Database, SqliteDatabase
+from hybridgw_storage.database import SqliteDatabase
 from hybridgw_storage.migrations import prepare_file
 
 from . import instance, logs
@@ -37,21 +37,28 @@ from .services.access import Access, AccessSettings, open_access
 from .services.alarms import AlarmService
 from .services.collections import CollectionService
 from .services.conflicts import ConflictService
+from .services.connections import Connections, room_for_sockets
 from .services.devices import DeviceService
 from .services.documents import DocumentService
 from .services.events import EventHub, prepare
 from .services.health import HealthService
+from .services.live_queries import LiveQueries
 from .services.membership import MembershipService
+from .services.metrics import Metrics
 from .services.pairing import PairingService
+from .services.rate_limits import RateLimits
 from .services.relays import RelayService
 from .services.replica import Replica
 from .services.space import Space
 from .services.sync import SyncService
 from .services.unlocking import UnlockingService
+from .services.watching import services_of, watch_connections, watch_daemon, watch_sync
 from .stores.schema import MIGRATIONS
 from .stores.secret_kinds import SecretKind
 from .stores.secrets_file import PassphraseSource
-from .transports.local.app import LocalApi
+from .transports.local.app import LocalApi, MetricsApi
+from .transports.local.auth import AddressFilter
+from .transports.local.calls import Call, Calls
 from .transports.local.commands import Services
 from .transports.local.cors import Cors
 from .transports.peers.gateway import RelayGateway
@@ -59,6 +66,7 @@ from .transports.peers.gateway import RelayGateway
 TOKEN_BYTES: Final = 32
 
 log = logging.getLogger(__name__)
+trace = logging.getLogger("trace")
 
 
 class _Stop(Exception):
@@ -68,6 +76,11 @@ class _Stop(Exception):
 def clock() -> int:
     """Wall clock, Unix milliseconds."""
     return time.time_ns() // 1_000_000
+
+
+def steady() -> int:
+    """Milliseconds that never go back, for budgets."""
+    return time.monotonic_ns() // 1_000_000
 
 
 def serve(paths: Paths, config: Config, *, passphrase_fd: int | None = None) -> int:
@@ -155,7 +168,10 @@ class Daemon:
             found.append(soundness)
             loop.call_soon_threadsafe(checked.set)
 
-        database = SqliteDatabase(self._paths.database, on_check=on_check)
+        metrics, debug = Metrics(), self._config.log.debug
+        database = SqliteDatabase(
+            self._paths.database, on_check=on_check, on_commit=metrics.committed, trace=_trace_sql if debug else None
+        )
         stack.push_async_callback(database.close)
         epoch = await database.write(lambda tx: prepare(tx, os.urandom))
 
@@ -173,16 +189,24 @@ class Daemon:
             database, replica, collections, clock=clock, entropy=EntropyPool(os.urandom).take, wrote=wrote,
             position=hub.position,
         )  # fmt: skip
+        max_connections = instance.room_for(self._config.server.max_connections)
+        connections = Connections(
+            clock=clock, limit=room_for_sockets(max_connections), mode_limits=dict(self._config.server.mode_limits)
+        )
         access = await open_access(
             database,
             self._access_settings(),
             clock=clock,
             entropy=os.urandom,
-            revoked=hub.end,
+            revoked=connections.revoke,
             changed=lambda: hub.publish("grants"),
+            counted=metrics.authenticated,
         )
         stack.push_async_callback(access.close)
-        health_service = HealthService(database, version=VERSION, uptime_s=lambda: time.monotonic() - self._started)
+        health_service = HealthService(
+            database, version=VERSION, uptime_s=lambda: time.monotonic() - self._started,
+            performance=metrics.performance, worker=asyncio.to_thread,
+        )  # fmt: skip
         services = Services(
             documents=documents,
             collections=collections,
@@ -191,7 +215,10 @@ class Daemon:
             health=health_service,
             daemon=self,
             access=access,
+            docs_open=self._config.log.environment == "development",
         )
+        watch_daemon(metrics, database, health_service, hub)
+        watch_connections(metrics, connections.open_by_mode)
 
         # 3. The local API: from here on programs get answers.
         sockets = instance.open_sockets(self._paths, self._config.server.port)
@@ -199,16 +226,41 @@ class Daemon:
             stack.callback(listening.close)
         port = int(sockets[0].getsockname()[1])
         token = Secret(secrets.token_urlsafe(TOKEN_BYTES))
+        prefix, called = secrets.token_hex(3), self._called(metrics)
+        limits = RateLimits(self._config.limits.per_minute, self._config.limits.burst, clock=steady)
+        addresses = AddressFilter(self._config.limits.allow, self._config.limits.deny)
+        metrics_api: MetricsApi | None = None
+        if self._config.metrics.enabled and self._config.metrics.port is not None:
+            try:
+                own = instance.open_sockets(self._paths, self._config.metrics.port)
+            except PortTaken as error:
+                raise PortTaken(f"{error.message.partition('. ')[0]}: METRICS_PORT names another one.") from error
+            for listening in own:
+                stack.callback(listening.close)
+            own_port = int(own[0].getsockname()[1])
+            metrics_api = MetricsApi(
+                metrics, token, own_port, prefix=f"{prefix}m", calls=Calls(limits, access=called), addresses=addresses
+            )
+            await metrics_api.start(own)
+            stack.push_async_callback(metrics_api.close)
+            log.info("metrics on port %d", own_port, extra={"event": "metrics.ready"})
+        elif self._config.metrics.enabled:
+            services.metrics = metrics
         api = LocalApi(
             services,
+            LiveQueries(database, hub, lambda: replica.vault),
+            connections,
             token,
             port,
-            prefix=secrets.token_hex(3),
-            max_connections=instance.room_for(self._config.server.max_connections),
+            prefix=prefix,
+            max_connections=max_connections,
             heartbeat_s=self._config.server.heartbeat_s,
             idle_s=self._config.server.idle_s,
-            access=self._logging.access,
+            calls=Calls(limits, access=called, limited=metrics.refused_rate, refused=access.audit.refused),
+            addresses=addresses,
+            trace=_trace_request if debug else None,
             cors=Cors(self._config.access.methods, self._config.access.headers),
+            routed=metrics.routed,
         )
         await api.start(sockets)
         stack.push_async_callback(api.close)
@@ -223,28 +275,32 @@ class Daemon:
                 for name, part in (
                     ("stop", self._wait_for_stop),
                     ("api", api.run),
+                    ("sockets", api.run_sockets),
                     ("events", hub.run),
                     ("access", access.run),
                     ("log", self._flush_log),
                 ):
                     group.create_task(part(), name=name)
+                if metrics_api is not None:
+                    group.create_task(metrics_api.run(), name="metrics")
                 if not database.ended_cleanly:
                     group.create_task(self._judge_file(checked, found), name="check-file")
                 # 5. Sync: begins with the key of this profile, which may take long to open or not be there at all.
-                self._begin_sync(group, database, replica, services, health_service, after_write, hub, access)
+                self._begin_sync(group, database, replica, services, health_service, after_write, hub, access, metrics)
         except* _Stop:
             raise _Stop from None
 
     def _begin_sync(
         self,
         group: asyncio.TaskGroup,
-        database: Database,
+        database: SqliteDatabase,
         replica: Replica,
         services: Services,
         health_service: HealthService,
         after_write: list[Callable[[], None]],
         hub: EventHub,
         access: Access,
+        metrics: Metrics,
     ) -> None:
         config, entropy = self._config, os.urandom
         label = clean_name(config.device_name or socket.gethostname())
@@ -259,7 +315,9 @@ class Daemon:
         async def renew_epoch() -> None:
             hub.reset(await database.write(lambda tx: prepare(tx, entropy)))
 
-        sync = SyncService(database, replica, space, clock=clock, worker=asyncio.to_thread, published=published)
+        sync = SyncService(
+            database, replica, space, clock=clock, worker=asyncio.to_thread, published=published, counted=metrics.synced
+        )
         gateway = RelayGateway(sync, entropy=entropy, enrol=lambda url: relays.enrol_secret(url))
         relays = RelayService(database, sync, gateway, clock=clock, entropy=entropy)
         sync.peers.on_reconnect(gateway.reconnect)
@@ -281,6 +339,8 @@ class Daemon:
             group=group, platform=sys.platform,
         )  # fmt: skip
         health_service.add("keys", unlocking.component)
+        health_service.add_services(lambda: services_of(config.secrets.store, unlocking.component(), sync))
+        watch_sync(metrics, database, sync, clock)
         for name, part in (("unlock", unlocking.run), ("sync", sync.run), ("relays", gateway.run)):
             group.create_task(part(), name=name)
 
@@ -288,6 +348,19 @@ class Daemon:
         config = self._config.access
         secret = None if config.secret is None else config.secret.reveal()
         return AccessSettings(config.algorithm, config.expiration_s, secret, frozenset(config.origins))
+
+    def _called(self, metrics: Metrics) -> Callable[[Call], None]:
+        """What is done with every call that was answered: a line in the log, a number in the metrics."""
+        access = self._logging.access
+
+        def called(call: Call) -> None:
+            has_credential = call.principal is not None
+            metrics.answered(
+                call.method, call.template, call.status, call.took_ms / 1000, has_credential=has_credential
+            )
+            access(*call)
+
+        return called
 
     # ---- tasks -------------------------------------------------------------------------------------------------------
     async def _wait_for_stop(self) -> None:
@@ -342,6 +415,16 @@ class Daemon:
         sys.stdout.write(f"HybridGW {VERSION} ready at {endpoint.url} (profile {where})\n")
         sys.stdout.flush()
         log.info("ready on port %d", endpoint.port, extra={"event": "daemon.ready"})
+
+
+def _trace_sql(sql: str, took_s: float) -> None:
+    """Debug: a statement with its placeholders."""
+    trace.debug("%.3f ms %s", took_s * 1000, " ".join(sql.split()), extra={"event": "trace.sql"})
+
+
+def _trace_request(text: str) -> None:
+    """Debug: what came, without its content."""
+    trace.debug("%s", text, extra={"event": "trace.http"})
 
 
 @contextlib.contextmanager

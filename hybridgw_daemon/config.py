@@ -33,6 +33,28 @@ class ServerConfig:
     max_connections: int
     heartbeat_s: float
     idle_s: float
+    mode_limits: tuple[tuple[str, int], ...] = ()  # (deployment mode, WebSockets at one time), where one is set
+
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsConfig:
+    """How often strangers may call (per_minute, burst; credentials get a multiple), and from which networks anybody."""
+
+    per_minute: float
+    burst: float
+    allow: tuple[Network, ...]
+    deny: tuple[Network, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsConfig:
+    """port: None: on the port of the local API."""
+
+    enabled: bool
+    port: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +106,8 @@ class Config:
     """All of it."""
 
     server: ServerConfig
+    limits: LimitsConfig
+    metrics: MetricsConfig
     log: LogConfig
     secrets: SecretsConfig
     device_name: str | None
@@ -124,9 +148,9 @@ def _integer(least: int, most: int) -> Callable[[Any], int]:
     return read
 
 
-def _seconds(least: float, most: float) -> Callable[[Any], float]:
+def _number(least: float, most: float, unit: str = "a number") -> Callable[[Any], float]:
     def read(raw: Any) -> float:
-        allowed = f"seconds from {least:g} to {most:g}"
+        allowed = f"{unit} from {least:g} to {most:g}"
         if isinstance(raw, bool):
             raise _Fault(allowed)
         try:
@@ -138,6 +162,18 @@ def _seconds(least: float, most: float) -> Callable[[Any], float]:
         return value
 
     return read
+
+
+def _networks(raw: Any) -> tuple[str, ...]:
+    """As text, so that they can be shown."""
+    allowed = "addresses and networks like 127.0.0.1, 10.0.0.0/8 or fd00::/8, with commas between them"
+    items = raw.split(",") if isinstance(raw, str) else raw
+    if not isinstance(items, list):
+        raise _Fault(allowed)
+    try:
+        return tuple(str(ipaddress.ip_network(item.strip())) for item in items if item.strip())
+    except (ValueError, AttributeError):
+        raise _Fault(allowed) from None
 
 
 def _boolean(raw: Any) -> bool:
@@ -222,17 +258,6 @@ def _headers(raw: Any) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _hours(raw: Any) -> float:
-    allowed = "hours from 0.05 to 720"
-    try:
-        value = float("nan" if isinstance(raw, bool) else raw)
-    except (TypeError, ValueError):
-        raise _Fault(allowed) from None
-    if not 0.05 <= value <= 720:
-        raise _Fault(allowed)
-    return value
-
-
 def _token_secret(raw: Any) -> Secret[bytes]:
     if not isinstance(raw, str) or len(raw.encode(errors="surrogateescape")) < MIN_SECRET_BYTES:
         raise _Fault(
@@ -260,18 +285,33 @@ _SCHEMA: Final = (
         "where the key that seals this device's secrets lives", "--secret-store"),
     Key("PASSPHRASE_FILE", None, _path, "file with the passphrase, for the store `passphrase` without a terminal"),
     Key("DEVICE_NAME", None, _name, "name of this device for the others; without it the machine's own"),
-    Key("WS_MAX_CONNECTIONS", 10_000, _integer(1, 100_000), "connections to the local API at one time"),
-    Key("WS_HEARTBEAT_INTERVAL", 30.0, _seconds(1, 300), "a sign of life on event streams this often, seconds"),
-    Key("WS_CONNECTION_TIMEOUT", 300.0, _seconds(5, 86_400), "an idle connection is closed after it, seconds"),
+    Key("WS_MAX_CONNECTIONS", 10_000, _integer(1, 100_000),
+        "connections to the local API at one time; nine in ten of them may be WebSockets"),
+    Key("WS_MAX_WEB_APP", None, _integer(1, 100_000), "WebSockets of web apps at one time; without it as many as fit"),
+    Key("WS_MAX_BROWSER_EXTENSION", None, _integer(1, 100_000), "the same for browser extensions"),
+    Key("WS_MAX_LOCAL_INSTALL", None, _integer(1, 100_000), "the same for programs of this machine"),
+    Key("WS_HEARTBEAT_INTERVAL", 30.0, _number(1, 300, "seconds"),
+        "a sign of life on WebSockets and event streams this often, seconds; extensions: 20 at most"),
+    Key("WS_CONNECTION_TIMEOUT", 300.0, _number(5, 86_400, "seconds"),
+        "an idle connection is closed after it, seconds"),
     Key("JWT_SECRET_KEY", None, _token_secret,
         "signs the tokens of apps and scripts; without it a secret of this installation", secret=True),
     Key("JWT_ALGORITHM", "HS256", _one_of(*ALGORITHMS), "how these tokens are signed"),
-    Key("JWT_EXPIRATION_HOURS", 24.0, _hours,
+    Key("JWT_EXPIRATION_HOURS", 24.0, _number(0.05, 720, "hours"),
         "how long a token of a script lives; of an app that can refresh it, an hour at most"),
     Key("ALLOWED_ORIGINS", (), _origins,
         "web pages that may show a credential without a person having let them in first"),
     Key("ALLOWED_METHODS", _METHODS, _methods, "what web pages that were let in may do"),
     Key("ALLOWED_HEADERS", _HEADERS, _headers, "headers that web pages that were let in may send"),
+    Key("RATE_LIMIT_PER_MINUTE", 60.0, _number(1, 1e6),
+        "calls per minute of a program without a credential; an approved credential may a hundred times as many"),
+    Key("RATE_LIMIT_BURST", 10.0, _number(1, 1e6),
+        "calls at once of a program without a credential; an approved credential may sixty times as many"),
+    Key("IP_ALLOW", (), _networks, "networks whose programs may connect; without it all that can reach the port"),
+    Key("IP_DENY", (), _networks, "networks whose programs may not connect, even if IP_ALLOW names them"),
+    Key("METRICS_ENABLED", True, _boolean, "serve /metrics for Prometheus"),
+    Key("METRICS_PORT", None, _integer(0, 65535),
+        "port of /metrics, on loopback, instead of the one of the local API; 0: any free one"),
 )  # fmt: skip
 
 KEYS: Final = tuple(key.name for key in _SCHEMA)
@@ -279,9 +319,9 @@ KEYS: Final = tuple(key.name for key in _SCHEMA)
 # Of other parts of the product: no fault in a shared --env-file, no effect here.
 _ELSEWHERE: Final = frozenset(
     {
-        "DATABASE_URL", "REDIS_URL", "REDIS_PASSWORD",
-        "SUPABASE_URL", "SUPABASE_ANON_KEY", "SUPABASE_SERVICE_KEY", "RATE_LIMIT_PER_MINUTE", "RATE_LIMIT_BURST",
-        "METRICS_ENABLED", "METRICS_PORT",
+        "JWT_SECRET_KEY", "JWT_ALGORITHM", "JWT_EXPIRATION_HOURS", "DATABASE_URL", "REDIS_URL", "REDIS_PASSWORD",
+        "SUPABASE_URL", "SUPABASE_ANON_KEY", "SUPABASE_SERVICE_KEY", "ALLOWED_METHODS",
+        "ALLOWED_HEADERS",
     }
 )  # fmt: skip
 _OWN_VARIABLES: Final = frozenset({HOME_VARIABLE})
@@ -300,8 +340,7 @@ class _Reading:
         try:
             self.values[key.name] = (key.read(raw), source)
         except _Fault as fault:
-            shown = "***" if key.secret else _shown(raw)
-            self.faults.append(f"{key.name} = {shown} ({source}): allowed is {fault}")
+            self.faults.append(f"{key.name} = {_shown(key, raw)} ({source}): allowed is {fault}")
 
     def notice(self, name: str, raw: str) -> None:
         """Remember a value of another part that must not be one of ours."""
@@ -318,8 +357,13 @@ class _Reading:
             )
 
 
-def _shown(raw: Any) -> str:
-    text = repr(raw)
+def _told(key: Key, value: Any) -> Any:
+    """A value as it may be shown."""
+    return "***" if key.secret and value is not None else value
+
+
+def _shown(key: Key, raw: Any) -> str:
+    text = repr(_told(key, raw))
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -353,12 +397,28 @@ def load(
     if kept_store is not None:
         reading.values.setdefault("SECRET_STORE", (kept_store, "this profile"))
     reading.check_secrets()
+    _judge_together(reading)
     if reading.faults:
         raise ConfigInvalid(
             "The configuration has faults:\n" + "\n".join(f"  {fault}" for fault in reading.faults),
             faults=reading.faults,
         )
     return _build(reading, terminal)
+
+
+def _judge_together(reading: _Reading) -> None:
+    """Faults of values that are right one by one."""
+    held = {name: value for name, (value, _) in reading.values.items()}
+    allow, deny = (tuple(map(ipaddress.ip_network, held.get(name, ()))) for name in ("IP_ALLOW", "IP_DENY"))
+    for text in ("127.0.0.1", "::1"):
+        address = ipaddress.ip_address(text)
+        if not any(address in network for network in deny) and (not allow or any(address in n for n in allow)):
+            break
+    else:
+        reading.faults.append("IP_ALLOW, IP_DENY: they shut out 127.0.0.1 and ::1, and with them the command line")
+    port = held.get("METRICS_PORT")
+    if port and port == held.get("SERVER_PORT"):
+        reading.faults.append(f"METRICS_PORT = {port}: allowed is another port than SERVER_PORT, or none")
 
 
 def _read_toml(reading: _Reading, by_name: Mapping[str, Key], file: Path) -> None:
@@ -417,10 +477,6 @@ def _nearest(name: str) -> str:
     return f"did you mean {near[0].lower()}?" if near else "hybridgw config lists them"
 
 
-def _told(key: Key, value: Any) -> Any:
-    return "***" if key.secret and value is not None else value
-
-
 def _build(reading: _Reading, terminal: bool) -> Config:
     value = {key.name: reading.values.get(key.name, (key.default, "default"))[0] for key in _SCHEMA}
     development = value["ENVIRONMENT"] == "development"
@@ -430,7 +486,23 @@ def _build(reading: _Reading, terminal: bool) -> Config:
             max_connections=value["WS_MAX_CONNECTIONS"],
             heartbeat_s=value["WS_HEARTBEAT_INTERVAL"],
             idle_s=value["WS_CONNECTION_TIMEOUT"],
+            mode_limits=tuple(
+                (mode, value[key])
+                for mode, key in (
+                    ("web_app", "WS_MAX_WEB_APP"),
+                    ("browser_extension", "WS_MAX_BROWSER_EXTENSION"),
+                    ("local_install", "WS_MAX_LOCAL_INSTALL"),
+                )
+                if value[key] is not None
+            ),
         ),
+        limits=LimitsConfig(
+            per_minute=value["RATE_LIMIT_PER_MINUTE"],
+            burst=value["RATE_LIMIT_BURST"],
+            allow=tuple(map(ipaddress.ip_network, value["IP_ALLOW"])),
+            deny=tuple(map(ipaddress.ip_network, value["IP_DENY"])),
+        ),
+        metrics=MetricsConfig(value["METRICS_ENABLED"], value["METRICS_PORT"]),
         log=LogConfig(value["ENVIRONMENT"], value["DEBUG"], value["LOG_LEVEL"], terminal or development),
         secrets=SecretsConfig(
             value["SECRET_STORE"], Path(value["PASSPHRASE_FILE"]) if value["PASSPHRASE_FILE"] else None

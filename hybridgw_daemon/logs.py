@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import sys
 import threading
 import time
 import traceback
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final
@@ -31,19 +33,45 @@ _CONTEXT: Final[tuple[str, ...]] = (
 )  # fmt: skip
 
 
-class Line(msgspec.Struct, omit_defaults=True):
-    """One line as JSON. timestamp: UTC, milliseconds; event: a stable name for machines, message: for people."""
+class Line(msgspec.Struct):
+    """One line as JSON; every field but `exception` is always there.
+
+    timestamp: UTC, milliseconds; user_id: the credential that asked; event: a stable name for machines, message: for
+    people.
+    """
 
     timestamp: str
     level: str
     logger: str
+    request_id: str | None
+    user_id: str | None
+    deployment_mode: str | None
     event: str
     message: str
-    request_id: str | None = None
-    user_id: str | None = None
-    deployment_mode: str | None = None
-    context: dict[str, Any] = {}
-    exception: str | None = None
+    context: dict[str, Any]
+    exception: str | msgspec.UnsetType = msgspec.UNSET
+
+
+# What looks like a secret by its name or its form is cut out, should it ever get into a text. Code gives secrets the
+# type Secret; this is for texts of libraries and of other machines.
+_SECRETS: Final = (
+    (re.compile(r"(hgw-invite=)[\w-]+"), r"\1***"),
+    (re.compile(r"\bhgw_[\w-]{8,}"), "***"),
+    (re.compile(r"\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*"), "***"),
+    (re.compile(r"(?i)\b(bearer|basic) [\w.~+/=-]{8,}"), r"\1 ***"),
+    (re.compile(r"(?i)([\w-]*(?:password|passphrase|secret|token|authorization|api[_-]?key|private[_-]?key)[\w-]*"
+                r"[\"']?\s*[=:]\s*[\"']?)[^\s\"',;&}]+"), r"\1***"),
+    (re.compile(r"\b\d{3}-\d{3}-\d{3}\b"), "***"),  # a pairing code
+)  # fmt: skip
+_MAY_HOLD: Final = re.compile(r"(?i)hgw|eyj|bearer|basic|pass|secret|token|author|key|\d{3}-\d{3}-\d{3}")
+
+
+def redact(text: str) -> str:
+    """The text without what looks like a secret."""
+    if _MAY_HOLD.search(text):
+        for pattern, replacement in _SECRETS:
+            text = pattern.sub(replacement, text)
+    return text
 
 
 def _hook(value: object) -> str:
@@ -76,19 +104,20 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """One line without its newline."""
         given = record.__dict__
-        context = {name: given[name] for name in _CONTEXT if name in given}
+        context = {name: given.get(name) for name in _CONTEXT[:3]}
+        context |= {name: given[name] for name in _CONTEXT[3:] if name in given}
         return self._encode(
             Line(
                 timestamp=self._times.text(record.created),
                 level=record.levelname,
                 logger=record.name,
                 event=given.get("event") or record.name.rpartition(".")[2],
-                message=record.getMessage(),
+                message=redact(record.getMessage()),
                 request_id=given.get("request_id"),
                 user_id=given.get("user_id"),
                 deployment_mode=given.get("deployment_mode"),
                 context=context,
-                exception=describe(record.exc_info, debug=self._debug),
+                exception=redact(describe(record.exc_info, debug=self._debug) or "") or msgspec.UNSET,
             )
         ).decode()
 
@@ -104,7 +133,7 @@ class ReadableFormatter(logging.Formatter):
         """One line, and a stack trace below it in debug."""
         at = time.strftime("%H:%M:%S", time.localtime(record.created))
         line = f"{at} {record.levelname:<7} {record.name.removeprefix('hybridgw_daemon.')}: {record.getMessage()}"
-        what = describe(record.exc_info, debug=self._debug)
+        line, what = redact(line), redact(describe(record.exc_info, debug=self._debug) or "")
         return f"{line}\n{what}" if what else line
 
 
@@ -206,9 +235,22 @@ class Logging:
         threading.excepthook = _thread_failed
 
     def access(
-        self, method: str, path: str, status: int, took_ms: float, request_id: str, code: str | None = None
+        self,
+        method: str,
+        path: str,
+        status: int,
+        took_ms: float,
+        request_id: str,
+        code: str | None = None,
+        user_id: str | None = None,
+        client_ip: str | None = None,
+        user_agent: str | None = None,
+        connection: str | None = None,
+        mode: str | None = None,
     ) -> None:
-        """One line per call of the local API, at INFO. Args: path: the template of the route, never what was sent.
+        """One line per call of the local API, at INFO.
+
+        Args: path: the template of the route, never what was sent; connection, mode: of a WebSocket.
 
         Made without the logging machinery, which would cost a tenth of a small request.
         """
@@ -220,10 +262,13 @@ class Logging:
             line = f"{time.strftime('%H:%M:%S', time.localtime(now))} INFO    {method} {path} {status} {took_ms:.2f} ms"
         else:
             more = f',"code":"{code}"' if code else ""
+            carrier = "http" if connection is None else "ws"
             line = (
-                f'{{"timestamp":"{self._times.text(now)}","level":"INFO","logger":"access","event":"http.access",'
-                f'"message":"{method} {path} {status}","request_id":"{request_id}","context":{{"method":"{method}",'
-                f'"path":"{path}","status":{status},"duration_ms":{took_ms:.2f}{more}}}}}'
+                f'{{"timestamp":"{self._times.text(now)}","level":"INFO","logger":"access","request_id":"{request_id}",'
+                f'"user_id":{_text(user_id)},"deployment_mode":{_text(mode)},"event":"{carrier}.access",'
+                f'"message":"{method} {path} {status}","context":{{"connection_id":{_text(connection)},'
+                f'"client_ip":{_text(client_ip)},"user_agent":{_text(user_agent)},"method":"{method}","path":"{path}",'
+                f'"status":{status},"duration_ms":{took_ms:.2f}{more}}}}}'
             )
         for handler in self._handlers:
             if isinstance(handler, LogFile):
@@ -240,8 +285,17 @@ class Logging:
         """Write the rest; logging is as it was before."""
         root = logging.getLogger()
         root.level, root.handlers[:], threading.excepthook = self._before
+        logging.getLogger("trace").setLevel(logging.NOTSET)
         for handler in self._handlers:
             handler.close()
+
+
+@lru_cache(maxsize=256)
+def _text(text: str | None) -> str:
+    """JSON of a text from outside, which may be anything; the same few come again and again."""
+    if text is None:
+        return "null"
+    return msgspec.json.encode(redact(text.encode("utf-8", "replace").decode())).decode()
 
 
 def _thread_failed(args: threading.ExceptHookArgs) -> None:
@@ -260,6 +314,7 @@ def setup(path: Path | None, *, level: str, debug: bool, readable: bool, termina
     for handler in handlers:
         handler.setFormatter(formatter)
     made = Logging(handlers, logging.DEBUG if debug else getattr(logging, level), readable=readable)
+    logging.getLogger("trace").setLevel(logging.DEBUG if debug else logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     logging.getLogger("aiohttp").setLevel(logging.WARNING)
     return made

@@ -7,12 +7,11 @@ What only the owner may do (approve others, pair, stop the daemon) no scope give
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Final, Literal, NamedTuple, get_args
 
 from hybridgw_protocol.errors import BadValue
-from hybridgw_protocol.ids import check_collection
+from hybridgw_protocol.ids import check_collection, check_topic
 
 Right = Literal["read", "write", "send", "listen"]
 ADMIN: Final = "admin"
@@ -20,7 +19,6 @@ MAX_SCOPES: Final = 32  # of one credential: a person reads all of them
 RESERVED: Final = "hgw."  # collections of HybridGW itself; only `admin` reaches them
 
 _RIGHTS: Final[tuple[str, ...]] = get_args(Right)
-_TOPIC: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./-]{0,63}")
 _VERBS: Final = {"read": "read", "write": "write", "send": "send messages to", "listen": "listen to"}
 
 
@@ -94,10 +92,11 @@ def parse(scopes: str | Iterable[str]) -> Scopes:
                 ) from None
             if name.startswith(RESERVED):
                 raise BadValue(f"Collections whose names start with {RESERVED} belong to HybridGW.", field="scopes")
-        elif not _TOPIC.fullmatch(name):
-            raise BadValue(
-                f"The scope {_shown(item)} names no topic: letters, digits and '_ . / -', at most 64.", field="scopes"
-            )
+        else:
+            try:
+                check_topic(name)
+            except BadValue as error:
+                raise BadValue(f"The scope {_shown(item)} names no topic: {error.message}", field="scopes") from None
         found.add((right, name))
     if not found and not is_admin:
         raise BadValue("Say what for: at least one scope, like read:tasks.", field="scopes")

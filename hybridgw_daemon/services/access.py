@@ -56,6 +56,7 @@ class Access:
         clock: Callable[[], int],
         entropy: Callable[[int], bytes],
         changed: Callable[[], None],
+        counted: Callable[[str, str], None],
     ) -> None:
         """Use `open_access`."""
         self._database, self._settings, self._clock = database, settings, clock
@@ -65,7 +66,7 @@ class Access:
         self.keys = ApiKeyService(database, credentials, self.audit, clock=clock, entropy=entropy)
         self.sessions = SessionService(
             database, credentials, self.grants, self.audit, clock=clock, entropy=entropy,
-            expiration_s=settings.expiration_s,
+            expiration_s=settings.expiration_s, counted=counted,
         )  # fmt: skip
 
     def unlocked(self, rest: RestSealer) -> None:
@@ -113,11 +114,12 @@ async def open_access(
     entropy: Callable[[int], bytes],
     revoked: Callable[[str], None],
     changed: Callable[[], None],
+    counted: Callable[[str, str], None] = lambda _kind, _status: None,
 ) -> Access:
     """As the database has it. Grants for one session end here: the daemon was started anew.
 
     Args: revoked: called with a principal id after the commit that ended its rights or tokens; changed: something
-    waits for a person, or no more does.
+    waits for a person, or no more does; counted: told of logins and refreshes, and how they ended.
     """
     now_ms = clock()
 
@@ -139,7 +141,7 @@ async def open_access(
     )  # fmt: skip
     for holding in holdings:
         credentials.put(holding)
-    return Access(database, settings, credentials, clock=clock, entropy=entropy, changed=changed)
+    return Access(database, settings, credentials, clock=clock, entropy=entropy, changed=changed, counted=counted)
 
 
 def _trim(tx: Tx, now_ms: int) -> None:

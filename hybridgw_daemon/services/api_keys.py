@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from hybridgw_protocol.errors import BadValue, Busy, Forbidden, NotFound, TooManyRequests
+from hybridgw_protocol.errors import BadValue, Busy, Forbidden, NotFound, TooMany
 from hybridgw_protocol.localapi_access import (
     ApiKey,
     ApiKeyList,
@@ -83,7 +83,7 @@ class ApiKeyService:
 
         def write(tx: Tx) -> None:
             if len(rows.all_of_them(tx.connection)) >= MOST_KEYS:
-                raise TooManyRequests(f"There are {MOST_KEYS} keys; revoke some first: hybridgw keys")
+                raise TooMany(f"There are {MOST_KEYS} keys; revoke some first: hybridgw keys")
             if not rows.add(tx, row):
                 raise Busy("Try again.")  # two of the same 47 random bits
             self._audit.write(

@@ -11,31 +11,62 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Any, Final
+
+import msgspec
 
 from hybridgw_protocol.errors import BadValue, Busy
 from hybridgw_protocol.ids import check_collection
 from hybridgw_protocol.localapi import encode
+from hybridgw_protocol.localapi_frames import EventBody, event_body
 from hybridgw_storage.database import Connection, Database, Tx
 
 from ..stores import documents, meta, queries
 from ..stores.documents import Vault
 from .documents import shown
 
-MAX_LISTENERS: Final = 256
+MAX_LISTENERS: Final = 4_096
 MEMORY_EVENTS: Final = 4_096
 MEMORY_BYTES: Final = 8 * 1024 * 1024
 PART_BYTES: Final = 256 * 1024  # handed to a listener at once
 _EPOCH: Final = "epoch"
 
 
-class Event(NamedTuple):
-    """kind: `document`, or what changed; seq: place in the feed, None if it has none; data: JSON, encoded once."""
+class Event:
+    """kind: `document`, or what changed; seq: place in the feed, None if it has none; data: JSON, encoded once.
 
-    kind: str
-    seq: int | None
-    collection: str | None
-    data: bytes
+    id: of the document. One object for all listeners, so what one of them had to work out, the next one finds here.
+    """
+
+    __slots__ = ("_body", "_content", "_left", "collection", "data", "id", "kind", "seq")
+
+    def __init__(self, kind: str, seq: int | None, collection: str | None, data: bytes, id: str | None = None) -> None:
+        self.kind, self.seq, self.collection, self.data, self.id = kind, seq, collection, data, id
+        self._body: EventBody | None = None
+        self._left: EventBody | None = None
+        self._content: Any = msgspec.UNSET
+
+    @property
+    def body(self) -> EventBody:
+        """As a frame of the WebSocket tells it."""
+        if self._body is None:
+            self._body = event_body(self.kind, self.data)
+        return self._body
+
+    @property
+    def left(self) -> EventBody:
+        """The same for a live query whose filter the document does not satisfy: without its content."""
+        if self._left is None:
+            said = {"id": self.id, "collection": self.collection, "version": self.seq}
+            self._left = event_body("left", encode(said))
+        return self._left
+
+    @property
+    def content(self) -> dict[str, Any] | None:
+        """The fields of the document; None: deleted, or locked."""
+        if self._content is msgspec.UNSET:
+            self._content = msgspec.json.decode(self.data).get("data")
+        return self._content  # type: ignore[no-any-return]
 
 
 def prepare(tx: Tx, entropy: Callable[[int], bytes]) -> str:
@@ -110,12 +141,14 @@ class EventHub:
         collection: str | None = None,
         *,
         readable: frozenset[str] | None = None,
-        holder: str = "owner",
+        wakened: asyncio.Event | None = None,
+        documents: bool = True,
     ) -> Subscription:
         """Listen from a place on.
 
         Args: since: a cursor, `0` for everything there is, None: from now on; readable: only these collections, and
-        nothing about sync and devices, None: everything; holder: whose rights these are, see `end`.
+        nothing about sync and devices, None: everything; wakened: set when there may be news, for one who `poll`s
+        several; documents: False: only of other kinds.
 
         Raises: BadValue: no cursor; Busy: too many listeners.
         """
@@ -131,7 +164,9 @@ class EventHub:
             epoch, seq = _parse_cursor(since)
             is_reset = seq > last or (epoch is not None and epoch != self.epoch)
             start = 0 if is_reset else seq
-        listener = Subscription(self, start, last, collection, is_reset, readable, holder)
+        listener = Subscription(
+            self, start, last, collection, is_reset, readable, wakened or asyncio.Event(), documents
+        )  # fmt: skip
         self._listeners.add(listener)
         return listener
 
@@ -152,11 +187,6 @@ class EventHub:
             if len(rows) == queries.FEED_PAGE:
                 self._changed.set()
                 await asyncio.sleep(0)  # others first: a bulk import is many pages
-
-    def end(self, holder: str) -> None:
-        """End the subscriptions of one holder: its rights are gone."""
-        for listener in [found for found in self._listeners if found.holder == holder]:
-            listener.close()
 
     def close(self) -> None:
         """End all subscriptions; no new ones."""
@@ -194,7 +224,8 @@ class Subscription:
         collection: str | None,
         is_reset: bool,
         readable: frozenset[str] | None,
-        holder: str,
+        wakened: asyncio.Event,
+        documents: bool,
     ) -> None:
         self._hub = hub
         self._cursor = start
@@ -202,8 +233,8 @@ class Subscription:
         self._from_nothing = start == 0
         self._collection = collection
         self._readable = readable
-        self.holder = holder
-        self._wakened = asyncio.Event()
+        self._documents = documents
+        self._wakened = wakened
         self._wakened.set()
         self._told: dict[str, Event] = {}
         self._is_ready = False
@@ -216,12 +247,28 @@ class Subscription:
         """Part of every cursor."""
         return self._hub.epoch
 
+    @property
+    def initial_until(self) -> int:
+        """Documents up to this place are what there was when it began; 0: it did not ask for that."""
+        return self._first if self._from_nothing else 0
+
     def __aiter__(self) -> Subscription:
         return self
 
     async def __anext__(self) -> list[Event]:
         """The next events, at most about PART_BYTES of them; waits for one. Cancelling loses none."""
         while not self._closed:
+            if events := await self.poll():
+                return events
+            await self._wakened.wait()
+            self._wakened.clear()
+        raise StopAsyncIteration
+
+    async def poll(self) -> list[Event]:
+        """The same without waiting: [] if there is nothing now. Cancelling loses none."""
+        if self._closed:
+            return []
+        if self._documents:
             if reset := self._told.pop("reset", None):
                 return [reset]
             if events := await self._next():
@@ -229,12 +276,8 @@ class Subscription:
             if not self._is_ready:
                 self._is_ready = True
                 return [Event("ready", self._cursor, None, encode({"since": f"{self._hub.epoch}-{self._cursor}"}))]
-            if self._told:
-                told, self._told = list(self._told.values()), {}
-                return told
-            await self._wakened.wait()
-            self._wakened.clear()
-        raise StopAsyncIteration
+        told, self._told = list(self._told.values()), {}
+        return told
 
     def close(self) -> None:
         """Stop listening. Idempotent."""
@@ -321,7 +364,7 @@ class Subscription:
 
 def _event(row: queries.FeedRow) -> Event:
     document = shown(row.collection, row.id, row.seq, row.cl, row.body, row.conflicts)
-    return Event("document", row.seq, row.collection, encode(document))
+    return Event("document", row.seq, row.collection, encode(document), document.id)
 
 
 def _parse_cursor(text: str) -> tuple[str | None, int]:

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from hybridgw_protocol.errors import BadValue, Forbidden, NotFound, Refused, TooManyRequests, WrongCode
+from hybridgw_protocol.errors import BadValue, Forbidden, NotFound, Refused, TooMany, TooManyRequests, WrongCode
 from hybridgw_protocol.localapi_access import (
     ApproveGrant,
     AskGrant,
@@ -140,7 +140,7 @@ class GrantService:
             if not principal.is_owner and not _proves(command.secret, pending.claim):
                 raise _unknown()
             await self._wait(pending, command.wait_s)
-            if pending.state != "approved":
+            if pending.state != "approved" or not pending.decided.is_set():
                 return _shown_pending(pending, for_owner=principal.is_owner)
         row = self._database.peek(lambda c: rows.get(c, command.id))
         if row is None:
@@ -151,7 +151,7 @@ class GrantService:
         return _shown(row, self._last_used(row))
 
     async def _wait(self, pending: Pending, wait_s: float) -> None:
-        if pending.state != "pending" or wait_s <= 0 or pending.waiting >= MOST_WAITING:
+        if pending.decided.is_set() or wait_s <= 0 or pending.waiting >= MOST_WAITING:
             return
         left_s = PENDING_S - (self._clock() - pending.asked_ms) / 1000
         pending.waiting += 1
@@ -191,7 +191,7 @@ class GrantService:
 
         def write(tx: Tx) -> None:
             if len(rows.all_of_them(tx.connection)) >= MOST_GRANTS:
-                raise TooManyRequests(f"There are {MOST_GRANTS} apps; revoke some first: hybridgw apps")
+                raise TooMany(f"There are {MOST_GRANTS} apps; revoke some first: hybridgw apps")
             rows.add(tx, row)
             rows.forgive(tx, pending.who)
             self._audit.write(
@@ -361,11 +361,13 @@ def _narrowed(asked: Scopes, wanted: list[str]) -> Scopes:
 
 
 def _shown_pending(pending: Pending, *, for_owner: bool) -> Grant:
+    # An approval that is not on the disk yet is none: who logged in now would be refused.
+    state = pending.state if pending.state != "approved" else "pending"
     return Grant(
-        id=pending.id, state=pending.state, kind=pending.kind, origin=pending.origin, name=pending.name,
+        id=pending.id, state=state, kind=pending.kind, origin=pending.origin, name=pending.name,
         scopes=pending.scopes.items(), sentence=pending.scopes.sentence(), asked_ms=pending.asked_ms,
-        code=_spaced(pending.code) if for_owner and pending.state == "pending" else None,
-        tries_left=pending.tries_left if pending.state == "pending" else None,
+        code=_spaced(pending.code) if for_owner and state == "pending" else None,
+        tries_left=pending.tries_left if state == "pending" else None,
         expires_ms=pending.asked_ms + round(PENDING_S * 1000),
     )  # fmt: skip
 

@@ -139,6 +139,6 @@ class MembershipService:
     async def _settle(self) -> None:
         """Follow the control records and sign what is due; what a full disk refuses now, the sync service retries."""
         try:
-            await self._sync.add_records(self._space.tend(self._clock()), source="")
+            await self._sync.add_records(self._space.tend(self._clock()))
         except StateError as error:
             log.warning("following the control records later: %s", error.message)

@@ -237,7 +237,7 @@ class PairingService:
             raise PairingFailed("You refused the other device; nothing was shared with it.")
         running.shown.state = "joining"
         record = self._space.add_device(joiner, offer, self._clock())
-        await self._sync.add_records([record], source="")
+        await self._sync.add_records([record])
         await self._until_known(url)
         hints = [RelayHint(r.url) for r in await self._relays.list()] or [RelayHint(url)]
         machine.admit(Admission(tuple(self._space.records()), tuple(hints), self._clock()))

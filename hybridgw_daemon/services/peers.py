@@ -54,6 +54,10 @@ class Conversation(Protocol):
         """There is something new to send."""
         ...
 
+    async def round_trip(self) -> None:
+        """Returns when all that the other side had to say before it heard this has arrived; never, if it is gone."""
+        ...
+
 
 class Peers:
     """The register; one per daemon."""
@@ -197,6 +201,19 @@ class Peers:
         finally:
             self._waiters.remove(waiter)
         return True
+
+    async def hear_out(self, timeout_s: float) -> bool:
+        """Wait until some connected peer has said what it has to say now. False: none did in time."""
+        if not self.conversations:
+            return True  # whoever connects now tells all it has
+        asked = [asyncio.ensure_future(c.round_trip()) for c in self.conversations.values()]
+        try:
+            await asyncio.wait(asked, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            return any(task.done() for task in asked)
+        finally:
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
 
     async def first_contact(self, peer: str, timeout_s: float) -> HybridGWError | None:
         """Wait until a peer has welcomed this device, or refused it. Returns: why it was not, if it was not in time."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from hybridgw_protocol.ids import DocumentId
 from hybridgw_protocol.localapi import (
@@ -19,6 +19,8 @@ from hybridgw_protocol.localapi import (
     SyncResult,
     SyncStatus,
 )
+from hybridgw_protocol.localapi_live import ConnectionReport, ConnectionStats, DeploymentList
+from hybridgw_protocol.localapi_operations import GetMetrics, Page, PerformanceReport
 from hybridgw_storage.database import Tx
 
 from ..core.document_state import Row
@@ -150,6 +152,50 @@ class AlarmPort(Protocol):
 
     async def acknowledge(self, alarm: int) -> None:
         """A person has seen it. Raises: NotFound."""
+        ...
+
+
+class MetricsPort(Protocol):
+    """What was counted."""
+
+    async def page(self, principal: Principal | None, command: GetMetrics) -> Page:
+        """For Prometheus."""
+        ...
+
+    def performance(self) -> PerformanceReport:
+        """For a person."""
+        ...
+
+
+class DocsPort(Protocol):
+    """The description of the local API, made from its command table."""
+
+    def openapi(self) -> Page:
+        """For programs."""
+        ...
+
+    def page(self) -> Page:
+        """For people."""
+        ...
+
+
+class HubPort(Protocol):
+    """The connections of programs, and the topics between them."""
+
+    def publish(self, topic: str, data: Any) -> int:
+        """Tell all who listen; how many. Raises: BadValue."""
+        ...
+
+    def stats(self) -> ConnectionStats:
+        """Counts since the start."""
+        ...
+
+    def connections(self, archived: int) -> ConnectionReport:
+        """Who is connected, and who was."""
+        ...
+
+    def deployments(self) -> DeploymentList:
+        """How programs of each mode connect."""
         ...
 
 

@@ -77,8 +77,10 @@ class SessionService:
         clock: Callable[[], int],
         entropy: Callable[[int], bytes],
         expiration_s: int,
+        counted: Callable[[str, str], None] = lambda _kind, _status: None,
     ) -> None:
-        """Args: expiration_s: of access tokens, as configured."""
+        """Args: expiration_s: of access tokens, as configured; counted: told of each login or refresh: ok, refused."""
+        self._counted = counted
         self._database, self._credentials, self._grants, self._audit = database, credentials, grants, audit
         self._clock, self._entropy, self._expiration_s = clock, entropy, expiration_s
         self._answers: dict[bytes, tuple[int, Tokens]] = {}  # by digest of the parent: (until, answer)
@@ -271,6 +273,7 @@ class SessionService:
 
     # ---- inside ------------------------------------------------------------------------------------------------------
     def _tokens(self, holding: Holding, jti: str, how: str, mode: DeploymentMode, refresh: str | None) -> Tokens:
+        self._counted("login" if how != "refresh" else how, "ok")
         now_s = self._clock() // 1000
         ends_s = now_s + (self._expiration_s if refresh is None else min(self._expiration_s, REFRESHABLE_S))
         if holding.expires_ms is not None:
@@ -304,6 +307,7 @@ class SessionService:
             self._answers[digest] = now_ms + SAME_ANSWER_MS, answer
 
     def _refused(self, event: str, principal: Principal) -> NoReturn:
+        self._counted(event.partition(".")[0], "refused")
         self._audit.refused(event, principal.origin)
         raise InvalidCredentials(_NOT_VALID)
 

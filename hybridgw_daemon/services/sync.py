@@ -81,9 +81,11 @@ class SyncService:
         clock: Callable[[], int],
         worker: Worker,
         published: Callable[[str], None] = lambda _what: None,
+        counted: Callable[[str, str, int], None] = lambda _kind, _status, _count: None,
     ) -> None:
         """Args: clock: wall clock, Unix ms; worker: runs a function off the event loop; published: tells local
-        listeners `documents`, `rebuilt`, `sync`, `devices` or `alarms` when it changed."""
+        listeners `documents`, `rebuilt`, `sync`, `devices` or `alarms` when it changed; counted: told what was done
+        (`seal`, `receive`, `trigger`), how it ended, and how often."""
         self._database = database
         self._replica = replica
         self.space = space
@@ -91,6 +93,7 @@ class SyncService:
         self._clock = clock
         self._worker = worker
         self._published = published
+        self._counted = counted
         self.peers = Peers(database, clock=clock, published=published)
         self._unsealed = asyncio.Event()
         self._sealed_at = 0.0
@@ -272,6 +275,9 @@ class SyncService:
 
         stored = await self._database.write(store)
         self._applied += stored.applied
+        self._counted("receive", "ok", stored.fresh)
+        self._counted("receive", "gap", len(stored.gaps))
+        self._counted("receive", "fork", len(stored.forks))
         if self._hold_own_log and stored.heads.get(self.space.own_log, Head(0, b"")).n >= self._hold_own_log:
             self._hold_own_log = 0
             self._unsealed.set()
@@ -303,9 +309,9 @@ class SyncService:
         self._hold_own_log = 0
         log.warning("own log forked, closing it at n=%d", end.n)
         record = self.space.close_log(self.space.own_log, end, self._clock())
-        await self.add_records([record], source="")
+        await self.add_records([record])
 
-    async def add_records(self, records: Sequence[bytes], *, source: str) -> None:
+    async def add_records(self, records: Sequence[bytes]) -> None:
         """Control records from a peer, or our own: keep them, follow what they change, sign what is due.
 
         Raises: RemoteError kinds: a record that nobody could have signed; what came before it is kept.
@@ -318,11 +324,9 @@ class SyncService:
             changed = True
             await self._follow(added)
             fresh = self.space.tend(self._clock())
-            if fresh:
-                source = ""  # our own records go to everybody
         if changed:
             self._published("devices")
-            self.peers.wake(except_for=source)
+            self.peers.wake()  # whoever told us too: logs may have been cut, and be wanted again
             self._unsealed.set()
 
     async def _follow(self, added: Sequence[tuple[bytes, bytes]]) -> None:
@@ -408,6 +412,7 @@ class SyncService:
                 await self.seal()
             except HybridGWError as error:  # a full disk; what is open stays as it is
                 log.warning("sealing later: %s", error.message)
+                self._counted("seal", "failed", 1)
                 await asyncio.sleep(REST_S)
                 self._unsealed.set()
 
@@ -422,6 +427,7 @@ class SyncService:
                 batches = await self._database.write(lambda tx: self._replica.seal(tx, sealer))
             except SecretsLocked:
                 return 0
+            self._counted("seal", "ok", len(batches))
         self._sealed_at = asyncio.get_running_loop().time()
         self.peers.wake()  # always: what arrived may have sealed it, and its sender was not woken then
         self.peers.changed()
@@ -438,7 +444,7 @@ class SyncService:
     async def retry(self) -> None:
         """Try again what waits: batches that are parked, control records that a disk refused, a fork not closed yet."""
         if self._follow_is_due:
-            await self.add_records([], source="")
+            await self.add_records([])
         own = self.space.own_log
         if self._replica.sealer is not None and self._database.peek(lambda c: oplog.evidence(c, own)):
             await self._repair()
@@ -507,15 +513,19 @@ class SyncService:
         """Sync now: connect at once, seal, and wait until in step. full: compare everything again."""
         started, applied, sent = self._clock(), self._applied, self.peers.sent_batches()
         if self.space.locked:
+            self._counted("trigger", "locked", 1)
             return SyncResult(sync_type=sync_type, status="locked", path="none", started_at=started)
         await self.seal()
         self.peers.reconnect(full=full)
         self.peers.wake()
-        status = "started" if await self.peers.any_contact(CONTACT_S) else "offline"
-        if wait and self.peers.known and await self.peers.wait_for(self.is_in_step, timeout_s, look_s=LOOK_S):
+        status = "started" if wait or await self.peers.any_contact(CONTACT_S) else "offline"
+        # What another device was just told is stored may be on its way here: a peer has to be heard first.
+        heard = wait and self.peers.known and await self.peers.hear_out(timeout_s)
+        if heard and await self.peers.wait_for(self.is_in_step, timeout_s, look_s=LOOK_S):
             status = "done"
         elif wait:
             status = "timeout" if self.peers.conversations else "offline"
+        self._counted("trigger", status, 1)
         return SyncResult(
             sync_type=sync_type,
             status=status,  # type: ignore[arg-type]

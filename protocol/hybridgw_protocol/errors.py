@@ -120,7 +120,7 @@ class WrongCode(LocalError):
 
 
 class TooManyRequests(LocalError):
-    """More than is allowed in a time; wait `retry_after_s`."""
+    """More than is allowed in a time, or than the budget of this credential holds; wait `retry_after_s`."""
 
     code = "too_many_requests"
     retryable = True
@@ -133,6 +133,20 @@ class Busy(LocalError):
     code = "busy"
     retryable = True
     http_status = 503
+
+
+class TooMany(LocalError):
+    """A bound on how many of something there may be at one time: subscriptions of a program, keys, apps let in."""
+
+    code = "too_many"
+    http_status = 429
+
+
+class UpgradeRequired(LocalError):
+    """The path is a WebSocket, and the request does not ask for one that we speak."""
+
+    code = "upgrade_required"
+    http_status = 426
 
 
 class NeedsPerson(LocalError):

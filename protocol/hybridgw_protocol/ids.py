@@ -21,6 +21,7 @@ Digest = NewType("Digest", bytes)  # 32 bytes: BLAKE2b-256 of a batch or a contr
 DocumentId = bytes | str  # 16 bytes for a UUID, text for everything else
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_TOPIC = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:-]{0,127}")
 _COLLECTION = re.compile(r"[a-z][a-z0-9_.-]*")
 
 
@@ -101,6 +102,16 @@ def check_collection(name: object) -> None:
             "A collection name starts with a letter a-z and has only a-z, 0-9, '_', '.' and '-', "
             f"at most {MAX_COLLECTION_BYTES} characters."
         )
+
+
+def check_topic(name: str) -> str:
+    """Raise BadValue unless *name* is a topic: 1 to 128 of `A-Z a-z 0-9 . _ - / :`, a letter or digit first."""
+    if not _TOPIC.fullmatch(name):
+        raise BadValue(
+            "A topic is 1 to 128 of the characters A-Z a-z 0-9 . _ - / :, of which the first is a letter or digit.",
+            field="topic",
+        )
+    return name
 
 
 def check_field(name: object) -> None:

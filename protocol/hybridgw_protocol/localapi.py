@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
 from .errors import BadValue
+from .limits import MAX_INT
 
 MAX_BODY_BYTES: Final = 1024 * 1024  # one request
 MAX_IMPORT_BODY_BYTES: Final = 8 * 1024 * 1024  # a batch of writes
@@ -20,6 +21,7 @@ MAX_OPERATIONS: Final = 100_000  # writes in one request; the body limit is reac
 
 Data = dict[str, Any]
 Limit = Annotated[int, Meta(ge=1, le=MAX_PAGE)]
+RowId = Annotated[int, Meta(ge=0, le=MAX_INT)]
 Text = Annotated[str, Meta(min_length=1, max_length=4096)]
 
 
@@ -508,7 +510,7 @@ class ListAlarms(Command):
 class AcknowledgeAlarm(Command):
     """A person has seen it."""
 
-    id: int
+    id: RowId
 
 
 # ---- events ------------------------------------------------------------------------------------------------------
@@ -635,5 +637,7 @@ def _sentence(text: str) -> str:
 
 
 def _field_of(text: str) -> str | None:
-    _, found, place = text.partition(" - at `$.")
-    return place.rstrip("`") if found else None
+    """`a.b`: the place, and what is missing or unknown there."""
+    _, _, place = text.partition(" - at `$")
+    _, named, name = text.partition(" field `")
+    return ".".join(part for part in (place.strip("`."), name.partition("`")[0] if named else "") if part) or None

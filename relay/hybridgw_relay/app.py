@@ -31,9 +31,11 @@ from .services.gate import Gate, GateLimits
 from .services.host import Host, Worker
 from .services.janitor import Janitor
 from .services.mailboxes import Mailboxes
+from .services.metrics import RelayMetrics
 from .services.spaces import Spaces
 from .stores.sqlite import SqliteRelayStore
 from .transports.http import HttpPages, add_headers, constant_errors
+from .transports.metrics import metrics_application
 from .transports.ws import PATH, WebSocketEndpoint
 
 T = TypeVar("T")
@@ -57,6 +59,8 @@ class RelayApp:
         self.config = config
         self.stop = asyncio.Event()
         self.url = ""  # of this machine, once it listens
+        self.metrics_url = ""  # likewise, "" if there are none
+        self._metrics = RelayMetrics()
         self._names: frozenset[str] = frozenset()
 
     async def serve(self, ready: Callable[[str], None] = lambda _url: None) -> None:
@@ -76,7 +80,7 @@ class RelayApp:
         host = Host(lambda: time.time_ns() // 1_000_000, lambda: time.monotonic_ns() // 1_000_000, os.urandom, work)
         fanout, mailboxes = LocalFanout(), Mailboxes(host, joins_per_minute=self.config.joins_per_minute)
         spaces = Spaces(store, fanout, host)
-        batches = BatchService(store, fanout, host, check=check)
+        batches = BatchService(store, fanout, host, check=check, committed=self._metrics.commits.add)
         limits = GateLimits(
             most=self.config.max_connections,
             per_address=self.config.connections_per_address,
@@ -84,8 +88,10 @@ class RelayApp:
             failures_per_minute=self.config.strangers_per_minute,
             failure_burst=self.config.strangers_burst,
         )
+        gate = Gate(host, limits)
+        self._metrics.watch(gate, batches, spaces)
         services = Services(
-            host, store, spaces, AdmissionService(store, spaces, host), batches, mailboxes, Gate(host, limits),
+            host, store, spaces, AdmissionService(store, spaces, host), batches, mailboxes, gate,
             DeviceRates(self.config.device), lambda: self._names, self.config.heartbeat_s, self.config.idle_s,
         )  # fmt: skip
         janitor = Janitor(store, spaces, mailboxes)
@@ -94,7 +100,7 @@ class RelayApp:
             allowed_origins=self.config.allowed_origins, is_tls=self.config.tls_cert is not None,
         )  # fmt: skip
         with contextlib.suppress(_Stop):
-            async with self._listening(sockets, store):
+            async with self._listening(sockets, store), self._serving_metrics():
                 await store.set_meta("urls", " ".join(self.config.public_urls or (self.url,)))
                 log.info("listening url=%s public=%s", self.url, " ".join(self.config.public_urls) or "-")
                 ready(self.url)
@@ -124,7 +130,14 @@ class RelayApp:
         @web.middleware
         async def note_request(request: web.Request, handler: Handler) -> web.StreamResponse:
             waiting.discard(request.protocol)
-            return await handler(request)
+            started, resource = time.perf_counter(), request.match_info.route.resource
+            response = await handler(request)
+            self._metrics.requested(
+                request.method if request.method in ("GET", "HEAD", "POST") else "other",
+                "-" if resource is None else resource.canonical, response.status,
+                None if response.status == 101 else time.perf_counter() - started,
+            )  # fmt: skip
+            return response
 
         application = web.Application(middlewares=[note_request, constant_errors], client_max_size=1024)
         application.add_routes([*HttpPages(_cached(store.is_writable)).routes(), web.get(PATH, sockets.handle)])
@@ -165,6 +178,39 @@ class RelayApp:
                 async with asyncio.timeout(CLOSE_S):
                     await runner.shutdown()
                     await runner.cleanup()
+
+    @contextlib.asynccontextmanager
+    async def _serving_metrics(self) -> AsyncIterator[None]:
+        """On the port of its own. Raises: PortTaken: one that was chosen; the usual one is done without."""
+        config = self.config
+        if not config.metrics_enabled:
+            yield
+            return
+        port = config.metrics_port
+        application = metrics_application(self._metrics.text, config.metrics_host, lambda: port)
+        runner = web.AppRunner(
+            application, access_log=None, handle_signals=False, keepalive_timeout=75, shutdown_timeout=CLOSE_S
+        )
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, config.metrics_host, port)
+            try:
+                await site.start()
+            except OSError as error:
+                if config.is_metrics_port_chosen:
+                    raise PortTaken(
+                        f"Cannot listen on {config.metrics_host} port {port} for metrics: {error.strerror or error}. "
+                        "METRICS_PORT names another."
+                    ) from error
+                log.warning("metrics are not served: port %d is taken; METRICS_PORT names another", port)
+            else:
+                port = int(runner.addresses[0][1])
+                shown = f"[{config.metrics_host}]" if ":" in config.metrics_host else config.metrics_host
+                self.metrics_url = f"http://{shown}:{port}/metrics"
+                log.info("metrics url=%s", self.metrics_url)
+            yield
+        finally:
+            await runner.cleanup()
 
     def _tls(self) -> ssl.SSLContext | None:
         if self.config.tls_cert is None:

@@ -56,6 +56,10 @@ class Config:
     joins_per_minute: float
     account_bytes: int
     account_devices: int
+    metrics_enabled: bool
+    metrics_host: str
+    metrics_port: int
+    is_metrics_port_chosen: bool
     device: DeviceLimits = field(default_factory=DeviceLimits)
 
 
@@ -138,6 +142,13 @@ def _address(text: str) -> str:
         raise BadValue(f"names the addresses of proxies, like 10.0.0.2, not {text!r}") from None
 
 
+def _listen_address(text: str) -> str:
+    try:
+        return text if text == "localhost" else str(ipaddress.ip_address(text))
+    except ValueError:
+        raise BadValue(f"is an address of this machine, like 127.0.0.1, not {text!r}") from None
+
+
 def _origin(text: str) -> str:
     parts = urlsplit(text)
     if text == "*" or text.rstrip("/") != f"{parts.scheme}://{parts.netloc}" or not parts.netloc:
@@ -194,6 +205,9 @@ OPTIONS: Final = (
     Option("DEVICE_PUSH_BURST", str(PUSH_BURST), _integer(1, 10**9), "Pushes of one device at once."),
     Option("DEVICE_BYTES_PER_SECOND", str(BYTES_PER_S), parse_size, "Bytes pushed by one device."),
     Option("DEVICE_BYTES_BURST", str(BYTES_BURST), parse_size, "Bytes pushed by one device at once."),
+    Option("METRICS_ENABLED", "true", _flag, "Serve /metrics for Prometheus on a port of its own."),
+    Option("METRICS_HOST", "127.0.0.1", _listen_address, "Address of that port; keep it from the internet."),
+    Option("METRICS_PORT", "9090", _integer(0, 65_535), "That port; 0 takes a free one."),
     Option("REDIS_URL", "", _nothing, "Not used yet; refused if set."),
 )
 KEYS: Final = tuple(option.name for option in OPTIONS)
@@ -233,6 +247,8 @@ def load(
         cert, key = values["TLS_CERT"], values["TLS_KEY"]
         if (cert is None) != (key is None):
             faults.append("TLS_CERT and TLS_KEY are given together or not at all")
+        if values["METRICS_ENABLED"] and values["METRICS_PORT"] == values["SERVER_PORT"] != 0:
+            faults.append("METRICS_PORT and SERVER_PORT are two ports: what is counted is not for strangers")
         faults += [f"{path} cannot be read" for path in (cert, key) if path is not None and not path.is_file()]
     if faults:
         raise ConfigInvalid("The configuration has faults:\n  " + "\n  ".join(faults), faults=faults)
@@ -258,6 +274,10 @@ def load(
         joins_per_minute=values["PAIRING_JOINS_PER_MINUTE"],
         account_bytes=values["ACCOUNT_BYTES"],
         account_devices=values["ACCOUNT_DEVICES"],
+        metrics_enabled=values["METRICS_ENABLED"],
+        metrics_host=values["METRICS_HOST"],
+        metrics_port=values["METRICS_PORT"],
+        is_metrics_port_chosen="METRICS_PORT" in texts,
         device=DeviceLimits(
             pushes_per_s=values["DEVICE_PUSHES_PER_SECOND"],
             push_burst=values["DEVICE_PUSH_BURST"],

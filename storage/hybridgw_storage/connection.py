@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from hybridgw_protocol.errors import Busy, DatabaseDamaged, DiskFull, HybridGWError, StorageUnavailable
 
@@ -21,19 +22,48 @@ HELPS: Final = (
 _CANNOT_GROW: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE})
 
 
+Trace = Callable[[str, float], None]
+"""Told each statement with its placeholders, never the values, and the seconds until it had run (a query: to its first
+row). On the thread that ran it."""
+
+
+class _Traced(sqlite3.Connection):
+    """sqlite3's own trace gives the text with the values in it, which no log may hold; so the calls are watched."""
+
+    trace: Trace
+
+    def execute(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
+        started = time.perf_counter()
+        try:
+            return super().execute(sql, *arguments)
+        finally:
+            self.trace(sql, time.perf_counter() - started)
+
+    def executemany(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
+        started = time.perf_counter()
+        try:
+            return super().executemany(sql, *arguments)
+        finally:
+            self.trace(sql, time.perf_counter() - started)
+
+
 def connect(
-    path: Path, *, read_only: bool = False, cache_kib: int = 16 * 1024, timeout_s: float = BUSY_TIMEOUT_S
-) -> sqlite3.Connection:
+    path: Path, *, read_only: bool = False, cache_kib: int = 16 * 1024, timeout_s: float = BUSY_TIMEOUT_S,
+    trace: Trace | None = None,
+) -> sqlite3.Connection:  # fmt: skip
     """A connection with the project's settings; the caller owns it.
 
-    Args: timeout_s: how long it waits for a lock that another connection holds.
+    Args: timeout_s: how long it waits for a lock that another connection holds; trace: for debugging.
     Raises: DatabaseDamaged: not a database; StorageUnavailable: cannot be opened or is not writable.
     """
     with translated(path):
         target = f"file:{_quoted(path)}?mode={'ro' if read_only else 'rwc'}"
         connection = sqlite3.connect(
-            target, uri=True, timeout=timeout_s, isolation_level=None, check_same_thread=False, cached_statements=256
-        )
+            target, uri=True, timeout=timeout_s, isolation_level=None, check_same_thread=False, cached_statements=256,
+            factory=sqlite3.Connection if trace is None else _Traced,
+        )  # fmt: skip
+        if isinstance(connection, _Traced) and trace is not None:
+            connection.trace = trace
         try:
             connection.execute(f"PRAGMA cache_size=-{cache_kib}")
             connection.execute("PRAGMA foreign_keys=ON")

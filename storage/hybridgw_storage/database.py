@@ -29,7 +29,7 @@ from typing import Any, Final, Protocol, TypeVar, cast
 from hybridgw_protocol.errors import Busy, HybridGWError, LocalError, StorageUnavailable
 
 from .check import BackgroundCheck, Soundness, begin_use, end_use
-from .connection import connect, translate, translated
+from .connection import Trace, connect, translate, translated
 
 T = TypeVar("T")
 Connection = sqlite3.Connection  # for the signatures of those who may not import sqlite3
@@ -123,7 +123,8 @@ class SqliteDatabase:
     """The real one: a writer thread, a checkpoint thread, a small pool of readers.
 
     Args: cache_kib: page cache of the writer; readers: threads of `read`; on_check: if the last use of the file did
-    not end cleanly, a check runs beside serving and its result is given here, on the check's thread.
+    not end cleanly, a check runs beside serving and its result is given here, on the check's thread; on_commit: told,
+    on the writer's thread, how many seconds each group took and how many writes it had; trace: of statements, in debug.
     """
 
     def __init__(
@@ -133,9 +134,12 @@ class SqliteDatabase:
         cache_kib: int = 16 * 1024,
         readers: int = 2,
         on_check: Callable[[Soundness], None] | None = None,
+        on_commit: Callable[[float, int], None] | None = None,
+        trace: Trace | None = None,
     ) -> None:
         self.path = path
-        self._connection = connect(path, cache_kib=cache_kib)
+        self._on_commit, self._trace = on_commit, trace
+        self._connection = connect(path, cache_kib=cache_kib, trace=trace)
         self.ended_cleanly = begin_use(path)  # the use before this one
         self._queue: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self._closed = False
@@ -177,6 +181,11 @@ class SqliteDatabase:
         """Run *fn* at once on this thread's own read-only connection."""
         with translated(self.path):
             return fn(self._reader())
+
+    @property
+    def waiting(self) -> int:
+        """Writes that wait for the writer."""
+        return self._queue.qsize()
 
     async def close(self) -> None:
         """Finish what was asked for, checkpoint, close. Idempotent; a second caller waits for the first."""
@@ -227,8 +236,12 @@ class SqliteDatabase:
                         stop = True
                         break
                     group.append(request)
+            started = time.perf_counter()
             run_group(tx, group, self.path)
+            took_s = time.perf_counter() - started
             tell(group)
+            if self._on_commit is not None:
+                self._on_commit(took_s, len(group))
             self._dirty.set()
             if stop:
                 return
@@ -271,7 +284,9 @@ class SqliteDatabase:
         if connection is None or self._closed:
             with self._lock:
                 self._check_open()
-                connection = self._local.connection = connect(self.path, read_only=True, cache_kib=4096)
+                connection = self._local.connection = connect(
+                    self.path, read_only=True, cache_kib=4096, trace=self._trace
+                )
                 self._reader_connections.append(connection)
         return cast(sqlite3.Connection, connection)
 

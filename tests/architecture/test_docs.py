@@ -84,11 +84,15 @@ def test_defaults_of_the_relay_are_those_of_the_code() -> None:
 
 
 def test_the_example_names_only_keys() -> None:
-    """Every line of .env.example is a key of the daemon or of the relay, and no line is switched on."""
+    """Every line of .env.example is a key of the daemon or of the relay, and no line is switched on.
+
+    It has every key of the daemon, which reads it as it is.
+    """
     lines = [line for line in (ROOT / ".env.example").read_text().splitlines() if line]
     names = {match[1] for line in lines if (match := re.match(r"# ([A-Z_]+)=\S*$", line))}
     assert len(names) > 10
     assert names <= {*hybridgw_daemon.config.KEYS, *hybridgw_relay.config.KEYS}
+    assert names >= {*hybridgw_daemon.config.KEYS}
     assert all(line.startswith("#") for line in lines)
 
 

@@ -92,8 +92,14 @@ def test_every_module_imports_alone() -> None:
     ("start", "never"),
     [
         ("hybridgw_cli.main", {"aiohttp", "keyring", "sqlite3", "sqlite_utils", "rich", "nacl", "hybridgw_daemon"}),
-        ("hybridgw_daemon.app", {"keyring", "rich", "click", "sqlite_utils", "segno", "spake2", "psutil", "zeroconf"}),
-        ("hybridgw_relay.app", {"keyring", "rich", "sqlite_utils", "segno", "spake2", "psutil", "zeroconf"}),
+        (
+            "hybridgw_daemon.app",
+            {"keyring", "rich", "click", "sqlite_utils", "segno", "spake2", "psutil", "zeroconf", "prometheus_client"},
+        ),
+        (
+            "hybridgw_relay.app",
+            {"keyring", "rich", "sqlite_utils", "segno", "spake2", "psutil", "zeroconf", "prometheus_client"},
+        ),
     ],
 )
 def test_heavy_parts_load_when_first_used(start: str, never: set[str]) -> None:

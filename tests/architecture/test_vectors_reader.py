@@ -26,6 +26,7 @@ from tests.architecture import _reader as reader
 from tests.architecture import (
     _reader_control_log,
     _reader_frames,
+    _reader_local_frames,
     _reader_operations,
     _reader_pairing,
     _reader_sealing,
@@ -37,6 +38,7 @@ VECTORS = ROOT / "protocol" / "vectors"
 READERS: dict[str, Callable[[dict[str, Any]], None]] = {
     "control_log": _reader_control_log.check,
     "frames": _reader_frames.check,
+    "local_frames": _reader_local_frames.check,
     "operations": _reader_operations.check,
     "pairing": _reader_pairing.check,
     "sealing": _reader_sealing.check,

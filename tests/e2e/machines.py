@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -119,7 +120,10 @@ class DeviceMachine(Process):
 
     def __init__(self, root: Path, name: str) -> None:
         self.home = root / name
-        arguments = ["hybridgw_daemon", "--home", str(self.home), "--secret-store", "insecure-file"]
+        with socket.socket() as probe:  # not the usual port, which any daemon of another test may take meanwhile
+            probe.bind(("127.0.0.1", 0))
+            port = str(probe.getsockname()[1])
+        arguments = ["hybridgw_daemon", "--home", str(self.home), "--secret-store", "insecure-file", "--port", port]
         super().__init__(arguments, self.home, name)
         self.extra = {"HYBRIDGW_DEVICE_NAME": f"planteddevice{name}"}
 

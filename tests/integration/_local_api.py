@@ -22,15 +22,23 @@ from hybridgw_daemon.core.rest import RestSealer
 from hybridgw_daemon.services.access import Access, AccessSettings, open_access
 from hybridgw_daemon.services.collections import CollectionService
 from hybridgw_daemon.services.conflicts import ConflictService
+from hybridgw_daemon.services.connections import Connections, room_for_sockets
 from hybridgw_daemon.services.documents import DocumentService
 from hybridgw_daemon.services.events import EventHub
 from hybridgw_daemon.services.health import HealthService
+from hybridgw_daemon.services.live_queries import LiveQueries
+from hybridgw_daemon.services.live_sessions import DEFAULT_BOUNDS, Bounds
+from hybridgw_daemon.services.metrics import Metrics
+from hybridgw_daemon.services.rate_limits import RateLimits
 from hybridgw_daemon.services.replica import Replica
 from hybridgw_daemon.services.space import RestVault
 from hybridgw_daemon.transports.local.app import LocalApi
+from hybridgw_daemon.transports.local.auth import EVERYBODY, AddressFilter
+from hybridgw_daemon.transports.local.calls import Call, Calls
 from hybridgw_daemon.transports.local.commands import Services
 from hybridgw_daemon.transports.local.cors import Cors
 from hybridgw_daemon.transports.local.http import Patience
+from hybridgw_daemon.transports.local.ws import SocketPatience
 from hybridgw_protocol import localapi as api
 from hybridgw_protocol.runtime import Endpoint, Secret, decode_endpoint
 from hybridgw_storage.database import SqliteDatabase
@@ -100,9 +108,10 @@ class Api:
     replica: Replica
     daemon: Stub
     session: aiohttp.ClientSession
+    local: LocalApi
     access: Access
     clock: Clock
-    calls: list[tuple[str, str, int, float, str, str | None]] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
 
     async def call(
         self,
@@ -159,6 +168,11 @@ async def running(
     patience: Patience | None = None,
     settings: AccessSettings = AccessSettings("HS256", 86_400, b"k" * 32),  # noqa: B008 - it is frozen
     cors: Cors | None = None,
+    limits: RateLimits | None = None,
+    addresses: AddressFilter = EVERYBODY,
+    socket_patience: SocketPatience | None = None,
+    bounds: Bounds = DEFAULT_BOUNDS,
+    mode_limits: dict[str, int] | None = None,
 ) -> AsyncIterator[Api]:
     """A local API over a fresh database in *folder*."""
     new_database(folder / "a.db")
@@ -168,8 +182,16 @@ async def running(
     clock = Clock()
     collections = CollectionService(database, replica, clock=clock, wrote=hub.wake)
     daemon = Stub()
+    metrics = Metrics()
+    connections = Connections(clock=clock, limit=room_for_sockets(max_connections), mode_limits=mode_limits)
     access = await open_access(
-        database, settings, clock=clock, entropy=os.urandom, revoked=hub.end, changed=lambda: hub.publish("grants")
+        database,
+        settings,
+        clock=clock,
+        entropy=os.urandom,
+        revoked=connections.revoke,
+        changed=lambda: hub.publish("grants"),
+        counted=metrics.authenticated,
     )
     services = Services(
         documents=DocumentService(
@@ -178,22 +200,34 @@ async def running(
         collections=collections,
         conflicts=ConflictService(database, replica, clock=clock, wrote=hub.wake),
         events=hub,
-        health=HealthService(database, version="0", uptime_s=time.monotonic),
+        health=HealthService(
+            database, version="0", uptime_s=time.monotonic, performance=metrics.performance, worker=asyncio.to_thread
+        ),
+        metrics=metrics,
         daemon=daemon,
         access=access,
     )
     sockets = instance.open_sockets(paths.find(str(folder)), 0)
     port = int(sockets[0].getsockname()[1])
-    calls: list[Any] = []
+    live = LiveQueries(database, hub, lambda: replica.vault)
+    calls: list[Call] = []
+
+    def called(call: Call) -> None:
+        calls.append(call)
+        took_s, has_credential = call.took_ms / 1000, call.principal is not None
+        metrics.answered(call.method, call.template, call.status, took_s, has_credential=has_credential)
+
+    limits = limits or RateLimits(1e6, 1e6, clock=lambda: time.monotonic_ns() // 1_000_000)
     local = LocalApi(
-        services, Secret(TOKEN), port, prefix="t", max_connections=max_connections, heartbeat_s=0.5, idle_s=30,
-        access=lambda *call: calls.append(call),
-        patience=patience, cors=cors,
+        services, live, connections, Secret(TOKEN), port, prefix="t", max_connections=max_connections, heartbeat_s=0.5,
+        idle_s=30, patience=patience, cors=cors, addresses=addresses, routed=metrics.routed,
+        calls=Calls(limits, access=called, limited=metrics.refused_rate, refused=access.audit.refused),
+        socket_patience=socket_patience, bounds=bounds,
     )  # fmt: skip
     await local.start(sockets)
-    tasks = [asyncio.create_task(local.run()), asyncio.create_task(hub.run())]
+    tasks = [asyncio.create_task(local.run()), asyncio.create_task(local.run_sockets()), asyncio.create_task(hub.run())]
     async with aiohttp.ClientSession(auto_decompress=False) as session:
-        yield Api(port, services, hub, database, replica, daemon, session, access, clock, calls)
+        yield Api(port, services, hub, database, replica, daemon, session, local, access, clock, calls)
     await local.close()
     for task in tasks:
         task.cancel()

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from hybridgw_daemon.services.access import AccessSettings
+from hybridgw_daemon.services.ports import NOBODY, OWNER, Principal
 from hybridgw_daemon.transports.local.cors import Cors
+from hybridgw_protocol.localapi_access import ApproveGrant, GetGrant
 from tests.integration._local_api import TOKEN, Answer, Api, running
 
 PAGE = "https://tasks.example.com"
@@ -285,6 +287,22 @@ async def test_requests_that_make_no_sense_are_refused_and_nobody_is_asked(api: 
     got = await page(api, "POST", "/api/auth/grants", body)
     assert (got.status, got.code) == (422, "bad_value")
     assert (await api.call("GET", "/api/auth/grants")).body["items"] == []
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 5.0])
+async def test_who_asks_while_the_approval_is_written_hears_of_no_end(api: Api, wait_s: float) -> None:
+    """Between the decision and the disk a request is still one that waits, never one that does not exist."""
+    asked = await ask(api)
+    assert api.services.access is not None
+    grants = api.services.access.grants
+    nobody = Principal(NOBODY, is_owner=False, origin=PAGE)
+    deciding = asyncio.create_task(grants.approve(OWNER, ApproveGrant(id=asked["id"], code=asked["code"])))
+    await asyncio.sleep(0)  # as far as the write, which is under way in its thread
+    assert not deciding.done()
+    found = await grants.get(nobody, GetGrant(id=asked["id"], secret=asked["secret"], wait_s=wait_s))
+    assert found.state == ("pending" if wait_s == 0 else "approved")
+    await deciding
+    assert (await login(api, asked)).status == 200
 
 
 async def test_a_person_may_approve_less_and_never_more(api: Api) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.sync.client import connect
 
 from tests.integration._cli import COMMANDS, Cli, InProcess, environment, profile
 
@@ -560,3 +562,21 @@ def test_a_reader_that_goes_away(cli: Cli) -> None:
     )  # fmt: skip
     assert done.stderr == ""
     assert done.returncode in (0, 141)
+
+
+# ---- top -------------------------------------------------------------------------------------------------------------
+@pytest.mark.spec("G7")
+def test_spec_G7_top_shows_who_is_connected(cli: Cli) -> None:
+    """A real connection of another program, then once more after it has ended."""
+    endpoint = json.loads((cli.home / "endpoint.json").read_text())
+    url = endpoint["url"].replace("http", "ws") + "/ws/local_install/top-test"
+    with connect(url) as ws:
+        ws.send(json.dumps({"type": "auth", "token": endpoint["token"]}))
+        ws.recv()
+        text = cli("top").out
+        assert re.search(r"^c\d+ +open +local_install +top-test +owner ", text, re.MULTILINE), text
+        assert text.startswith("1 connection of ")
+        told = cli("top", "--json").json
+        assert "top-test" in [item["client_id"] for item in told["items"]]  # beside event streams of other tests
+        assert told["stats"]["open"] == 1
+    assert cli("top", "--once").out.startswith("0 connections of ")

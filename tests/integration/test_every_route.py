@@ -17,12 +17,15 @@ from hybridgw_daemon.transports.local.commands import Command, build
 from tests.integration._local_api import TOKEN, Answer, Api, running
 from tests.integration.test_access import PAGE, let_in, make_key, page
 
-OPEN = {"health", "auth.login", "auth.refresh"}  # to programs and to pages that were let in
+OPEN = {"health", "metrics", "auth.login", "auth.refresh"}  # to programs and to pages that were let in
 ASK = {"auth.grants.ask", "auth.grants.get"}  # and these to any page, so that it can ask
 # Rows whose answer depends on what the credential may see: none is refused for its scopes.
-ANY = {"collections.list", "conflicts.list", "events", "auth.logout", "auth.validate", "auth.status"}
+ANY = {
+    "collections.list", "conflicts.list", "events", "auth.logout", "auth.validate", "auth.status", "openapi", "docs",
+    "frames.schema", "config.deployments",
+}  # fmt: skip
 FORBIDDEN = "Requests of this page are not admitted."
-FILL = {"{collection}": "notes", "{id}": "x", "{name}": "notes"}
+FILL = {"{collection}": "notes", "{id}": "x", "{name}": "notes", "{topic}": "notes"}
 
 
 class Attack(NamedTuple):
@@ -203,7 +206,7 @@ BODIES: dict[str, Any] = {  # bodies that are understood, so that only the right
 @pytest.mark.parametrize(
     ("scopes", "allowed"),
     [
-        (["read:other", "write:other", "send:notes", "listen:notes"], set()),
+        (["read:other", "write:other", "send:notes", "listen:notes"], {"topic.publish"}),
         (["read:notes"], {"data.list", "data.get", "collections.get", "conflicts.get"}),
         (["write:notes"], {"data.create", "data.put", "data.patch", "data.delete", "data.restore", "data.batch",
                            "collections.define", "conflicts.resolve"}),

@@ -180,7 +180,8 @@ async def test_sec_L6_a_cross_site_websocket_is_never_accepted(api: Api) -> None
     }
     for path in ("/ws/web_app/test", "/api/events", "/health"):
         check_refusal(await api.call("GET", path, Origin="https://evil.example", **upgrade), 403)
-        assert (await api.call("GET", path, token=None, **upgrade)).status != 101
+        if not path.startswith("/ws/"):  # a local program may open it, and shows its token in the first frame
+            assert (await api.call("GET", path, token=None, **upgrade)).status != 101
 
 
 # ---- the token -------------------------------------------------------------------------------------------------------
@@ -202,7 +203,7 @@ async def test_sec_L12_without_a_token_every_path_looks_the_same(api: Api) -> No
     before = seq(api)
     bodies = set()
     for method, path in paths_of(api):
-        if path == "/health" and method == "GET":
+        if path in ("/health", "/metrics") and method == "GET":
             continue
         got = await api.call(method, path, raw=b"{}", token=None)
         check_refusal(got, 401)

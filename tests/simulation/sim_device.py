@@ -291,7 +291,7 @@ class Device:
     async def rotate(self) -> None:
         """A new space key, though none is due."""
         if self.space.is_active:
-            await self.sync.add_records([rotate(self.space._hand(self.clock.now_ms()))], source="")
+            await self.sync.add_records([rotate(self.space._hand(self.clock.now_ms()))])
             self.world.sometimes("key rotated")
 
     # ---- what it is ------------------------------------------------------------------------------------------------

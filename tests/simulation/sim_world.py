@@ -612,7 +612,7 @@ class World:
                     fork=parse_batch(evidence[0]).n - 1,
                 )  # fmt: skip
                 record = sign_record(close, root.sign_secret)
-                device.run(partial(device.sync.add_records, [record], source=""))
+                device.run(partial(device.sync.add_records, [record]))
                 return  # the others follow it first
 
     def saw_sent(self, _end: End, data: bytes) -> None:

@@ -15,7 +15,7 @@ from tests.simulation.sim_device import Device
 from tests.simulation.sim_mutants import RARE
 from tests.simulation.sim_relay import YEARS_MS, Relay
 from tests.simulation.sim_replicas import START_MS, scratch
-from tests.simulation.sim_world import HOUR_MS, Parts, World
+from tests.simulation.sim_world import HOUR_MS, Parts, World, play
 
 
 class Story(World):
@@ -260,3 +260,35 @@ def test_a_rare_seeded_bug_is_caught(name: str, told: Callable[[Story], None]) -
     for world in story(1, RARE[name]):
         with pytest.raises(AssertionError):
             told(world)
+
+
+def test_in_step_means_with_what_the_relay_has_now(world: Story) -> None:
+    """Another device was told that its batch is stored; here it is still on the way, and nothing else says so."""
+    world.begin()
+    (a, b), (relay,) = world.devices, world.relays
+    world.write(a, 1)
+    world.run_for(5.0)
+    world.net.block(relay.name, b.name)
+    world.write(a, 2)
+    answers: list[str] = []
+
+    async def sync() -> None:
+        answers.append((await b.sync.trigger(timeout_s=20.0)).status)
+
+    b.run(sync)
+    world.run_for(3.0)
+    assert answers == []
+    world.net.heal()
+    world.run_for(3.0)
+    assert answers == ["done"]
+    assert b.row("tasks", "doc")[1] == b'{"x":2}'
+    world.heal()
+    world.check()
+
+
+@pytest.mark.parametrize("seed", [337, 526, 556, 648, 1573, 1771])
+def test_lives_that_once_stood_still(seed: int) -> None:
+    """Forked logs: the tip of a branch that does not count was kept (337); a batch that everybody lost (526); a fork
+    proved and not closed before the process died (556); one that only a third device can prove (648); batches taken
+    out on a live connection, which the relay believed to be there (1573, 1771)."""
+    play(seed)

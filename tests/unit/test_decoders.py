@@ -18,12 +18,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import msgpack
 
+from hybridgw_daemon.core import api_keys, scopes
 from hybridgw_daemon.core.body import decode_body, decode_body_exactly, read_composite
 from hybridgw_daemon.core.key_wraps import open_carried, open_key
 from hybridgw_daemon.core.rest import Purpose, RestSealer
 from hybridgw_daemon.core.sealing import open_batch
 from hybridgw_daemon.core.wire import read_wire, read_wire_exactly
 from hybridgw_daemon.stores.queries import Query, decode_cursor, encode_cursor
+from hybridgw_protocol import localapi_frames
 from hybridgw_protocol.batch import parse_batch, verify_batch
 from hybridgw_protocol.codec import decode
 from hybridgw_protocol.errors import HybridGWError
@@ -60,7 +62,19 @@ BODIES = [raw(case["bytes"]) for case in OPERATIONS["bodies"]["cases"]]
 RECORDS = [raw(record["raw"]) for record in CONTROL["records"]]
 EPOCHS = [r.payload for r in (read_record(found, SPACE) for found in RECORDS) if isinstance(r.payload, Epoch)]
 QUERY = Query((), (), 10, None, False)
+FRAMES = [
+    b'{"type":"auth","token":"t","resume":{"session":"s","epoch":"e","offset":1}}', b'{"type":"heartbeat"}',
+    b'{"type":"command","id":1,"command":"topic.publish","params":{"topic":"a","data":{}}}',
+]  # fmt: skip
+SERVER_FRAMES = [
+    b'{"type":"event","offset":1,"event":"topic","data":{}}', b'{"type":"heartbeat_ack","t":1}',
+    b'{"type":"error","id":null,"code":"busy","message":"m","retryable":true}',
+]  # fmt: skip
 OFFER = Offer(space=SPACE, root_public=bytes(32), seat=bytes(32), prevs=(bytes(32),))
+
+
+def repacked(frames: list[bytes]) -> list[bytes]:
+    return [msgpack.encode(json.loads(frame)) for frame in frames]
 
 
 def _verified(blob: bytes) -> None:
@@ -97,6 +111,11 @@ TABLE = [
     Decoder("read_wire_exactly", read_wire_exactly, BODIES),
     Decoder("read_composite", read_composite, [raw(case["bytes"]) for case in OPERATIONS["values"]["cases"]]),
     Decoder("decode_frame", decode_frame, [raw(case["bytes"]) for case in golden("frames")["cases"]]),
+    Decoder("decode_frame", localapi_frames.decode_frame, FRAMES),
+    Decoder("decode_frame", lambda raw: localapi_frames.decode_frame(raw, packed=True), repacked(FRAMES)),
+    Decoder("decode_server_frame", localapi_frames.decode_server_frame, SERVER_FRAMES),
+    Decoder("decode_server_frame", lambda raw: localapi_frames.decode_server_frame(raw, packed=True),
+            repacked(SERVER_FRAMES)),
     Decoder("read_record", lambda record: read_record(record, SPACE), RECORDS),
     Decoder(
         "open_key",
@@ -124,6 +143,8 @@ TABLE = [
     Decoder("parse_code", _text(parse_code), [code["text"].encode() for code in PAIRING["codes"]]),
     Decoder("parse_invite", _text(parse_invite), [format_invite("https://relay.example.com", bytes(32)).encode()]),
     Decoder("parse_document_id", _text(parse_document_id), [b"note", b"018f3b5e-7b1a-7c3d-8e4f-0123456789ab"]),
+    Decoder("parse", _text(scopes.parse), [b"read:tasks write:tasks send:timer", b"admin"]),
+    Decoder("read", _text(api_keys.read), [api_keys.make(bytes(api_keys.ENTROPY_BYTES)).text.encode()]),
     Decoder("decode_json", decode_json, [b'{"a": [1, 2.5, null, "x"]}']),
     Decoder("decode_endpoint", decode_endpoint, [
         b'{"url": "http://127.0.0.1:8000", "port": 8000, "pid": 1, "token": "t", "started_ms": 1, "version": "0"}'

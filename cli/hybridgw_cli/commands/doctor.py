@@ -20,7 +20,7 @@ from typing import Any, Final, Literal
 import click
 
 from hybridgw_client.profile import find_endpoint
-from hybridgw_protocol.errors import HybridGWError, NotRunning, SecretsLocked
+from hybridgw_protocol.errors import HybridGWError, NotFound, NotRunning, SecretsLocked
 from hybridgw_protocol.limits import CLOCK_BOUND_MS, CLOCK_WARN_MS
 from hybridgw_protocol.runtime import VERSION
 
@@ -34,6 +34,8 @@ Json = dict[str, Any]
 
 LOW_DISK_BYTES: Final = 200 * 1024 * 1024
 NO_DISK_BYTES: Final = 20 * 1024 * 1024
+LOW_MEMORY_BYTES: Final = 100 * 1024 * 1024
+BAD_ERROR_RATE: Final = 0.01
 _LOG_LINES: Final = 400
 _STORE_WORDS: Final = {
     "keyring": "in the keyring of this system",
@@ -99,6 +101,7 @@ def _all(app: App) -> Iterator[Check]:
         ("damage", _damage),
         ("daemon", _daemon),
         ("parts", _parts),
+        ("system", _system),
         ("secrets", _secrets),
         ("configuration", _configuration),
         ("relays", _relays),
@@ -259,6 +262,31 @@ def _parts(app: App) -> Iterator[Check]:
         )
 
 
+def _system(app: App) -> Iterator[Check]:
+    """The machine, the services outside, and how fast the daemon answers."""
+    try:
+        report = app.client.get("/api/config/health")
+    except NotFound:
+        return  # an older daemon
+    system, speed = report["system"], report["performance"]
+    free, total = system["memory_available_bytes"], system["memory_total_bytes"]
+    text = (
+        f"{count_text(system['cpu_count'], 'processor')}, {bytes_text(free)} of {bytes_text(total)} memory free; "
+        f"the daemon takes {bytes_text(system['process_rss_bytes'])} and {system['process_cpu_percent']:.0f} % of one."
+    )
+    low = free < LOW_MEMORY_BYTES
+    yield Check("system", "warn" if low else "ok", text, "close programs that take much memory" if low else "")
+    text = f"{count_text(speed['requests'], 'call')}"
+    if speed["request_p95_s"] is not None:
+        text += f", 95 of 100 within {speed['request_p95_s'] * 1000:g} ms"
+    if speed["commit_p99_s"] is not None:
+        text += f"; 99 of 100 commits within {speed['commit_p99_s'] * 1000:g} ms"
+    failing = speed["error_rate"] > BAD_ERROR_RATE
+    if failing:
+        text += f"; {speed['error_rate']:.1%} of the calls failed by a fault of the daemon"
+    yield Check("performance", "warn" if failing else "ok", f"{text}.", app.command("logs") if failing else "")
+
+
 def _secrets(app: App) -> Iterator[Check]:
     if any(p["name"] == "keys" and p["state"] != "ok" for p in app.client.get("/health/ready")["components"]):
         return  # said above
@@ -379,5 +407,5 @@ def _entry(raw: bytes) -> Json | None:
 
 
 _NEED_DAEMON: Final[frozenset[Callable[[App], Iterator[Check]]]] = frozenset(
-    {_parts, _secrets, _configuration, _relays, _sync, _alarms}
+    {_parts, _system, _secrets, _configuration, _relays, _sync, _alarms}
 )

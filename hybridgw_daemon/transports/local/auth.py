@@ -9,7 +9,9 @@ own origin. Sources: docs/adr/0007-local-api-auth.md, docs/adr/0014-local-tokens
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+import ipaddress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
 
@@ -20,6 +22,7 @@ from ...services.credentials import Credentials
 from ...services.ports import NOBODY, OWNER, Principal
 
 CLIENT_HEADER: Final = "X-HybridGW-Client"  # needed when an Origin is present: no form and no simple request can set it
+_KNOWN_ADDRESSES: Final = 1_000  # judged ones that are remembered
 _FROM_US: Final = frozenset({"none", "same-origin"})
 _SITES: Final = frozenset({"none", "same-origin", "same-site", "cross-site"})
 
@@ -31,6 +34,43 @@ class Verdict(Enum):
     ASKING = auto()  # from an origin that nobody has let in: it may ask, and do nothing else
     MISDIRECTED = auto()  # 421: the Host is not ours
     FORBIDDEN = auto()  # 403: from a page that can never be admitted, or that hides where it comes from
+
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class AddressFilter:
+    """Networks whose programs may connect. allow: none: all; deny: wins over allow."""
+
+    allow: Sequence[Network] = ()
+    deny: Sequence[Network] = ()
+    _known: dict[str | None, bool] = field(default_factory=dict, compare=False)
+
+    def admits(self, address: str | None) -> bool:
+        """May the program at this address be heard. None: it has none, as on a local socket."""
+        if not self.allow and not self.deny:
+            return True
+        found = self._known.get(address)
+        if found is None:
+            if len(self._known) > _KNOWN_ADDRESSES:
+                self._known.clear()
+            found = self._known[address] = address is None or self._judge(address)
+        return found
+
+    def _judge(self, address: str) -> bool:
+        try:
+            parsed = ipaddress.ip_address(address.partition("%")[0])
+        except ValueError:
+            return False
+        if parsed.version == 6 and parsed.ipv4_mapped:
+            parsed = parsed.ipv4_mapped
+        if any(parsed in network for network in self.deny):
+            return False
+        return not self.allow or any(parsed in network for network in self.allow)
+
+
+EVERYBODY: Final = AddressFilter()
 
 
 class Gate:

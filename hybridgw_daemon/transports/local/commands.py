@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, Protocol, TypeVar
 
 from msgspec import UNSET
 
 from hybridgw_protocol import localapi as api
 from hybridgw_protocol import localapi_access as access
-from hybridgw_protocol.errors import Forbidden, SecretsLocked, Unauthorized
+from hybridgw_protocol import localapi_live as live
+from hybridgw_protocol import localapi_operations as ops
+from hybridgw_protocol.errors import Busy, Forbidden, NotFound, SecretsLocked, Unauthorized
 from hybridgw_protocol.ids import check_collection
+from hybridgw_protocol.localapi_frames import FrameSchema, schema
 
 from ...services.access import Access
 from ...services.collections import CollectionService
@@ -23,7 +26,19 @@ from ...services.conflicts import ConflictService
 from ...services.documents import DocumentService
 from ...services.events import EventHub, Subscription
 from ...services.health import HealthService
-from ...services.ports import NOBODY, AlarmPort, DaemonPort, DevicePort, PairingPort, Principal, RelayPort, SyncPort
+from ...services.ports import (
+    NOBODY,
+    AlarmPort,
+    DaemonPort,
+    DevicePort,
+    DocsPort,
+    HubPort,
+    MetricsPort,
+    PairingPort,
+    Principal,
+    RelayPort,
+    SyncPort,
+)
 
 T = TypeVar("T")
 Scope = Literal["open", "ask", "any", "read", "write", "send", "listen", "admin", "owner"]
@@ -46,6 +61,10 @@ class Services:
     relays: RelayPort | None = None
     alarms: AlarmPort | None = None
     access: Access | None = None  # of apps and scripts; without it only the owner is known
+    metrics: MetricsPort | None = None  # None: switched off, or on a port of its own
+    docs: Callable[[], DocsPort] | None = None  # made when first read
+    docs_open: bool = False  # in development no credential is needed to read them
+    hub: HubPort | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +97,26 @@ class Command:
         return self.scope in ("open", "ask")
 
 
-def require(principal: Principal | None, row: Command, command: api.Command) -> None:
+class Guarded(Protocol):
+    """A row of this table, or of a carrier's own."""
+
+    @property
+    def scope(self) -> Scope:
+        """The right it needs, see `require`."""
+        ...
+
+    @property
+    def names(self) -> Callable[[Any], Iterable[str]] | None:
+        """The collections it concerns; None: the one in the field `collection`."""
+        ...
+
+    @property
+    def is_open(self) -> bool:
+        """Is it for callers without a credential too."""
+        ...
+
+
+def require(principal: Principal | None, row: Guarded, command: api.Command) -> None:
     """Raise Unauthorized or Forbidden unless the principal has the right that the row asks for.
 
     `open`: nobody needs one; `ask`: nor does a page that was not let in; `any`: a credential, and the answer holds only
@@ -169,7 +207,35 @@ def build(services: Services) -> tuple[Command, ...]:
     def subscribe(principal: Principal, command: api.Subscribe) -> Subscription:
         if command.collection is not None and not principal.allows("read", command.collection):
             raise Forbidden(f"This credential does not give the right `read:{command.collection}`.")
-        return s.events.subscribe(command.since, command.collection, readable=principal.readable(), holder=principal.id)
+        return s.events.subscribe(command.since, command.collection, readable=principal.readable())
+
+    async def metrics(principal: Principal | None, command: ops.GetMetrics) -> ops.Page:
+        if s.metrics is None:
+            raise NotFound("Metrics are switched off here, or have a port of their own (METRICS_PORT).")
+        return await s.metrics.page(principal, command)
+
+    async def openapi(_: Principal | None, _command: ops.GetOpenApi) -> ops.Page:
+        return _there(s.docs)().openapi()
+
+    async def docs(_: Principal | None, _command: ops.GetDocs) -> ops.Page:
+        return _there(s.docs)().page()
+
+    reading: Scope = "open" if s.docs_open else "any"
+
+    async def publish(_: Principal, command: live.PublishTopic) -> live.Published:
+        return live.Published(listeners=_hub(s).publish(command.topic, command.data))
+
+    async def stats(_: Principal, _command: live.GetStats) -> live.ConnectionStats:
+        return _hub(s).stats()
+
+    async def connections(_: Principal, command: live.ListConnections) -> live.ConnectionReport:
+        return _hub(s).connections(command.archived)
+
+    async def deployments(_: Principal, _command: live.ListDeployments) -> live.DeploymentList:
+        return _hub(s).deployments()
+
+    async def frame_schema(_: Principal, _command: live.GetFrameSchema) -> FrameSchema:
+        return schema()
 
     data, one = "/api/data/{collection}", "/api/data/{collection}/{id}"
     d = s.documents
@@ -220,7 +286,21 @@ def build(services: Services) -> tuple[Command, ...]:
         Command("alarms.acknowledge", "POST", "/api/alarms/{id}/acknowledge", api.AcknowledgeAlarm, api.AlarmList,
                 "admin", alarm_acknowledge, "*"),
         Command("events", "GET", "/api/events", api.Subscribe, api.Document, "any", stream=subscribe),
+        Command("topic.publish", "POST", "/api/topics/{topic}", live.PublishTopic, live.Published, "send", publish,
+                "data"),
+        Command("frames.schema", "GET", "/api/frames.schema.json", live.GetFrameSchema, FrameSchema, "any",
+                frame_schema),
+        Command("config.stats", "GET", "/api/config/stats", live.GetStats, live.ConnectionStats, "admin", stats),
+        Command("config.deployments", "GET", "/api/config/deployments", live.ListDeployments, live.DeploymentList,
+                "any", deployments),
+        Command("analytics.connections", "GET", "/api/analytics/connections", live.ListConnections,
+                live.ConnectionReport, "admin", connections),
         Command("config", "GET", "/api/config", api.GetConfig, api.SettingList, "admin", settings),
+        Command("config.health", "GET", "/api/config/health", ops.GetHealthReport, ops.HealthReport, "admin",
+                s.health.report),
+        Command("metrics", "GET", "/metrics", ops.GetMetrics, ops.Page, "open", metrics),
+        Command("openapi", "GET", "/openapi.json", ops.GetOpenApi, ops.Page, reading, openapi),
+        Command("docs", "GET", "/docs", ops.GetDocs, ops.Page, reading, docs),
         Command("paths", "GET", "/api/paths", api.GetPaths, api.PathList, "admin", paths),
         Command("daemon.stop", "POST", "/api/daemon/stop", api.StopDaemon, api.Stopping, "owner", stop, "*"),
         *(access_rows(s.access) if s.access is not None else ()),
@@ -271,6 +351,12 @@ def _written(handler: Handler) -> Handler:
 LOCKED: Final = (
     "The keys of this device are not open yet, so nothing is synced; local data is served. 'hybridgw doctor' says why."
 )
+
+
+def _hub(services: Services) -> HubPort:
+    if services.hub is None:
+        raise Busy("The daemon is starting.")
+    return services.hub
 
 
 def _there(part: T | None) -> T:

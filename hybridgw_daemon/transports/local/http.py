@@ -35,15 +35,22 @@ from hybridgw_protocol.errors import (
     TooBig,
     Unauthorized,
     UnsupportedMediaType,
+    UpgradeRequired,
 )
 from hybridgw_protocol.localapi import Document, encode
+from hybridgw_protocol.localapi_operations import Page
 
+from ...services.connections import Connections
 from ...services.documents import NotModified
-from . import sse
-from .auth import Gate, Verdict, is_preflight
+from ...services.events import Subscription
+from ...services.ports import Principal
+from . import sse, ws
+from .auth import EVERYBODY, AddressFilter, Gate, Verdict, is_preflight
+from .calls import MAX_USER_AGENT, Call, Calls
 from .commands import require
 from .cors import GRANTED, Cors
 from .routes import Route, Routes, command_of
+from .ws import Socket, SocketHub
 
 LINGER_S: Final = 2.0  # reading on after an early refusal, so that the caller sees it
 BUFFER_BYTES: Final = 256 * 1024  # answers not taken by the caller; beyond, we wait for it
@@ -51,18 +58,20 @@ MAX_REQUEST_ID: Final = 64
 
 _MISUSED: Final = ("token", "api_key", "authorization")  # names of query parameters, and parts of them
 _ID_CHARS: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
-_COMMON: Final = (
+_SAFE: Final = (
     "Server: hybridgw\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nVary: Origin\r\n"
-    "Referrer-Policy: no-referrer\r\n"
+    "Referrer-Policy: no-referrer\r\nX-Frame-Options: DENY\r\nCross-Origin-Resource-Policy: same-origin\r\n"
+    "Cross-Origin-Opener-Policy: same-origin\r\n"
 )
+_NOTHING: Final = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+_COMMON: Final = f"{_SAFE}Content-Security-Policy: {_NOTHING}\r\n"
 _STATUS: Final = {int(s): f"HTTP/1.1 {int(s)} {s.phrase}\r\n" for s in HTTPStatus}
 JSON: Final = "application/json"
 PROBLEM: Final = "application/problem+json"
-
-AccessLog = Callable[[str, str, int, float, str, str | None], None]
-"""(method, path template, status, milliseconds, request id, error code)"""
-Refused = Callable[[str, str | None], None]
-"""(what a stranger tried, as the audit log names it; the origin it came from)"""
+_TRACED_HEADERS: Final = frozenset(
+    {"host", "origin", "authorization", "content-type", "content-length", "if-match", "if-none-match", "user-agent",
+     "accept", "sec-fetch-site", "x-request-id", "x-hybridgw-client", "last-event-id", "connection", "upgrade"}
+)  # fmt: skip
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +97,7 @@ _MISDIRECTED: Final = problem(
     421, "misdirected", "This server answers only as localhost, 127.0.0.1 or [::1], with its port.", False, None
 )
 _FORBIDDEN: Final = problem(403, "forbidden", "Requests of this page are not admitted.", False, None)
+_ADDRESS: Final = problem(403, "forbidden", "Requests from this address are not admitted.", False, None)
 _UNAUTHORIZED: Final = problem(
     401, "unauthorized", "A valid bearer token is needed; the endpoint file of the profile holds it.", False, None
 )
@@ -109,12 +119,16 @@ class Patience:
 class Answer(web.StreamResponse):
     """A whole answer, formed beforehand and handed to the transport in one piece."""
 
-    def __init__(self, status: int, body: bytes, request_id: str, *, kind: str = JSON, more: str = "") -> None:
+    def __init__(
+        self, status: int, body: bytes, request_id: str, *, kind: str = JSON, more: str = "", policy: str = _NOTHING
+    ) -> None:
+        """Args: more: further header lines; policy: what the content may load, nothing unless it is a page."""
         super().__init__(status=status)
         self._answer_body = body
+        common = _COMMON if policy is _NOTHING else f"{_SAFE}Content-Security-Policy: {policy}\r\n"
         self._head = (
             f"{_STATUS[status]}Content-Type: {kind}\r\nContent-Length: {len(body)}\r\nX-Request-ID: {request_id}\r\n"
-            f"Date: {_date()}\r\n{_COMMON}{more}"
+            f"Date: {_date()}\r\n{common}{more}"
         )
         self._stay = True
         if status in (204, 304):
@@ -168,12 +182,25 @@ def _date() -> str:
 class Connection(RequestHandler):
     """One TCP connection: bounded in number and in how long it may take to ask; its errors have our form."""
 
-    __slots__ = ("_api", "deadline")
+    __slots__ = ("_api", "client_ip", "deadline", "socket")
 
     def __init__(self, api: HttpApi, manager: web.Server, **settings: Any) -> None:
         super().__init__(manager, **settings)
         self._api = api
         self.deadline = 0.0
+        self.client_ip: str | None = None
+        self.socket: Socket | None = None
+
+    def begin_socket(self, socket: Socket) -> None:
+        """From now on what arrives is for this WebSocket."""
+        self.socket = socket
+        self.set_parser(socket)  # type: ignore[arg-type]  # it asks of it only what Socket has
+
+    def resume_writing(self) -> None:
+        """What was written has left."""
+        super().resume_writing()
+        if self.socket is not None:
+            self.socket.writable()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, unless there are too many."""
@@ -182,6 +209,8 @@ class Connection(RequestHandler):
             self.force_close()
             return
         self._api.connections.add(self)
+        peer = transport.get_extra_info("peername")
+        self.client_ip = peer[0] if isinstance(peer, tuple) else None
         self.deadline = self._loop.time() + self._api.patience.head_s
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -206,6 +235,7 @@ class Connection(RequestHandler):
         request_id = self._api.next_id()
         text = "This is not an HTTP request that can be read." if status < 500 else "The request failed."
         code = "bad_request" if status < 500 else "internal"
+        self._api.calls.told(Call("-", "-", status, 0.0, request_id, code, None, self.client_ip, None))
         return Answer(status, problem(status, code, text, False, request_id), request_id, kind=PROBLEM).close_after()
 
 
@@ -231,18 +261,23 @@ class HttpApi:
         max_connections: int,
         heartbeat_s: float,
         idle_s: float,
-        access: AccessLog | None = None,
+        calls: Calls,
+        addresses: AddressFilter = EVERYBODY,
+        trace: Callable[[str], None] | None = None,
         patience: Patience = Patience(),
         cors: Cors | None = None,
-        refused: Refused = lambda _what, _origin: None,
+        sockets: SocketHub | None = None,
+        connections: Connections | None = None,
     ) -> None:
-        """Args: prefix: of request ids, new for each start; access, refused: told of calls, of refusals."""
+        """Args: prefix: of request ids, new for each start; trace: in debug, told what came and went, never its
+        content; sockets: take upgrades; connections: know of event streams."""
+        self._sockets = sockets
+        self._registry = connections
         self.patience = patience
-        self._access = access
+        self.calls, self._addresses, self._trace = calls, addresses, trace
         self._routes = routes
         self._gate = gate
         self._cors = cors or Cors()
-        self._refused = refused
         self._prefix = prefix
         self._count = 0
         self._heartbeat_s = heartbeat_s
@@ -279,6 +314,7 @@ class HttpApi:
         if transport is not None:
             head = f"{_STATUS[408]}Content-Type: {PROBLEM}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
             transport.write(f"{head}{_COMMON}\r\n".encode() + body)
+        self.calls.told(Call("-", "-", 408, 0.0, request_id, error.code, None, connection.client_ip, None))
         connection.force_close()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -287,8 +323,11 @@ class HttpApi:
         headers = request.headers
         request.protocol.deadline = 0.0  # type: ignore[attr-defined]
         request_id = _given_id(headers) or self.next_id()
-        template = "-"
+        template, limit, principal = "-", "", None
         try:
+            if not self._addresses.admits(request.protocol.client_ip):  # type: ignore[attr-defined]
+                self._log(request, template, 403, started, request_id, "forbidden", None)
+                return Answer(403, _ADDRESS, request_id, kind=PROBLEM).close_after()
             verdict = self._gate.judge(headers)
             path, _, query = request.raw_path.partition("?")
             origin = self._gate.foreign_origin(headers)
@@ -296,54 +335,75 @@ class HttpApi:
                 done = self._judge_page(request, verdict, origin, path, request_id)
                 if done is not None:
                     code = {204: None, 421: "misdirected"}.get(done.status, "forbidden")
-                    self._log(request, template, done.status, started, request_id, code)
+                    self._log(request, template, done.status, started, request_id, code, None)
                     return done
             found = self._routes.find(path) if path.startswith("/") and "#" not in query else None
             method = "GET" if request.method == "HEAD" else request.method
             route = found[0].get(method) if found else None
             if route is not None:
                 template = route.row.path
-            principal = self._gate.principal(headers)
-            if principal is None:
-                if route is None or not route.row.is_open:
-                    self._note_stranger(headers, origin, query)
+            is_socket = self._sockets is not None and path.startswith(ws.PREFIX)
+            is_upgrade = is_socket and headers.get("Upgrade", "").lower() == "websocket"
+            shown = "Authorization" in headers
+            principal = self._gate.principal(headers) if shown else None
+            if is_socket:
+                template = ws.TEMPLATE
+            if shown or not is_upgrade:  # a WebSocket may show its token later, in a frame, and is counted by that
+                taken = self.calls.take(principal, headers.get("Origin"), is_bad=shown)
+                limit = taken.headers
+                taken.check()
+            if principal is None and (route is None or not route.row.is_open):
+                self._note_stranger(headers, origin, query)
+                if shown or not is_upgrade:
                     raise Unauthorized("")
-                principal = self._gate.nobody(headers)
+            if is_socket and self._sockets is not None:
+                accepted = self._sockets.accept(request, path, request_id)
+                self._log(request, template, 101, started, request_id, None, principal)
+                return await self._sockets.serve(request, accepted, principal)
+            asker = principal or self._gate.nobody(headers)
             if found is None:
                 raise NotFound("There is nothing at this path.")
             if route is None:
                 raise MethodNotAllowed(f"{request.method} is not done here.", allow=", ".join(sorted(found[0])))
             body = await self._body(request, route)
             command = command_of(route, found[1], query, headers, body)
-            require(principal, route.row, command)
+            require(asker, route.row, command)
+            if self._trace is not None:
+                self._trace(_traced(request, request_id, route, query, body))
             if route.row.stream is not None:
-                subscription = route.row.stream(principal, sse.resumed(command, headers))
-                self._log(request, template, 200, started, request_id, None)
-                return await sse.serve(
-                    request, subscription, request_id, self._heartbeat_s, self.patience.reader_s,
-                    until_ms=principal.expires_ms,
-                )  # fmt: skip
+                subscription = route.row.stream(asker, sse.resumed(command, headers))
+                self._log(request, template, 200, started, request_id, None, principal)
+                with self._watched(asker, subscription, headers):
+                    return await sse.serve(
+                        request, subscription, request_id, self._heartbeat_s, self.patience.reader_s,
+                        until_ms=asker.expires_ms,
+                    )  # fmt: skip
             assert route.row.handler is not None  # noqa: S101 - a row has the one or the other
-            result = await route.row.handler(principal, command)
-            more = ""
+            result = await route.row.handler(asker, command)
+            more = limit
+            if type(result) is Page:
+                self._log(request, template, route.row.status, started, request_id, None, principal)
+                return Answer(
+                    200, result.text.encode(), request_id, kind=result.kind, more=more, policy=result.policy or _NOTHING
+                )
             if type(result) is Document:
-                more = f'ETag: "{result.version}"\r\n'
+                more += f'ETag: "{result.version}"\r\n'
                 if route.row.status == 201:
                     more += f"Location: {_location(result)}\r\n"
             answer = Answer(route.row.status, encode(result), request_id, more=more)
-            self._log(request, template, route.row.status, started, request_id, None)
+            self._log(request, template, route.row.status, started, request_id, None, principal)
             return answer
         except NotModified as same:
-            self._log(request, template, 304, started, request_id, None)
-            return Answer(304, b"", request_id, more=f'ETag: "{same.version}"\r\n')
+            self._log(request, template, 304, started, request_id, None, principal)
+            return Answer(304, b"", request_id, more=f'{limit}ETag: "{same.version}"\r\n')
         except HybridGWError as error:
-            self._log(request, template, error.http_status, started, request_id, error.code)
-            return self._failed(error, request_id)
+            self._log(request, template, error.http_status, started, request_id, error.code, principal)
+            return self._failed(error, request_id, limit)
         except (ConnectionError, asyncio.CancelledError):
             raise
         except Exception as error:
             log.exception("request failed", extra={"request_id": request_id, "event": "http.internal"})
-            self._log(request, template, 500, started, request_id, "internal")
+            self._log(request, template, 500, started, request_id, "internal", principal)
             text = f"An error of ours. The log has the reference {request_id}."
             del error
             return Answer(500, problem(500, "internal", text, False, request_id), request_id, kind=PROBLEM)
@@ -360,7 +420,7 @@ class HttpApi:
         admitted = verdict is Verdict.ADMITTED
         may = self._cors.allows(method) if admitted else verdict is Verdict.ASKING and self._may_ask(path, method)
         if origin is None or not may:
-            self._refused("refused.host" if verdict is Verdict.MISDIRECTED else "refused.origin", origin)
+            self.calls.refused("refused.host" if verdict is Verdict.MISDIRECTED else "refused.origin", origin)
             return _refusal(verdict, request_id)
         if preflight:
             request[GRANTED] = self._cors.preflight(origin, headers, admitted=admitted)
@@ -381,9 +441,18 @@ class HttpApi:
         """For the logs: somebody without a credential, with one that does not count, or with one in the URL."""
         if any(name in query for name in _MISUSED):
             log.warning("a token was sent in a URL, where it does not count", extra={"event": "misuse"})
-            self._refused("refused.misuse", origin)
+            self.calls.refused("refused.misuse", origin)
         elif "Authorization" in headers:
-            self._refused("refused.token", origin)
+            self.calls.refused("refused.token", origin)
+
+    def _watched(
+        self, principal: Principal, subscription: Subscription, headers: Mapping[str, str]
+    ) -> contextlib.AbstractContextManager[object]:
+        """A stream among the connections, so that its credential can end it."""
+        if self._registry is None:
+            return contextlib.nullcontext()
+        agent = headers.get("User-Agent", "")
+        return self._registry.stream(subscription.close, principal_id=principal.id, user_agent=agent)
 
     async def _body(self, request: web.BaseRequest, route: Route) -> bytes | None:
         """The body, None for calls without one. Raises: UnsupportedMediaType, TooBig, RequestTimeout, LocalError."""
@@ -420,16 +489,18 @@ class HttpApi:
             raise LocalError("The body did not arrive whole.", close=True) from error
         return b"".join(parts)
 
-    def _failed(self, error: HybridGWError, request_id: str) -> Answer:
+    def _failed(self, error: HybridGWError, request_id: str, limit: str = "") -> Answer:
         detail = dict(error.detail)
         ends = bool(detail.pop("close", False))
-        more = ""
+        more = limit
         if isinstance(error, Unauthorized):
-            return Answer(401, _UNAUTHORIZED, request_id, kind=PROBLEM, more="WWW-Authenticate: Bearer\r\n")
+            return Answer(401, _UNAUTHORIZED, request_id, kind=PROBLEM, more=f"{limit}WWW-Authenticate: Bearer\r\n")
         if isinstance(error, MethodNotAllowed):
-            more = f"Allow: {detail['allow']}\r\n"
+            more += f"Allow: {detail['allow']}\r\n"
+        elif isinstance(error, UpgradeRequired):
+            more += "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
         elif error.retryable or "retry_after_s" in detail:
-            more = f"Retry-After: {detail.get('retry_after_s', 1)}\r\n"
+            more += f"Retry-After: {detail.get('retry_after_s', 1)}\r\n"
         status = error.http_status
         with contextlib.suppress(TypeError, msgspec.EncodeError):  # a detail that is no JSON is left out
             body = problem(status, error.code, error.message, error.retryable, request_id, **detail)
@@ -439,17 +510,31 @@ class HttpApi:
         return Answer(status, body, request_id, kind=PROBLEM, more=more)
 
     def _log(
-        self, request: web.BaseRequest, template: str, status: int, started: float, request_id: str, code: str | None
-    ) -> None:
-        if self._access is not None:
-            took_ms = (time.perf_counter() - started) * 1000
-            self._access(request.method, template, status, took_ms, request_id, code)
+        self, request: web.BaseRequest, template: str, status: int, started: float, request_id: str, code: str | None,
+        principal: Principal | None,
+    ) -> None:  # fmt: skip
+        took_ms = (time.perf_counter() - started) * 1000
+        agent = request.headers.get("User-Agent")
+        self.calls.told(
+            Call(
+                request.method, template, status, took_ms, request_id, code, principal and principal.id,
+                request.protocol.client_ip, agent and agent[:MAX_USER_AGENT],  # type: ignore[attr-defined]
+            )
+        )  # fmt: skip
 
 
 def _refusal(verdict: Verdict, request_id: str) -> Answer:
     if verdict is Verdict.MISDIRECTED:
         return Answer(421, _MISDIRECTED, request_id, kind=PROBLEM).close_after()
     return Answer(403, _FORBIDDEN, request_id, kind=PROBLEM).close_after()
+
+
+def _traced(request: web.BaseRequest, request_id: str, route: Route, query: str, body: bytes | None) -> str:
+    """A request for the log in debug: which parameters and headers there are and how much was sent, no values."""
+    parameters = ",".join(sorted({pair.partition("=")[0] for pair in query.split("&") if pair} & route.query))
+    names = ",".join(sorted({name.lower() for name in request.headers} & _TRACED_HEADERS))
+    size = len(body or b"")
+    return f"request={request_id} command={route.row.name} query={parameters or '-'} headers={names} body={size} B"
 
 
 def _given_id(headers: Mapping[str, str]) -> str | None:

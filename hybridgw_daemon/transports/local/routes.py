@@ -18,7 +18,7 @@ from .commands import Command
 
 MAX_QUERY_FIELDS: Final = 20
 _ETAG: Final = re.compile(r'"(\d{1,18})"')
-_JSON_FIELDS: Final = frozenset({"filter"})  # query parameters that are JSON
+JSON_FIELDS: Final = frozenset({"filter"})  # query parameters that are JSON
 
 
 class Route(NamedTuple):
@@ -122,7 +122,7 @@ def _read_query(route: Route, query: str, fields: dict[str, Any]) -> None:
             raise LocalError(f"The query parameter {name[:40]!r} is not known here.{known}", field=name[:40])
         if name in fields:
             raise LocalError(f"The query parameter {name!r} is given twice.", field=name)
-        fields[name] = decode_json(value.encode()) if name in _JSON_FIELDS else value
+        fields[name] = decode_json(value.encode()) if name in JSON_FIELDS else value
 
 
 def _read_conditions(row: Command, headers: Mapping[str, str], fields: dict[str, Any]) -> None:

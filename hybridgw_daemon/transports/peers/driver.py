@@ -63,6 +63,7 @@ from ...services.peers import PeerState
 from ...services.sync import Opened, SyncService
 
 log = logging.getLogger(__name__)
+trace = logging.getLogger("trace.frame")  # enabled in debug only
 
 PIPELINE: Final = 3  # frames opened ahead of the one being applied
 REFUSALS: Final = {kind.code: kind for kind in (AuthFailed, NotAdmitted, Revoked, UnsupportedVersion)}
@@ -95,6 +96,8 @@ class Conversation:
         self._alive_at = 0.0
         self._last_size = 0  # of the frame received last: what it cost in credit
         self._pairing_request = -1
+        self._round_trips: dict[int, asyncio.Event] = {}
+        self._in_hand = 0  # frames of batches that arrived and are not applied yet
         self._arrived: asyncio.Queue[tuple[Batches, int]] = asyncio.Queue()
         self._opened: asyncio.Queue[tuple[Opened, int, bool]] = asyncio.Queue(PIPELINE)
         self.mailbox: RelayMailbox | None = None
@@ -168,16 +171,15 @@ class Conversation:
     async def _begin(self, welcome: Welcome) -> None:
         theirs = from_entries(welcome.vv)
         self._have = {entry: head.n for entry, head in theirs.items()}
-        ours = await self._sync.heads()
         judged = await self._sync.compare(self._peer, theirs)
         self._refused = set(judged.forked)
         self._have.update(self._sync.branch_points(theirs))
-        self._cuts, self._ends = self._sync.cuts, self._sync.ends
+        self._ends = self._sync.ends  # of the cuts those count that came after our vector was told
         self._cursor = await self._sync.first_row_to_send({k: v for k, v in self._have.items()}, self._refused)
         self._told_control = set(welcome.ctl)
         self.state.control = frozenset(welcome.ctl)
         if judged.forked:
-            await self._send(Want(vv=to_entries({k: h for k, h in ours.items() if k not in self._refused})))
+            await self._want_anew()
         if self._sync.lacks_control(welcome.ctl):
             await self._send(CtlGet(heads=self._sync.control_heads()))
         else:
@@ -195,6 +197,8 @@ class Conversation:
             frame, request = await self._receive()
             match frame:
                 case Batches():
+                    self._in_hand += 1
+                    self.state.catching_up = True
                     self._arrived.put_nowait((frame, self._last_size))  # bounded by the credit we gave
                 case PushAck():
                     heads = from_entries(frame.vv)
@@ -206,7 +210,7 @@ class Conversation:
                 case Credit():
                     self._wake_out.set()
                 case Ctl():
-                    await self._sync.add_records(frame.recs, source=self._peer)
+                    await self._sync.add_records(frame.recs)
                     if not frame.more:
                         self._control_here.set()
                 case CtlGet():
@@ -217,6 +221,9 @@ class Conversation:
                     self._sync.peers.changed()
                 case Ping(t=t):
                     await self._send(Pong(t=t), request)
+                case Pong():
+                    if waiter := self._round_trips.get(request):
+                        waiter.set()
                 case Err():
                     await self._refused_by_peer(frame, request)
                 case PairOpened() | PairJoined() | PairMsg() | PairClose():
@@ -245,14 +252,14 @@ class Conversation:
                     self._have[entry] = max(self._have.get(entry, 0), head.n)
                 if head.n > self.state.theirs.get(entry, EMPTY_HEAD).n:
                     self.state.theirs[entry] = head
-            self.state.catching_up = more
+            self._in_hand -= 1
+            self.state.catching_up = more or self._in_hand > 0
             self.state.received += stored.fresh
             self._sync.peers.changed()
             strays = set(stored.strays) - self._refused
             self._refused |= strays  # theirs is another branch: ask for all of it, the fork is proved then
             if stored.gaps or strays:
-                ours = await self._sync.heads()
-                await self._send(Want(vv=to_entries({k: h for k, h in ours.items() if k not in self._refused})))
+                await self._want_anew()
 
     async def _pump_out(self) -> None:
         while True:
@@ -262,7 +269,8 @@ class Conversation:
             if missing:
                 await self._put_control(missing)
             while self._link.may_send_batches:
-                self._look_at_branches()
+                if self._look_at_branches():
+                    await self._want_anew()
                 have = {**self._have, **dict.fromkeys(self._refused, 2**62)}
                 rows, self._cursor, more = await self._sync.outgoing(
                     self._cursor, have, self._flow.frame_bytes, self._flow.frame_batches
@@ -278,17 +286,24 @@ class Conversation:
                     break
             self._sync.peers.changed()
 
-    def _look_at_branches(self) -> None:
-        """Logs were closed, or batches taken out: what to send is judged anew."""
+    def _look_at_branches(self) -> bool:
+        """Logs were closed, or batches taken out: what to send is judged anew. Returns whether some were taken out:
+        the other side has sent them, or was told of them, and must hear that they are wanted again."""
         cuts, ends = self._sync.cuts, self._sync.ends
         if cuts == self._cuts and ends is self._ends:
-            return
+            return False
         closed, points = self._refused & ends.keys(), self._sync.branch_points(self.state.theirs)
-        if closed or points or cuts != self._cuts:
+        is_cut = cuts != self._cuts
+        if closed or points or is_cut:
             self._cursor = 0
         self._cuts, self._ends = cuts, ends
         self._refused -= closed
         self._have.update(points)
+        return is_cut
+
+    async def _want_anew(self) -> None:
+        ours = await self._sync.heads()
+        await self._send(Want(vv=to_entries({k: h for k, h in ours.items() if k not in self._refused})))
 
     async def _ping(self) -> None:
         loop = asyncio.get_running_loop()
@@ -305,6 +320,16 @@ class Conversation:
     async def _wait_for_end(self) -> None:
         await self._ended.wait()
         raise Offline("Connecting anew, to compare everything.")
+
+    async def round_trip(self) -> None:
+        """Returns when all that the other side had to say before it heard this has arrived; never, if it is gone."""
+        waiter, number = asyncio.Event(), self._link.ask(Ping(t=self._sync.now_ms()))
+        self._round_trips[number] = waiter
+        try:
+            await self._flush()
+            await waiter.wait()
+        finally:
+            self._round_trips.pop(number, None)
 
     def wake(self) -> None:
         """There is something new to send."""
@@ -363,13 +388,21 @@ class Conversation:
         self._last_size = len(data)
         self.state.bytes_in += len(data)
         frame, request = self._link.receive(data)
+        self._trace("in", frame, request, f"{len(data)} B")
         if isinstance(frame, Err) and self._link.state.name == "CLOSED":
             await self._refused_by_peer(frame, 0)
         return frame, request
 
     async def _send(self, frame: Frame, request: int = 0) -> None:
+        self._trace("out", frame, request, "")
         self._link.send(frame, request=request)
         await self._flush()
+
+    def _trace(self, direction: str, frame: Frame, request: int, size: str) -> None:
+        """Debug: which frame came or went, never what is in it."""
+        if trace.isEnabledFor(logging.DEBUG):
+            kind, extra = type(frame).__name__, {"event": "trace.frame"}
+            trace.debug("%s peer=%s %s request=%d %s", direction, self._peer, kind, request, size, extra=extra)
 
     async def _flush(self) -> None:
         async with self._flush_lock:  # frames leave in the order they were queued

@@ -1,15 +1,16 @@
 """How much one device, one address and one account may ask of a relay. Pure: time is an argument.
 
-Rates are token buckets: a bucket holds at most `burst` and fills with `rate_per_s`; a request takes what it costs, and
-one that costs more than is there is refused with the time to wait. Source: protocol/SPEC.md, "Relay".
+Rates are token buckets (hybridgw_protocol/token_bucket.py). Source: protocol/SPEC.md, "Relay".
 """
 
 from __future__ import annotations
 
 import ipaddress
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
+
+from hybridgw_protocol.token_bucket import Buckets, TokenBucket
 
 # A device that seals every 20 ms makes 50 pushes a second at most: the default leaves it room and stops a flood. A cold
 # sync packs up to half a MiB into one push, so bytes are what bounds it.
@@ -23,42 +24,6 @@ ACCOUNT_BYTES: Final = 1024**3
 ACCOUNT_DEVICES: Final = 32
 TRACKED_ADDRESSES: Final = 10_000  # least recently seen ones are forgotten
 TRACKED_DEVICES: Final = 20_000
-
-
-@dataclass(slots=True)
-class TokenBucket:
-    """One budget. A clock that goes back refills nothing and takes nothing away."""
-
-    rate_per_s: float
-    burst: float
-    level: float | None = None  # None: not used yet, so full
-    at_ms: int = 0
-
-    def take(self, amount: float, now_ms: int) -> int:
-        """Take *amount*, or nothing. Returns 0 if it was taken, else the ms until it could be.
-
-        An amount above the burst is let through when the bucket is full, and leaves a debt.
-        """
-        level, needed = self._fill(now_ms), min(amount, self.burst)
-        if level >= needed:
-            self.level = level - amount
-            return 0
-        return int((needed - level) / self.rate_per_s * 1000) + 1
-
-    def put_back(self, amount: float) -> None:
-        """Undo a take that was not used."""
-        if self.level is not None:
-            self.level = min(self.burst, self.level + amount)
-
-    def has(self, amount: float, now_ms: int) -> bool:
-        """Would a take of *amount* succeed now."""
-        return self._fill(now_ms) >= min(amount, self.burst)
-
-    def _fill(self, now_ms: int) -> float:
-        level = self.burst if self.level is None else self.level
-        self.level = min(self.burst, level + max(0, now_ms - self.at_ms) * self.rate_per_s / 1000)
-        self.at_ms = now_ms
-        return self.level
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,34 +89,20 @@ class DeviceRates:
         return rate
 
 
-@dataclass(slots=True)
 class AddressBuckets:
     """One bucket per network address of a stranger (other text is a key of its own); the memory is bounded."""
 
-    rate_per_s: float
-    burst: float
-    most: int = TRACKED_ADDRESSES
-    _buckets: OrderedDict[str, TokenBucket] = field(default_factory=OrderedDict)
+    def __init__(self, rate_per_s: float, burst: float, most: int = TRACKED_ADDRESSES) -> None:
+        self._buckets = Buckets(rate_per_s, burst, most)
 
     def take(self, address: str, amount: float, now_ms: int) -> int:
         """As TokenBucket.take, for the network of *address*."""
-        return self._bucket(address).take(amount, now_ms)
+        return self._buckets.of(network_of(address)).take(amount, now_ms)
 
     def has(self, address: str, amount: float, now_ms: int) -> bool:
         """As TokenBucket.has; an address not seen before has a full bucket."""
-        bucket = self._buckets.get(network_of(address))
+        bucket = self._buckets.find(network_of(address))
         return bucket is None or bucket.has(amount, now_ms)
-
-    def _bucket(self, address: str) -> TokenBucket:
-        network = network_of(address)
-        bucket = self._buckets.get(network)
-        if bucket is None:
-            bucket = self._buckets[network] = TokenBucket(self.rate_per_s, self.burst)
-            if len(self._buckets) > self.most:
-                self._buckets.popitem(last=False)
-        else:
-            self._buckets.move_to_end(network)
-        return bucket
 
 
 def network_of(address: str) -> str:

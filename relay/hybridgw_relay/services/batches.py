@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import deque
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -71,9 +72,13 @@ def _read(group: Sequence[Push]) -> None:
 class BatchService:
     """One per process; `run` is its task."""
 
-    def __init__(self, store: RelayStore, fanout: Fanout, host: Host, *, check: Worker | None = None) -> None:
-        """Args: check: runs the checks of signatures off the event loop; without it, the host's worker."""
-        self._store, self._fanout, self._host = store, fanout, host
+    def __init__(
+        self, store: RelayStore, fanout: Fanout, host: Host, *, check: Worker | None = None,
+        committed: Callable[[float], None] = lambda _seconds: None,
+    ) -> None:  # fmt: skip
+        """Args: check: runs the checks of signatures off the event loop; without it, the host's worker; committed:
+        told how many seconds each group took."""
+        self._store, self._fanout, self._host, self._committed = store, fanout, host, committed
         self._check = check or host.work
         self._waiting: deque[Push] = deque()
         self._groups: asyncio.Queue[list[Push]] = asyncio.Queue(1)  # the next one, while one is being stored
@@ -89,6 +94,12 @@ class BatchService:
         self.stored_batches = 0
         self.stored_bytes = 0
         self.commits = 0
+        self.refused: Counter[str] = Counter()  # pushes, by code
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Queued and not stored yet."""
+        return self._waiting_bytes
 
     async def submit(self, push: Push) -> None:
         """Queue a push; pushes of one connection are stored in the order they were submitted.
@@ -155,6 +166,7 @@ class BatchService:
         return group
 
     async def _store_group(self, group: list[Push]) -> None:
+        started = time.perf_counter()
         try:
             results = await self._store.append([push.append() for push in group], self._host.wall_ms())
             self._disk_full_told = False
@@ -165,6 +177,7 @@ class BatchService:
             refusal = Busy("The relay cannot store anything now; its operator was told.", retry_ms=DISK_RETRY_MS)
             results = [Appended(error=refusal) for _ in group]
         self.commits += 1
+        self._committed(time.perf_counter() - started)
         changed: dict[Space, None] = {}
         rewritten: set[Space] = set()
         for push, result in zip(group, results, strict=True):
@@ -173,8 +186,11 @@ class BatchService:
                 rewritten.add(push.space)
             if result.stored:
                 self.stored_batches += len(result.stored)
+                self.stored_bytes += sum(len(batch.blob) for batch in result.stored)
                 push.space.tail.add(result.after_rid, result.stored)
                 changed[push.space] = None
+            if result.error is not None:
+                self.refused[result.error.code] += 1
             push.answer(result)
         for space in rewritten:
             space.tail.clear()

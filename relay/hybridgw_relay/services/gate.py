@@ -40,6 +40,11 @@ class Gate:
         """Connections now."""
         return self._all
 
+    @property
+    def strangers(self) -> int:
+        """Those that are not admitted yet."""
+        return self._strangers.total()
+
     def enter(self, address: str) -> None:
         """A new connection, a stranger at first. Raises: Busy, RateLimited: it must be refused; nothing was counted."""
         network = network_of(address)

@@ -13,8 +13,9 @@ from hybridgw_protocol.errors import Busy, PairingFailed, RateLimited
 from hybridgw_protocol.frames import Frame, PairClose, PairJoined, PairMsg, PairOpened
 from hybridgw_protocol.ids import SpaceId
 from hybridgw_protocol.limits import MAX_CONTROL_BYTES, PAIRING_NAMEPLATE_DIGITS, PAIRING_TTL_MS
+from hybridgw_protocol.token_bucket import TokenBucket
 
-from ..core.quotas import AddressBuckets, TokenBucket
+from ..core.quotas import AddressBuckets
 from .host import Host
 
 NAMEPLATES: Final = 10**PAIRING_NAMEPLATE_DIGITS

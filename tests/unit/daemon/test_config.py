@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -197,3 +198,54 @@ def test_the_home_variable_is_no_unknown_name(tmp_path: Path) -> None:
 def test_development_logs_to_the_terminal(tmp_path: Path) -> None:
     assert read(tmp_path).log.terminal is False
     assert read(tmp_path, 'environment = "development"').log.terminal is True
+
+
+@pytest.mark.spec("O6")
+def test_spec_O6_limits_lists_and_metrics(tmp_path: Path) -> None:
+    config = read(tmp_path)
+    assert (config.limits.per_minute, config.limits.burst, config.limits.allow, config.limits.deny) == (60, 10, (), ())
+    assert (config.metrics.enabled, config.metrics.port) == (True, None)
+    config = read(
+        tmp_path,
+        'rate_limit_per_minute = 120\nip_allow = ["127.0.0.0/8", "::1"]\nmetrics_enabled = false\n',
+        {"HYBRIDGW_IP_DENY": "127.0.0.9, fd00::/8", "HYBRIDGW_METRICS_PORT": "9091"},
+    )
+    assert [str(n) for n in config.limits.allow] == ["127.0.0.0/8", "::1/128"]
+    assert [str(n) for n in config.limits.deny] == ["127.0.0.9/32", "fd00::/8"]
+    assert (config.limits.per_minute, config.metrics.enabled, config.metrics.port) == (120, False, 9091)
+    shown = {s.name: s.value for s in config.settings}
+    assert shown["IP_DENY"] == ("127.0.0.9/32", "fd00::/8")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('ip_allow = "10.0.0.1/8"', "addresses and networks"), ("ip_allow = 5", "addresses and networks"),
+        ('ip_deny = "localhost"', "addresses and networks"), ("ip_deny = [5]", "addresses and networks"),
+        ('ip_allow = "10.0.0.0/8"', "shut out 127.0.0.1"), ('ip_deny = "127.0.0.0/8, ::/0"', "shut out 127.0.0.1"),
+        ("rate_limit_per_minute = 0", "from 1 to"), ('rate_limit_burst = "many"', "a number"),
+        ("rate_limit_burst = nan", "a number"), ("metrics_port = 70000", "whole number"),
+        ("metrics_port = 8001\nserver_port = 8001", "another port"), ('metrics_enabled = "perhaps"', "true or false"),
+    ],
+)  # fmt: skip
+def test_bad_limits_and_lists_are_refused(tmp_path: Path, text: str, says: str) -> None:
+    (fault,) = faults_of(tmp_path, text)
+    assert says in fault
+
+
+def test_one_address_of_loopback_is_enough(tmp_path: Path) -> None:
+    assert read(tmp_path, 'ip_deny = "::1"').limits.deny
+
+
+NAMED_LIKE_SECRETS = [name for name in KEYS if re.search(r"(SECRET|SECRET_KEY|SERVICE_KEY|PASSWORD|TOKEN)$", name)]
+
+
+@pytest.mark.parametrize("name", NAMED_LIKE_SECRETS)
+@pytest.mark.parametrize("value", ["planted", "planted" * 8])  # at fault, and in force
+def test_sec_L33_a_secret_is_never_shown_as_a_setting(tmp_path: Path, name: str, value: str) -> None:
+    try:
+        shown = str(read(tmp_path, "", {f"HYBRIDGW_{name}": value}).settings)
+    except ConfigInvalid as error:
+        shown = f"{error.message} {error.detail}"
+    assert name in shown
+    assert "planted" not in shown

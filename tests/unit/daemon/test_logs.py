@@ -38,21 +38,28 @@ def test_spec_O2_a_line_is_json_with_the_named_fields(file: Path) -> None:
     assert line.pop("timestamp").endswith("Z")
     assert line == {
         "level": "INFO", "logger": "hybridgw_daemon.part", "event": "part.did", "message": "did 3 things",
-        "request_id": "r-1", "context": {"status": 200},
+        "request_id": "r-1", "user_id": None, "deployment_mode": None,
+        "context": {"connection_id": None, "client_ip": None, "user_agent": None, "status": 200},
     }  # fmt: skip
 
 
 def test_the_access_line_has_the_same_form(tmp_path: Path) -> None:
     made = logs.setup(tmp_path / "a.log", level="INFO", debug=False, readable=False, terminal=False)
-    made.access("GET", "/api/data/{collection}", 404, 1.5, "r-2", "not_found")
-    made.access('X"Y', "-", 400, 0.1, "r-3")
+    made.access("GET", "/api/data/{collection}", 404, 1.5, "r-2", "not_found", "owner", "127.0.0.1", "curl/8")
+    made.access('X"Y', "-", 400, 0.1, "r-3", user_agent='"}\n{"level":"FAKE"\x00\udcff', client_ip="::1")
     made.close()
     first, second = (json.loads(line) for line in (tmp_path / "a.log").read_text().splitlines())
     assert first["event"] == "http.access"
     assert first["request_id"] == "r-2"
+    assert first["user_id"] == "owner"
     assert first["context"] == {
-        "method": "GET", "path": "/api/data/{collection}", "status": 404, "duration_ms": 1.5, "code": "not_found"
+        "connection_id": None, "client_ip": "127.0.0.1", "user_agent": "curl/8", "method": "GET",
+        "path": "/api/data/{collection}", "status": 404, "duration_ms": 1.5, "code": "not_found",
     }  # fmt: skip
+    assert first.keys() == second.keys() == {
+        "timestamp", "level", "logger", "request_id", "user_id", "deployment_mode", "event", "message", "context"
+    }  # fmt: skip
+    assert second["context"]["user_agent"].startswith('"}\n{"level":"FAKE"\x00')
     assert second["context"]["method"] == "-"
 
 
@@ -77,6 +84,32 @@ def test_sec_L33_secrets_show_as_stars_however_they_get_in(file: Path) -> None:
     assert len(lines(file)) == 5
     assert PLANTED not in file.read_text()
     assert "***" in file.read_text()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"GET failed: authorization: Bearer {PLANTED}", f"hgw-invite={PLANTED}", f"key hgw_{PLANTED}",
+        f"JWT_SECRET_KEY={PLANTED}", f'{{"access_token": "{PLANTED}"}}', f"passphrase = '{PLANTED}'",
+        "code 417-803-265 was typed", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJwbGFudGVkIn0.c2lnbmF0dXJl",
+        f"redis://x?password={PLANTED}&db=1",
+    ],
+)  # fmt: skip
+def test_sec_L33_what_looks_like_a_secret_is_cut_out(file: Path, text: str) -> None:
+    logging.getLogger("t").info("%s", text)
+    try:
+        raise ValueError(text)
+    except ValueError:
+        logging.getLogger("t").exception("failed")
+    shown = file.read_text() if lines(file) else ""
+    assert "***" in shown
+    for planted in (PLANTED, "417-803-265", "c2lnbmF0dXJl"):
+        assert planted not in shown
+
+
+@pytest.mark.parametrize("text", ["signed with key 7", "the token is new after each start", "keys locked: no keyring"])
+def test_what_is_no_secret_stays(text: str) -> None:
+    assert logs.redact(text) == text
 
 
 def test_an_unknown_exception_shows_its_place_and_its_text_only_in_debug(tmp_path: Path) -> None:

@@ -26,9 +26,9 @@ def test_fields_are_typed_and_every_type_can_be_built() -> None:
     [
         (api.ListDocuments, {"collection": "a", "limit": 0}, "limit"),
         (api.ListDocuments, {"collection": "a", "limit": "10"}, "limit"),
-        (api.ListDocuments, {}, None),
+        (api.ListDocuments, {}, "collection"),
         (api.PutDocument, {"collection": "a", "id": "b", "data": []}, "data"),
-        (api.PutDocument, {"collection": "a", "id": "b", "data": {}, "more": 1}, None),
+        (api.PutDocument, {"collection": "a", "id": "b", "data": {}, "more": 1}, "more"),
         (api.WriteBatch, {"operations": []}, "operations"),
         (api.WriteBatch, {"operations": [{"op": "put", "collection": "a"}, {"op": "x", "collection": "a"}]},
         "operations[1].op"),
@@ -37,7 +37,7 @@ def test_fields_are_typed_and_every_type_can_be_built() -> None:
         (api.ResolveConflict, {"collection": "a", "id": "b", "version": 1, "keep": "mine"}, "keep"),
     ],
 )  # fmt: skip
-def test_refusals_name_the_field(kind: type[api.Command], fields: dict[str, Any], field: str | None) -> None:
+def test_refusals_name_the_field(kind: type[api.Command], fields: dict[str, Any], field: str) -> None:
     with pytest.raises(BadValue) as caught:
         api.build(kind, fields)
     assert caught.value.detail["field"] == field

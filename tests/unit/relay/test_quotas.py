@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridgw_relay.core.quotas import AddressBuckets, DeviceLimits, DeviceRate, DeviceRates, TokenBucket, network_of
+from hybridgw_protocol.token_bucket import TokenBucket
+from hybridgw_relay.core.quotas import AddressBuckets, DeviceLimits, DeviceRate, DeviceRates, network_of
 
 STEPS = st.lists(st.tuples(st.integers(0, 5_000), st.floats(0.1, 50)), min_size=1, max_size=60)
 

@@ -157,7 +157,7 @@ async def test_actions_before_the_commit_run_once_in_the_transaction(any_db: Dat
 
     await any_db.write(fn)
     await any_db.write(put(1))
-    assert ran == ["last given", "b"]
+    assert ran == ["b", "last given"]
 
 
 async def test_an_action_before_the_commit_may_ask_for_another_even_for_one_that_ran(any_db: Database) -> None:

@@ -1,0 +1,98 @@
+/** The frames of the WebSocket, as docs/reference/websocket.md has them. Golden ones: protocol/vectors/local_frames.json. */
+
+import { HybridGWError, isRecord } from './errors.js'
+
+export const PROTOCOL = 'hybridgw.v1.json'
+
+/** Close codes; below 4000 they are of RFC 6455. */
+export const Close = {
+  normal: 1000,
+  goingAway: 1001,
+  protocolError: 1002,
+  badText: 1007,
+  tooBig: 1009,
+  internal: 1011,
+  badFrames: 4400,
+  unauthorized: 4401,
+  revoked: 4403,
+  unknownMode: 4404,
+  timedOut: 4408,
+  replaced: 4409,
+  tooMany: 4429,
+  stopping: 4503,
+} as const
+
+/** Where a session was left. */
+export interface Resume {
+  readonly session: string
+  readonly epoch: string
+  readonly offset: number
+}
+
+export type ClientFrame =
+  | { type: 'auth'; token: string; resume?: Resume; renew?: boolean }
+  | { type: 'command'; id: number; command: string; params: Record<string, unknown> }
+  | { type: 'heartbeat'; offset?: number }
+  | { type: 'heartbeat_ack'; t: number }
+
+export interface AuthOk {
+  type: 'auth_ok'
+  connection: string
+  session: string
+  epoch: string
+  offset: number
+  recovered: boolean
+  scopes: string[]
+  heartbeat_s: number
+  mode: string
+  expires_ms: number | null
+}
+
+export interface EventFrame {
+  type: 'event'
+  offset: number
+  sub: number
+  event: string
+  data: unknown
+}
+
+export type ServerFrame =
+  | AuthOk
+  | { type: 'auth_error'; code: string; message: string }
+  | { type: 'result'; id: number; result: unknown }
+  | { type: 'error'; id: number | null; code: string; message: string; retryable: boolean; field?: string; detail?: Record<string, unknown> }
+  | EventFrame
+  | { type: 'heartbeat'; t: number }
+  | { type: 'heartbeat_ack'; t: number }
+
+/** The text of a frame. */
+export function encodeFrame(frame: ClientFrame): string {
+  return JSON.stringify(frame)
+}
+
+/** A frame of the daemon; null for a type that a later version has and this one does not know. Throws `bad_frame`. */
+export function decodeFrame(text: string): ServerFrame | null {
+  let frame: unknown
+  try {
+    frame = JSON.parse(text)
+  } catch (error) {
+    throw new HybridGWError('bad_frame', 'What answers is not HybridGW: a frame is no JSON.', { cause: error })
+  }
+  if (!isRecord(frame) || typeof frame['type'] !== 'string') throw new HybridGWError('bad_frame', 'What answers is not HybridGW: a frame has no type.')
+  const wanted = FIELDS[frame['type']]
+  if (wanted === undefined) return null
+  for (const [name, kind] of Object.entries(wanted)) {
+    if (typeof frame[name] !== kind) throw new HybridGWError('bad_frame', `What answers is not HybridGW: ${frame['type']}.${name} is no ${kind}.`)
+  }
+  return frame as unknown as ServerFrame
+}
+
+const FIELDS: Readonly<Record<string, Readonly<Record<string, 'string' | 'number' | 'boolean'>>>> = {
+  auth_ok: { connection: 'string', session: 'string', epoch: 'string', offset: 'number', recovered: 'boolean', heartbeat_s: 'number' },
+  auth_error: { code: 'string', message: 'string' },
+  result: { id: 'number' },
+  error: { code: 'string', message: 'string', retryable: 'boolean' },
+  event: { offset: 'number', sub: 'number', event: 'string' },
+  heartbeat: { t: 'number' },
+  heartbeat_ack: { t: 'number' },
+}

@@ -1,0 +1,15 @@
+/** HybridGW for web pages: see docs/reference/javascript-client.md. */
+
+export { connect, DEFAULT_URL, HybridGW, type ConnectOptions, type State, type Status } from './client.js'
+export { Collection, type Page, type WriteOptions } from './collection.js'
+export { HybridGWError } from './errors.js'
+export { newId } from './ids.js'
+export { networkPermission, type NetworkPermission } from './permission.js'
+export { databaseOutbox, databaseTokens, memoryOutbox, memoryTokens, sessionTokens, type Kept, type OutboxKeeper, type TokenKeeper } from './keeping.js'
+export { Topic } from './topic.js'
+export { View, type Doc, type Query, type Snapshot } from './view.js'
+export type { Asking, Mode } from './access.js'
+export type { Change, Rejection, Written } from './outbox.js'
+export type { Data, Filter } from './query.js'
+export type { Listener, Readable } from './store.js'
+export type { OpenSocket, Patience, Socket } from './link.js'

@@ -1,0 +1,173 @@
+/** To be let in, to stay so, and to be thrown out: the client as an app that the person knows by its name. */
+
+import assert from 'node:assert/strict'
+import { after, before, test } from 'node:test'
+import { connect, memoryTokens } from '../dist/node.js'
+import { Daemon, FAST, until } from './_daemon.mjs'
+
+let daemon
+const clients = new Set()
+
+before(async () => {
+  daemon = await Daemon.start({ HYBRIDGW_RATE_LIMIT_PER_MINUTE: '6000', HYBRIDGW_RATE_LIMIT_BURST: '1000' }) // all are one stranger here
+})
+after(async () => {
+  for (const client of clients) client.close()
+  await daemon?.end()
+})
+
+function app(name, more = {}) {
+  const made = connect({ app: name, scopes: ['read:tasks', 'write:tasks'], url: daemon.url, patience: FAST, random: () => 0, ...more })
+  clients.add(made)
+  return made
+}
+
+const status = (db, wanted) => until(() => db.getSnapshot().status === wanted)
+
+/** The person's side: find the request, compare the code, decide. */
+async function person(db) {
+  const { code } = await until(() => db.getSnapshot().status === 'asking' && db.getSnapshot())
+  const { body } = await daemon.call('GET', '/api/auth/grants')
+  const found = body.items.find((grant) => grant.state === 'pending' && grant.code === code)
+  assert.ok(found, 'the same code on both sides')
+  assert.match(code, /^\d{3} \d{3}$/)
+  return {
+    id: found.id,
+    approve: (more = {}) => daemon.call('POST', `/api/auth/grants/${found.id}/approve`, { code, lasts: '30d', ...more }),
+    refuse: () => daemon.call('POST', `/api/auth/grants/${found.id}/refuse`, {}),
+    revoke: () => daemon.call('DELETE', `/api/auth/grants/${found.id}`),
+  }
+}
+
+async function letIn(name, more) {
+  const db = app(name, more)
+  const decision = await person(db)
+  await decision.approve()
+  await db.ready()
+  return { db, ...decision }
+}
+
+test('an app asks, shows a code, is let in, and may do what was approved and nothing else', async () => {
+  const codes = []
+  const db = app('Shopping', { onCode: (asking) => codes.push(asking) })
+  const early = db.collection('tasks').create({ title: 'Before anybody agreed' }, 'early')
+  const decision = await person(db)
+  assert.equal(codes[0].sentence, 'read and write tasks')
+  assert.equal((await early).state, 'queued')
+  await decision.approve()
+  await db.ready()
+  await db.flushed()
+  assert.deepEqual([...db.getSnapshot().scopes].sort(), ['read:tasks', 'write:tasks'])
+  assert.equal((await db.collection('tasks').get('early')).data.title, 'Before anybody agreed')
+  await assert.rejects(db.collection('notes').put('x', {}), (error) => error.code === 'forbidden' && /write:notes/.test(error.message) && error.next !== '')
+  await assert.rejects(db.collection('notes').ready(), { code: 'forbidden' })
+  await assert.rejects(db.topic('timer').publish(1), { code: 'forbidden' })
+  await assert.rejects(db.call('daemon.stop', {}), { code: 'forbidden' })
+})
+
+test('a revoked app is out within a second, and may ask again', async () => {
+  const { db, revoke } = await letIn('Revoked')
+  const began = Date.now()
+  await revoke()
+  await status(db, 'revoked')
+  assert.ok(Date.now() - began < 1_000, `${Date.now() - began} ms`)
+  assert.equal(db.getSnapshot().error.code, 'revoked')
+  await assert.rejects(db.ready(), { code: 'revoked' })
+  await db.ask()
+  await (await person(db)).approve()
+  await db.ready()
+})
+
+test('a refusal is told, and remembered', async () => {
+  const db = app('Refused')
+  await (await person(db)).refuse()
+  await status(db, 'refused')
+  await assert.rejects(db.ask(), (error) => error.code === 'refused' && error.detail.retry_after_s > 80_000)
+  assert.equal(db.getSnapshot().status, 'refused')
+})
+
+test('wrong codes end a request, and asking goes on from there', async () => {
+  const db = app('Wrong codes')
+  const decision = await person(db)
+  for (let n = 0; n < 5; n++) assert.equal((await decision.approve({ code: '000 000' })).body.code, 'wrong_code')
+  await status(db, 'unapproved')
+  assert.equal(db.getSnapshot().error.code, 'expired')
+  await db.ask()
+  await (await person(db)).approve()
+  await db.ready()
+})
+
+test('a request that waits is found again by the next page', async () => {
+  const keep = memoryTokens()
+  const first = app('Reloaded', { keep })
+  const decision = await person(first)
+  const { code } = first.getSnapshot()
+  first.close()
+  const second = app('Reloaded', { keep, ask: 'never' })
+  await status(second, 'asking')
+  assert.equal(second.getSnapshot().code, code)
+  await decision.approve()
+  await second.ready()
+})
+
+test('what was given holds over a restart of the daemon and of the app, and while nobody is there', async () => {
+  const keep = memoryTokens()
+  const { db } = await letIn('Lasting', { keep })
+  await daemon.down()
+  await status(db, 'offline')
+  db.close()
+  const next = app('Lasting', { keep, ask: 'never' })
+  await status(next, 'offline')
+  assert.equal(next.getSnapshot().error.code, 'not_running')
+  assert.ok((await keep.load()).grant, 'not signed out')
+  await daemon.up()
+  await next.ready()
+})
+
+test('two tabs refresh one after the other, and nobody takes it for theft', async () => {
+  const keep = memoryTokens()
+  const { db } = await letIn('Tabs', { keep })
+  db.close()
+  for (let turn = 0; turn < 3; turn++) {
+    const kept = await keep.load()
+    await keep.save({ ...kept, grant: { ...kept.grant, expiresMs: 0 } })
+    const tabs = [1, 2, 3].map(() => app('Tabs', { keep, ask: 'never' }))
+    await Promise.all(tabs.map((tab) => tab.ready()))
+    tabs.forEach((tab) => tab.close())
+    assert.notEqual((await keep.load()).grant.refresh, kept.grant.refresh)
+  }
+})
+
+test('a token that was tampered with is exchanged; a refresh token that is unknown ends it', async () => {
+  const keep = memoryTokens()
+  const { db } = await letIn('Tampered', { keep })
+  db.close()
+  const kept = await keep.load()
+  await keep.save({ ...kept, grant: { ...kept.grant, access: `${kept.grant.access.slice(0, -8)}AAAAAAAA` } })
+  const next = app('Tampered', { keep, ask: 'never' })
+  await next.ready()
+  next.close()
+  const last = await keep.load()
+  await keep.save({ ...last, grant: { ...last.grant, access: 'x', refresh: 'hgr_unknown' } })
+  const over = app('Tampered', { keep, ask: 'never' })
+  await status(over, 'revoked')
+  assert.equal(await keep.load(), null)
+})
+
+test('who leaves gives the rights back', async () => {
+  const { db, id } = await letIn('Leaver')
+  await db.leave()
+  assert.equal(db.getSnapshot().status, 'closed')
+  const { body } = await daemon.call('GET', '/api/auth/grants?all=true')
+  const ended = await until(async () => (await daemon.call('GET', '/api/auth/grants?all=true')).body.items.find((grant) => grant.id === id && grant.state === 'ended'))
+  assert.ok(body && ended)
+})
+
+test('an API key is enough, and it is not asked twice', async () => {
+  const { body } = await daemon.call('POST', '/api/auth/keys', { scopes: ['read:tasks'], note: 'test' })
+  const db = app('Script', { token: body.key })
+  await db.ready()
+  await assert.rejects(db.collection('tasks').put('x', { title: 'T' }), { code: 'forbidden' })
+  await daemon.call('DELETE', `/api/auth/keys/${body.id}`)
+  await until(() => ['revoked', 'failed'].includes(db.getSnapshot().status))
+})

@@ -1,0 +1,156 @@
+/** Parts of the client that need no daemon. */
+
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { test } from 'node:test'
+import { CAP_MS, FIRST_MS, fullJitter } from '../dist/backoff.js'
+import { errorOf, HybridGWError } from '../dist/errors.js'
+import { decodeFrame, encodeFrame } from '../dist/frames.js'
+import { newId } from '../dist/ids.js'
+import { connect, fileTokens, ownerOf } from '../dist/node.js'
+import { matches, patched, same, sorter } from '../dist/query.js'
+import { Store } from '../dist/store.js'
+import { watchWake } from '../dist/wake.js'
+
+const golden = JSON.parse(readFileSync(new URL('../../../protocol/vectors/local_frames.json', import.meta.url)))
+
+test('golden frames of a program are what this client writes', () => {
+  const known = new Set(['auth', 'command', 'heartbeat', 'heartbeat_ack'])
+  for (const { frame } of golden.client) {
+    assert.ok(known.has(frame.type), frame.type)
+    assert.deepEqual(JSON.parse(encodeFrame(frame)), frame)
+  }
+})
+
+test('golden frames of the daemon are understood', () => {
+  const seen = new Set()
+  for (const { json, frame } of golden.server) {
+    assert.deepEqual(decodeFrame(json), frame)
+    seen.add(frame.type)
+  }
+  assert.deepEqual([...seen].sort(), ['auth_error', 'auth_ok', 'error', 'event', 'heartbeat', 'heartbeat_ack', 'result'])
+})
+
+test('what is no frame is an error, an unknown type is not', () => {
+  for (const { text } of golden.malformed) assert.throws(() => decodeFrame(text), { code: 'bad_frame' }, text)
+  assert.equal(decodeFrame('{"type":"of a later version"}'), null)
+})
+
+test('waits grow to a cap, over their whole width', () => {
+  assert.equal(fullJitter(0, () => 0), 0)
+  assert.equal(fullJitter(0, () => 0.999), Math.floor(FIRST_MS * 0.999))
+  assert.equal(fullJitter(3, () => 0.5), FIRST_MS * 4)
+  assert.equal(fullJitter(1_000, () => 0.5), CAP_MS / 2)
+  assert.ok(Number.isFinite(fullJitter(Number.MAX_SAFE_INTEGER)))
+})
+
+test('ids are UUIDs of version 7 and sort by time', () => {
+  const zeros = new Uint8Array(16)
+  assert.equal(newId(0x0123456789ab, zeros), '01234567-89ab-7000-8000-000000000000')
+  assert.equal(newId(0, new Uint8Array(16).fill(255)), '00000000-0000-7fff-bfff-ffffffffffff')
+  assert.ok(newId(1_000) < newId(2_000))
+})
+
+test('an error says what to do, whatever came', () => {
+  const known = errorOf({ code: 'precondition_failed', detail: 'Another version.', retryable: false, version: 7 }, 412)
+  assert.deepEqual([known.code, known.message, known.detail.version], ['precondition_failed', 'Another version.', 7])
+  assert.match(known.next, /read it/)
+  for (const odd of [null, 'text', [], {}, { code: 7 }, { code: 'new_one', message: 'M', retryable: true }]) {
+    const error = errorOf(odd, 500)
+    assert.ok(error instanceof HybridGWError && error.code && error.message && error.next)
+  }
+})
+
+test('patches are those of RFC 7396, and sets have words', () => {
+  // Appendix A of the RFC, as far as documents are objects.
+  for (const [data, patch, wanted] of [
+    [{ a: 'b' }, { a: 'c' }, { a: 'c' }],
+    [{ a: 'b' }, { b: 'c' }, { a: 'b', b: 'c' }],
+    [{ a: 'b' }, { a: null }, {}],
+    [{ a: 'b', b: 'c' }, { a: null }, { b: 'c' }],
+    [{ a: ['b'] }, { a: 'c' }, { a: 'c' }],
+    [{ a: 'c' }, { a: ['b'] }, { a: ['b'] }],
+    [{ a: { b: 'c' } }, { a: { b: 'd', c: null } }, { a: { b: 'd' } }],
+    [{ a: [{ b: 'c' }] }, { a: [1] }, { a: [1] }],
+    [{ e: null }, { a: 1 }, { e: null, a: 1 }],
+    [{}, { a: { bb: { ccc: null } } }, { a: { bb: {} } }],
+    [{ tags: ['a', 'b'] }, { tags: { $add: ['c', 'a'], $remove: ['b'] } }, { tags: ['a', 'c'] }],
+    [{}, { tags: { $add: ['c'] } }, { tags: ['c'] }],
+  ]) {
+    const before = structuredClone(data)
+    assert.deepEqual(patched(data, patch), wanted)
+    assert.deepEqual(data, before, 'nothing is changed in place')
+    assert.deepEqual(patched(patched(data, patch), patch), patched(data, patch), 'twice is as once')
+  }
+  assert.equal(Object.getPrototypeOf(patched({}, JSON.parse('{"__proto__": {"x": 1}}'))).x, undefined)
+})
+
+test('sameness does not depend on the order of names', () => {
+  assert.ok(same({ a: 1, b: [{ c: null }] }, { b: [{ c: null }], a: 1 }))
+  for (const [one, other] of [[{ a: 1 }, { a: 1, b: 2 }], [[1], { 0: 1 }], [null, {}], [{ a: undefined }, { b: undefined }]]) assert.ok(!same(one, other))
+})
+
+test('a filter of an unknown operator keeps the document', () => {
+  assert.ok(matches({ a: 1 }, { a: { $later: 2 } }))
+  assert.ok(!matches({ a: 1 }, { a: 2 }))
+})
+
+test('text sorts by code points', () => {
+  const docs = ['\u{1F600}', '\uFFFD', 'b', 'a'].map((name, at) => ({ id: String(at), version: at, data: { name } }))
+  assert.deepEqual(docs.sort(sorter('name')).map((doc) => doc.data.name), ['a', 'b', '\uFFFD', '\u{1F600}'])
+  assert.deepEqual(docs.sort(sorter('-$version')).map((doc) => doc.version), [3, 2, 1, 0])
+})
+
+test('a store keeps its snapshot, tells once per turn, and survives a listener that throws', async () => {
+  let value = 0
+  const watched = []
+  const store = new Store(() => ({ value }), (is) => watched.push(is))
+  assert.equal(store.getSnapshot(), store.getSnapshot())
+  const seen = []
+  const end = store.subscribe((snapshot) => seen.push(snapshot.value))
+  const other = store.subscribe(() => undefined)
+  for (value = 1; value < 4; value++) store.touch()
+  value = 3
+  await Promise.resolve()
+  assert.deepEqual(seen, [0, 3])
+  end()
+  end()
+  other()
+  store.touch()
+  await Promise.resolve()
+  assert.deepEqual(seen, [0, 3])
+  assert.deepEqual(watched, [true, false])
+})
+
+test('a timer that comes far too late has slept', async () => {
+  let now = 0
+  const told = []
+  const end = watchWake({ slept: () => told.push('slept'), doubt: () => told.push('doubt') }, () => now)
+  now = 60_000
+  await new Promise((resolve) => setTimeout(resolve, 2_100))
+  end()
+  assert.deepEqual(told, ['slept'])
+})
+
+test('only this computer is ever connected to', () => {
+  for (const url of ['http://192.168.1.4:8000', 'https://127.0.0.1:8000', 'http://127.0.0.1.example.com', 'http://localhost.example.com', 'ftp://localhost']) {
+    assert.throws(() => connect({ app: 'T', url }), { code: 'bad_value' }, url)
+  }
+  assert.throws(() => connect({ app: '  ' }), { code: 'bad_value' })
+})
+
+test('a file for tokens is only for its owner, and an endpoint file is checked', async (t) => {
+  const { mkdtemp, rm, stat, writeFile } = await import('node:fs/promises')
+  const folder = await mkdtemp('/tmp/hybridgw-js-')
+  t.after(() => rm(folder, { recursive: true }))
+  const keeper = fileTokens(`${folder}/tokens`)
+  assert.equal(await keeper.load(), null)
+  await keeper.save({ url: 'u' })
+  assert.deepEqual(await keeper.load(), { url: 'u' })
+  assert.equal((await stat(`${folder}/tokens`)).mode & 0o777, 0o600)
+  await keeper.clear()
+  assert.equal(await keeper.load(), null)
+  await assert.rejects(ownerOf(`${folder}/none`), { code: 'not_running' })
+  await writeFile(`${folder}/endpoint`, '{"url": 7}')
+  await assert.rejects(ownerOf(`${folder}/endpoint`), { code: 'not_running' })
+})

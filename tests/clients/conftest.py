@@ -1,0 +1,122 @@
+"""The built JavaScript client, pages that are served from another origin, and a daemon that they may reach."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import ssl
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from tests.conftest import ROOT
+from tests.integration._local_api import Process
+from tests.integration._local_api import daemon as process
+
+JS = ROOT / "clients" / "js"
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """clients/js with its dist; built by one test worker for all."""
+    if shutil.which("node") is None:
+        pytest.skip("needs Node 20 or newer")
+    with (tmp_path_factory.getbasetemp().parent / "hybridgw-js.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = subprocess.run(["bash", str(ROOT / "scripts" / "js.sh")], capture_output=True, text=True, check=False)
+    if done.returncode == 3:
+        pytest.skip("needs Node 20 or newer")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return JS
+
+
+class Owner:
+    """A daemon of its own, and the person in front of it."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._running: Any = None
+        self._process: Process | None = None
+        self.url = ""
+        self.token = ""
+
+    def up(self) -> None:
+        """Start it; again on the port it had."""
+        more = ("--port", self.url.rpartition(":")[2]) if self.url else ()
+        self._running = process(self._home, "--secret-store", "insecure-file", *more)
+        self._process = self._running.__enter__()
+        endpoint = self._process.ready()
+        self.url, self.token = endpoint.url, endpoint.token.reveal()
+
+    def down(self) -> None:
+        """End it as the system does."""
+        if self._running is not None and self._process is not None:
+            self._process.stop()
+            self._running.__exit__(None, None, None)
+            self._running = None
+
+    async def call(self, method: str, path: str, body: Any = None) -> Any:
+        """As the command line does it."""
+        headers = {"Authorization": f"Bearer {self.token}"}
+        async with (
+            aiohttp.ClientSession() as session,
+            session.request(method, self.url + path, json=body, headers=headers) as answer,
+        ):
+            return await answer.json()
+
+    async def waiting(self) -> list[dict[str, Any]]:
+        """Apps that ask to be let in."""
+        found = await self.call("GET", "/api/auth/grants")
+        return [grant for grant in found["items"] if grant["state"] == "pending"]
+
+
+@pytest.fixture
+def owner(tmp_path: Path) -> Iterator[Owner]:
+    """A daemon that runs."""
+    made = Owner(tmp_path / "home")
+    made.up()
+    yield made
+    made.down()
+
+
+@asynccontextmanager
+async def served(folder: Path, certificate: ssl.SSLContext | None = None) -> AsyncIterator[str]:
+    """A folder on a web server of its own: the origin of a foreign page."""
+
+    async def empty(_: web.Request) -> web.Response:
+        return web.Response(text="<!doctype html><title>e</title>", content_type="text/html")
+
+    app = web.Application()
+    app.router.add_get("/empty", empty)
+    app.router.add_static("/", folder)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=certificate).start()
+    yield f"http://localhost:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def site(built: Path) -> AsyncIterator[str]:
+    """The folder clients/js."""
+    async with served(built) as url:
+        yield url
+
+
+@pytest.fixture
+async def other_site(built: Path) -> AsyncIterator[str]:
+    """The same on another port: to a browser, another origin."""
+    async with served(built) as url:
+        yield url
+
+
+def environment() -> dict[str, str]:
+    """For Node: nothing of the person's own profile."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(("HYBRIDGW_", "NODE_"))}

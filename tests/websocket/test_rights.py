@@ -1,0 +1,197 @@
+"""A frame is a call: rights, budgets, lines in the log and figures are those of HTTP; and it ends when rights end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from hybridgw_daemon.services.rate_limits import RateLimits
+from tests.integration._local_api import TOKEN, Answer, Api, running
+from tests.integration.test_access import OTHER, PAGE, audited, let_in, make_key
+from tests.websocket._client import Ws, connected
+
+HEADERS = {"Origin": PAGE, "Sec-Fetch-Site": "cross-site"}
+
+
+class Still:
+    """A clock of budgets that stands: nothing comes back."""
+
+    def __call__(self) -> int:
+        return 1_000
+
+
+@pytest.fixture
+async def tight(tmp_path: Path) -> AsyncIterator[Api]:
+    """Ten calls for all without a credential, 600 for each with one, and no more ever."""
+    async with running(tmp_path, limits=RateLimits(60, 10, clock=Still())) as made:
+        yield made
+
+
+async def shown(ws: Ws, token: str) -> None:
+    assert (await ws.auth(token))["type"] == "auth_ok", ws.hello
+
+
+async def metrics(api: Api) -> str:
+    got: Answer = await api.call("GET", "/metrics", token=None)
+    return got.raw.decode()
+
+
+# ---- who may ---------------------------------------------------------------------------------------------------------
+@pytest.mark.spec("A6")
+async def test_spec_A6_a_page_that_was_let_in_has_its_rights_here_too(api: Api) -> None:
+    await api.call("PUT", "/api/data/notes/plan", {"text": "Monday"})
+    app = await let_in(api, scopes=["read:tasks", "write:tasks", "listen:timer"])
+    async with connected(api, auth=False, headers=HEADERS) as ws:
+        await shown(ws, app["access_token"])
+        assert sorted(ws.hello["scopes"]) == ["listen:timer", "read:tasks", "write:tasks"]
+        assert ws.hello["expires_ms"] == app["expires_at"] * 1000
+        await ws.do("live.subscribe", collection="tasks")
+        await ws.do("data.put", collection="tasks", id="milk", data={"title": "Buy milk"})
+        assert [e["data"].get("id") for e in await ws.until("document")][-1] == "milk"
+        await ws.do("topic.subscribe", topic="timer")
+        for command, params in {
+            "live.subscribe": {"collection": "notes"},
+            "data.get": {"collection": "notes", "id": "plan"},
+            "topic.publish": {"topic": "timer", "data": {}},
+            "topic.subscribe": {"topic": "timers"},
+            "events.subscribe": {},
+            "config.stats": {},
+            "pairing.start": {},
+            "daemon.stop": {},
+        }.items():
+            assert (await ws.ask(command, **params))["code"] == "forbidden", command
+        assert [item["name"] for item in (await ws.do("collections.list"))["items"]] == ["tasks"]
+    assert not api.daemon.stopped
+
+
+async def test_sec_L6_a_token_counts_only_from_where_it_was_given(api: Api) -> None:
+    app = await let_in(api)
+    with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+        async with connected(api, auth=False, headers=HEADERS | {"Origin": OTHER}):
+            pass
+    assert refused.value.status == 403
+    for token, headers in ((TOKEN, HEADERS), (app["access_token"], {})):
+        async with connected(api, auth=False, headers=headers) as ws:
+            assert (await ws.auth(token))["type"] == "auth_error"
+            assert (await ws.closed()).code == 4401
+    assert sum(row["count"] for row in await audited(api, "refused.token")) == 2
+
+
+async def test_a_token_in_the_url_does_not_count_and_is_noted(api: Api) -> None:
+    async with connected(api, f"x?access_token={TOKEN}", auth=False) as ws:
+        await ws.send({"type": "command", "id": 1, "command": "config", "params": {}})
+        assert (await ws.closed()).code == 4401
+    assert sum(row["count"] for row in await audited(api, "refused.misuse")) == 1
+
+
+# ---- the end ---------------------------------------------------------------------------------------------------------
+async def test_sec_L36_revoking_ends_sockets_and_streams_within_a_second(api: Api) -> None:
+    app = await let_in(api)
+    key = (await make_key(api, "read:tasks"))["key"]
+    bearer = {"Authorization": f"Bearer {app['access_token']}", "X-HybridGW-Client": "test"}
+    async with (
+        connected(api, "app", auth=False, headers=HEADERS) as ws,
+        connected(api, "script", auth=False) as other,
+        api.session.get(f"http://127.0.0.1:{api.port}/api/events", headers=HEADERS | bearer) as stream,
+    ):
+        await shown(ws, app["access_token"])
+        await shown(other, key)
+        assert {live.kind for live in api.local.registry.live.values()} == {"websocket", "events"}
+        async with asyncio.timeout(1):
+            assert (await api.call("DELETE", f"/api/auth/grants/{app['id']}")).status == 200
+            closed = await ws.closed()
+            while await stream.content.read(1_000):
+                pass
+        assert (closed.code, "ended" in closed.reason) == (4403, True)
+        assert (await other.do("data.list", collection="tasks"))["items"] == []  # nobody else notices
+    async with connected(api, "app", auth=False) as again:
+        assert (await again.auth(app["access_token"]))["type"] == "auth_error"
+
+
+async def test_a_token_that_expires_ends_its_socket(api: Api) -> None:
+    app = await let_in(api)
+    async with connected(api, auth=False, headers=HEADERS) as ws:
+        await shown(ws, app["access_token"])
+        api.clock.move(3_601)
+        assert (await ws.closed()).code == 4401
+
+
+# ---- how often -------------------------------------------------------------------------------------------------------
+@pytest.mark.spec("G5")
+async def test_spec_G5_frames_and_calls_share_a_budget(tight: Api) -> None:
+    key = (await make_key(tight, "read:notes", "send:t"))["key"]
+    async with connected(tight, auth=False) as ws:
+        await shown(ws, key)
+        for _ in range(300):
+            await ws.do("data.list", collection="notes")
+        for _ in range(290):
+            assert (await tight.call("GET", "/api/data/notes", token=key)).status == 200
+        for _ in range(90):  # a tenth of a call each
+            await ws.do("topic.publish", topic="t", data={})
+        told = await ws.ask("data.list", collection="notes")
+        assert (told["code"], told["retryable"]) == ("too_many_requests", True)
+        assert told["detail"]["retry_after_s"] >= 1
+        assert (await tight.call("GET", "/api/data/notes", token=key)).status == 429
+        async with connected(tight, "owner") as owner:
+            assert await owner.do("config")
+        for number in range(100):  # that it could be answered costs it the connection
+            await ws.send({"type": "command", "id": number, "command": "data.list", "params": {"collection": "notes"}})
+        assert (await ws.closed()).code == 4429
+    assert 'hybridgw_rate_limited_total{policy="credential"} ' in await metrics(tight)
+
+
+@pytest.mark.spec("G5")
+async def test_spec_G5_bad_tokens_in_frames_are_calls_of_a_stranger(tight: Api) -> None:
+    codes = []
+    for _ in range(12):
+        async with connected(tight, auth=False) as ws:
+            await ws.auth("wrong")
+            codes.append((await ws.closed()).code)
+    assert codes == [4401] * 10 + [4429] * 2
+    assert (await tight.call("GET", "/api/data/notes", token="wrong")).status == 429
+    async with connected(tight) as ws:  # a good one does not notice
+        assert await ws.do("config")
+
+
+# ---- what is written down --------------------------------------------------------------------------------------------
+async def test_every_command_is_a_line_and_a_figure_and_none_holds_content(api: Api) -> None:
+    async with connected(api, "secret-client", mode="local_install", headers={"User-Agent": "ua/1"}) as ws:
+        api.calls.clear()
+        await ws.do("data.put", collection="notes", id="planted-id", data={"text": "planted-text"})
+        await ws.ask("data.get", collection="notes", id="planted-none")
+        await ws.ask("planted-command")
+        await ws.do("topic.subscribe", topic="planted-topic")
+        for _ in range(3):
+            await ws.do("topic.publish", topic="planted-topic", data={"a": "planted-data"})
+        lines = [call for call in api.calls if call.method == "WS"]
+        connection = ws.hello["connection"]
+    assert [(c.template, c.status, c.code) for c in lines] == [
+        ("/api/data/{collection}/{id}", 200, None), ("/api/data/{collection}/{id}", 404, "not_found"),
+        ("-", 404, "not_found"), ("topic.subscribe", 200, None),
+    ]  # fmt: skip
+    assert {(c.principal, c.client_ip, c.user_agent, c.connection, c.mode) for c in lines} == {
+        ("owner", "127.0.0.1", "ua/1", connection, "local_install")
+    }
+    assert len({c.request_id for c in lines}) == len(lines)
+    assert "planted" not in repr(api.calls)
+    assert TOKEN not in repr(api.calls)
+    page = await metrics(api)
+    assert 'http_requests_total{endpoint="/api/data/{collection}/{id}",method="WS",status="404"} 1' in page
+    assert 'message_routing_total{type="topic"} 3' in page
+    assert "planted" not in page
+
+
+async def test_logins_and_refreshes_are_counted(api: Api) -> None:
+    app = await let_in(api, origin=None)
+    body = {"refresh_token": app["refresh_token"]}
+    assert (await api.call("POST", "/api/auth/refresh", body, token=None)).status == 200
+    bad = {"deployment_mode": "web_app", "credentials": {"api_key": "hgw_none"}}
+    assert (await api.call("POST", "/api/auth/login", bad, token=None)).status == 401
+    found = {line for line in (await metrics(api)).splitlines() if line.startswith("auth_operations_total")}
+    for kind, status in (("login", "ok"), ("refresh", "ok"), ("login", "refused")):
+        assert f'auth_operations_total{{status="{status}",type="{kind}"}} 1.0' in found, json.dumps(sorted(found))
