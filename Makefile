@@ -28,7 +28,9 @@ parts: setup
 
 .PHONY: run
 run: setup ## start a daemon and say what to do next
-	@$(BIN)/hybridgw up
+	@$(BIN)/hybridgw up || [ $$? = 4 ]
+	@printf '\nThese commands are in %s (source .venv/bin/activate).\n' '$(CURDIR)/$(BIN)'
+	@printf 'hybridgw down stops the daemon, hybridgw paths says where your data is.\n'
 
 .PHONY: demo
 demo: setup ## a relay and two devices on this machine, with real data; DATA=FILE for your own

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hybridgw_protocol.errors import ConfigInvalid, HybridGWError
+from hybridgw_protocol.errors import ConfigInvalid, DatabaseDamaged, HybridGWError
 from hybridgw_protocol.runtime import HOME_VARIABLE, VERSION
 
 if TYPE_CHECKING:
@@ -31,13 +31,35 @@ def main(arguments: list[str] | None = None) -> int:
     except HybridGWError as error:
         print(f"error: {error.message}", file=sys.stderr)
         return 1
+    if given.check:
+        return _check(paths, config)
     from .app import serve  # after what can be refused cheaply: it loads aiohttp
 
     return serve(paths, config, passphrase_fd=given.passphrase_fd)
 
 
+def _check(paths: Paths, config: Config) -> int:
+    """Look for what would keep the daemon from starting, as far as it can be seen without changing anything."""
+    from hybridgw_storage.check import is_sound
+    from hybridgw_storage.connection import HELPS
+
+    from . import instance
+
+    try:
+        with instance.lock(paths, 0):
+            for listening in instance.open_sockets(paths, config.server.port):
+                listening.close()
+            if paths.database.exists() and not is_sound(paths.database):
+                raise DatabaseDamaged(f"{paths.database} is damaged. {HELPS}")
+    except HybridGWError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        return 1
+    return 0
+
+
 def _prepare(given: argparse.Namespace) -> tuple[Paths, Config]:
     from . import config, paths
+    from .stores.secrets_file import kept_kind
 
     found = paths.find(given.home or os.environ.get(HOME_VARIABLE) or None)
     paths.make(found)
@@ -47,6 +69,7 @@ def _prepare(given: argparse.Namespace) -> tuple[Paths, Config]:
         flags={"SERVER_PORT": given.port, "SECRET_STORE": given.secret_store, "LOG_LEVEL": given.log_level},
         env_file=Path(given.env_file) if given.env_file else None,
         terminal=given.foreground,
+        kept_store=kept_kind(found.data),
     )
 
 
@@ -61,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--log-level", metavar="LEVEL", help="DEBUG, INFO, WARNING or ERROR")
     parser.add_argument("--env-file", metavar="FILE", help="read settings like SERVER_PORT=8001 from this file")
     parser.add_argument("--foreground", action="store_true", help="log to the terminal as well")
+    parser.add_argument("--check", action="store_true", help="only say what would keep it from starting")
     parser.add_argument("--version", action="version", version=f"hybridgw-daemon {VERSION}")
     return parser
 

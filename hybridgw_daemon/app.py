@@ -25,6 +25,7 @@ from hybridgw_protocol.localapi import PathList, Setting, SettingList, Stopping
 from hybridgw_protocol.pairing_messages import clean_name
 from hybridgw_protocol.runtime import VERSION, Endpoint, Secret
 from hybridgw_storage.check import Soundness
+from hybridgw_storage.connection import HELPS
 from hybridgw_storage.database import SqliteDatabase
 from hybridgw_storage.migrations import prepare_file
 
@@ -379,8 +380,7 @@ class Daemon:
         await checked.wait()
         if not found[0].sound:
             raise DatabaseDamaged(
-                f"{self._paths.database.name} is damaged, so the daemon stopped before it got worse. "
-                "'hybridgw doctor' says what to do.",
+                f"{self._paths.database} is damaged, so the daemon stopped before it got worse. {HELPS}"
             )
         log.info("the database is sound", extra={"event": "database.check"})
 

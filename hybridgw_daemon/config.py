@@ -369,11 +369,12 @@ def _shown(key: Key, raw: Any) -> str:
 
 def load(
     *, file: Path, environment: Mapping[str, str], flags: Mapping[str, Any], env_file: Path | None = None,
-    terminal: bool = False,
+    terminal: bool = False, kept_store: str | None = None,
 ) -> Config:  # fmt: skip
     """The configuration in force.
 
-    Args: file: config.toml, need not exist; flags: values given on the command line by key name, None if not given.
+    Args: file: config.toml, need not exist; flags: values given on the command line by key name, None if not given;
+    kept_store: where the key of this profile is already, which counts if nothing else is said.
     Raises: ConfigInvalid: its message lists every fault, and `detail['faults']` holds them one by one.
     """
     reading = _Reading()
@@ -393,6 +394,8 @@ def load(
     for name, value in flags.items():
         if value is not None:
             reading.take(by_name[name], value, f"flag {by_name[name].flag}")
+    if kept_store is not None:
+        reading.values.setdefault("SECRET_STORE", (kept_store, "this profile"))
     reading.check_secrets()
     _judge_together(reading)
     if reading.faults:

@@ -418,11 +418,7 @@ class Demo:
             )
         size = sum(len(self.laptop.exported(name).encode()) for name in [*imported, "tasks"])
         self.terminal.say(f"    The same documents as lines of JSON: {size:,} bytes.")
-        text = self.terminal.run("hybridgw-relay", "audit", "--data", "relay")
-        lines = text.splitlines()
-        until = next((at for at, line in enumerate(lines) if line.startswith("Tables")), len(lines))
-        for line in [*lines[:until], *lines[-2:]]:
-            self.terminal.say(f"    {line}")
+        self.terminal.run("hybridgw-relay", "audit", "--data", "relay", echo=True)
 
     def end(self) -> None:
         """Stop the daemons and the relay, also when it was interrupted in the middle of a step."""

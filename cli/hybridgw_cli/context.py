@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from .output import Output
+from .output import Output, clean
 
 if TYPE_CHECKING:
     from hybridgw_client import Client, Profile
 
 F = TypeVar("F", bound=Callable[..., Any])
+_COMMAND: Final = re.compile(r"\bhybridgw (?=[a-z])")  # in a sentence; with options before the word it is complete
 
 
 class App:
@@ -49,11 +51,16 @@ class App:
         """A command as the person has to type it for this profile."""
         return self.profile.to_command(words)
 
+    def told(self, text: object) -> str:
+        """A sentence of the daemon's: clean, and the commands in it as they have to be typed for this profile."""
+        return _COMMAND.sub(lambda _: self.command(""), clean(text))
+
     def close(self) -> None:
         """Let go of the connection."""
         if self._client is not None:
             with suppress(OSError):
                 self._client.close()
+            self._client = None
 
 
 def _set_home(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn
 
 import click
 
-from hybridgw_protocol.errors import HybridGWError
+from hybridgw_protocol.errors import HybridGWError, PairingFailed
 
 from .context import App, common_options
 from .exits import Exit, Finished, exit_of
@@ -61,7 +61,6 @@ HINTS: Final = {
     "busy": "Try again in a moment.",
     "disk_full": "Free some space; no restart is needed.",
     "offline": "See what is not reached: hybridgw relay test",
-    "pairing_failed": "Ask for a new code on the device that has your data: hybridgw pair",
     "wrong_code": "See what waits: hybridgw apps",
     "unauthorized": "Restart the daemon, which makes a new token: hybridgw down, hybridgw up",
 }
@@ -170,6 +169,9 @@ def run(arguments: list[str], app: App | None = None) -> int:
 
 
 def _usage(app: App, error: click.ClickException) -> int:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        app.out.say(error.format_message())
+        return Exit.USAGE
     app.out.error(error.format_message(), "usage", {})
     context = getattr(error, "ctx", None)
     if context is not None:
@@ -184,9 +186,10 @@ def _known(app: App, error: HybridGWError) -> int:
 
         traceback.print_exc()
     code = str(error.detail.get("code") or error.code) if error.code == "internal" else error.code
-    app.out.error(clean(error.message), code, dict(error.detail))
+    say = clean if isinstance(error, PairingFailed) else app.told  # a pairing speaks of the other device's commands
+    app.out.error("\n".join(map(say, error.message.split("\n"))), code, dict(error.detail))
     if code in HINTS and "hybridgw " not in error.message:
-        app.out.say(HINTS[code])
+        app.out.say(app.told(HINTS[code]))
     if reference := error.detail.get("request_id") if code == "internal" else None:
         app.out.say(f"The log has more under {clean(reference)}: {app.command('logs')}")
     return exit_of(error)

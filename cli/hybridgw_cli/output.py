@@ -233,12 +233,12 @@ def has_colours(stream: IO[str]) -> bool:
 
 # ---- how things are written ----------------------------------------------------------------------------------------
 def bytes_text(size: float) -> str:
-    """`812 B`, `1.2 MB`: powers of 1000, as disks are sold."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
+    """`812 B`, `1.2 MiB`: powers of 1024, as a relay counts its room."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
             return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
+        size /= 1024
+    return f"{size:.1f} TiB"
 
 
 def count_text(number: int, one: str, many: str = "") -> str:

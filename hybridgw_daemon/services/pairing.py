@@ -102,7 +102,7 @@ class PairingService:
         self._clock, self._entropy, self._worker, self._group = clock, entropy, worker, group
         self._platform = platform
         self._running: dict[str, _Running] = {}
-        self._spent_ms: list[int] = []  # when codes died without success
+        self._dead_ms: list[int] = []  # when codes died without success, after a guess could have been tested
 
     # ---- asked for by a person ------------------------------------------------------------------------------------
     async def start(self, relay: str | None = None) -> PairingOffer:
@@ -114,11 +114,14 @@ class PairingService:
         except BaseException:
             del self._running[running.shown.id]
             raise
+        now_ms = self._clock()
+        self._dead_ms = [t for t in self._dead_ms if t > now_ms - HOUR_MS]
         code = make_code(mailbox.nameplate, self._entropy, url)
-        running.shown.code = format_code(code)
-        expires_ms = self._clock() + PAIRING_TTL_MS
+        issued = IssuedCode(code, digits_allowed=len(self._dead_ms) < PAIRING_DEAD_CODES_PER_HOUR)
+        running.shown.code = format_code(code) if issued.digits_allowed else ""
+        expires_ms = now_ms + PAIRING_TTL_MS
         running.task = self._group.create_task(
-            self._guard(running, self._show(running, mailbox, code, url)), name="pairing"
+            self._guard(running, self._show(running, mailbox, issued, url)), name="pairing"
         )
         await asyncio.sleep(0)  # it has begun, so that a cancel finds something to undo
         return PairingOffer(
@@ -183,11 +186,8 @@ class PairingService:
             running.shown.state, running.shown.error = "failed", "The pairing was cancelled."
 
     # ---- the device that shows the code ---------------------------------------------------------------------------
-    async def _show(self, running: _Running, mailbox: Mailbox, code: PairingCode, url: str) -> None:
+    async def _show(self, running: _Running, mailbox: Mailbox, issued: IssuedCode, url: str) -> None:
         identity = self._space.identity
-        now_ms = self._clock()
-        self._spent_ms = [t for t in self._spent_ms if t > now_ms - HOUR_MS]
-        issued = IssuedCode(code, digits_allowed=len(self._spent_ms) < PAIRING_DEAD_CODES_PER_HOUR)
         offer = Offer(identity.space, self._space.root_public, identity.seat, tuple(self._space.signing_heads()))
         machine = Existing(
             issued,
@@ -214,8 +214,8 @@ class PairingService:
                         case Finished():
                             done = True
         except BaseException:
-            if issued.is_spent:
-                self._spent_ms.append(now_ms)
+            if issued.is_answered:
+                self._dead_ms.append(self._clock())
             await self._abort(machine, mailbox)
             raise
         finally:

@@ -235,6 +235,18 @@ class Peers:
             return Offline(f"{peer} did not answer in time.")
         return None if peer in self.conversations else self.errors.get(peer)
 
+    async def any_contact(self, timeout_s: float) -> bool:
+        """Is a relay connected, or may still be: False if none is known, or none of them could be reached."""
+        if self.conversations or not self.known:
+            return bool(self.conversations)
+        self.errors.clear()
+
+        async def is_decided() -> bool:
+            return bool(self.conversations) or self.errors.keys() >= set(self.known)
+
+        await self.wait_for(is_decided, timeout_s, look_s=timeout_s)
+        return bool(self.conversations) or not self.errors.keys() >= set(self.known)
+
     # ---- what is kept ---------------------------------------------------------------------------------------------
     async def run(self) -> None:
         """Write down what peers confirmed, now and then; until cancelled."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from hybridgw_protocol.errors import NotAdmitted, NotFound, Revoked, StateError
+from hybridgw_protocol.errors import AlreadyExists, NotAdmitted, NotFound, Revoked, StateError
 from hybridgw_protocol.invite import Invite, parse_invite
 from hybridgw_protocol.localapi import Relay, RelayCheck
 from hybridgw_storage.database import Database, Tx
@@ -16,6 +17,11 @@ from .gateway import Gateway
 from .sync import SyncService
 
 CONTACT_S: Final = 8.0  # how long `add` waits to tell whether the relay lets this space in
+STRANGER: Final = (  # the relay tells all strangers the same, so all causes are named
+    "The relay does not let this device in, and nothing was added. An invite admits one space, once, for a limited "
+    "time: this link was used before, has expired, or is not complete. Where the relay runs, this makes a new one: "
+    "hybridgw-relay invite"
+)
 
 
 class RelayService:
@@ -52,6 +58,9 @@ class RelayService:
         """
         invite = parse_invite(link)
         self._sync.identity  # noqa: B018 - raises SecretsLocked: there is no key to show there
+        for row in self._database.peek(control.relays):
+            if row.url != invite.url and _by_one_name(row.url) == _by_one_name(invite.url):
+                raise AlreadyExists(f"This relay is in use already, as {row.url}.")
         check = await self._gateway.check(invite.url)
         if not check.ok:
             raise StateError(f"{check.error} Nothing was added; check the link, then try again.", url=invite.url)
@@ -60,7 +69,7 @@ class RelayService:
         refusal = await self._sync.peers.first_contact(invite.url, CONTACT_S)
         if isinstance(refusal, NotAdmitted | Revoked) and not was_used:
             await self.remove(invite.url)
-            raise refusal
+            raise NotAdmitted(STRANGER) if isinstance(refusal, NotAdmitted) else refusal
         return await self._one(invite.url)
 
     async def keep(self, invite: Invite) -> None:
@@ -116,3 +125,8 @@ class RelayService:
 
     async def _one(self, url: str) -> Relay:
         return next(r for r in await self.list() if r.url == url)
+
+
+def _by_one_name(url: str) -> str:
+    """The address with this machine under one name."""
+    return re.sub(r"://(127\.0\.0\.1|\[::1\])(?=[:/]|$)", "://localhost", url)

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import msgspec
+
 from hybridgw_protocol.codec import canonical
 from hybridgw_protocol.errors import BadValue
 from hybridgw_protocol.ids import check_field
@@ -22,6 +24,7 @@ from hybridgw_protocol.ids import check_field
 MAX_DEPTH: Final = 16
 MAX_FIELDS: Final = 500
 MAX_FAULTS: Final = 20
+MAX_CHOICES_SHOWN: Final = 12
 SET_KEYWORD: Final = "x-hybridgw-set"
 
 _ANNOTATIONS: Final = frozenset({"title", "description", "examples", "deprecated", "$schema", "$id", "$comment"})
@@ -50,7 +53,7 @@ class Rule:
     """A compiled schema of one value."""
 
     types: tuple[str, ...] = ()
-    choices: tuple[bytes, ...] | None = None  # canonical bytes of `enum` or `const`
+    choices: dict[bytes, str] | None = None  # canonical bytes of `enum` or `const`, and how a person reads them
     properties: Mapping[str, Rule] = field(default_factory=dict)
     required: tuple[str, ...] = ()
     additional: bool = True
@@ -88,9 +91,9 @@ def _compile(schema: Any, place: str, depth: int) -> Rule:
             case "type":
                 made["types"] = _types(value, where)
             case "enum":
-                made["choices"] = tuple(canonical(item) for item in _list(value, where))
+                made["choices"] = {canonical(item): _readable(item) for item in _list(value, where)}
             case "const":
-                made["choices"] = (canonical(value),)
+                made["choices"] = {canonical(value): _readable(value)}
             case "properties":
                 if not isinstance(value, dict):
                     raise BadValue(f"{where}: an object of schemas.")
@@ -184,6 +187,11 @@ def check(rule: Rule, data: Mapping[str, Any], changed: Iterable[str] | None = N
     return faults[:MAX_FAULTS]
 
 
+def _readable(value: Any) -> str:
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return text if len(text) <= 40 else f"{text[:39]}…"
+
+
 def _check(rule: Rule, value: Any, place: str, faults: list[str]) -> None:
     if len(faults) >= MAX_FAULTS:
         return
@@ -191,7 +199,9 @@ def _check(rule: Rule, value: Any, place: str, faults: list[str]) -> None:
         faults.append(f"{place}: must be {' or '.join(rule.types)}")
         return
     if rule.choices is not None and canonical(value) not in rule.choices:
-        faults.append(f"{place}: is not one of the allowed values")
+        shown = [*rule.choices.values()]
+        more = ", …" if len(shown) > MAX_CHOICES_SHOWN else ""
+        faults.append(f"{place}: is not one of {', '.join(shown[:MAX_CHOICES_SHOWN])}{more}")
         return
     if isinstance(value, str):
         least, most = rule.lengths

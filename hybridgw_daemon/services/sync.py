@@ -43,8 +43,9 @@ log = logging.getLogger(__name__)
 RETRY_S: Final = 60.0  # batches parked for their clock are tried again this often
 REST_S: Final = 1.0  # after a write that the disk refused
 HOLD_S: Final = 5.0  # so long a peer may take to deliver the part of our own log that it says it holds
+CONTACT_S: Final = 2.0  # a relay that is down is known to be within milliseconds; one that is silent is not waited for
 LOOK_S: Final = 0.25  # how often a waiting `sync` looks by itself
-NO_RELAY: Final = "No relay is known: 'hybridgw relay add LINK'."
+NO_RELAY: Final = "No relay is known. Add one: hybridgw relay add LINK"
 NO_CONTACT: Final = "No relay can be reached now."
 INLINE_BYTES: Final = 4096  # below, opening a batch is cheaper than handing it to another thread
 
@@ -527,7 +528,7 @@ class SyncService:
         await self.seal()
         self.peers.reconnect(full=full)
         self.peers.wake()
-        status = "started"
+        status = "started" if wait or await self.peers.any_contact(CONTACT_S) else "offline"
         if wait and self.peers.known and await self._wait_for_step(timeout_s):
             status = "done"
         elif wait:

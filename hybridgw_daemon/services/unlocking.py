@@ -12,13 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from hybridgw_protocol.errors import CannotOpen, SecretsLocked
+from hybridgw_protocol.errors import BadValue, CannotOpen, SecretsLocked
 from hybridgw_protocol.localapi import Component
 from hybridgw_storage.database import Database, Tx
 
 from ..core.rest import RestSealer
 from ..stores import clone_guard, control, meta
-from ..stores.secret_kinds import SecretKind, SecretStore
+from ..stores.secret_kinds import COMMAND_AGAIN, SecretKind, SecretStore
 from ..stores.secrets import open_secret_store, unlock
 from ..stores.secrets_file import PassphraseSource
 from .membership import MembershipService
@@ -61,13 +61,15 @@ class UnlockingService:
 
     async def run(self) -> None:
         """Try until the key is open."""
+        self._relays.start()  # known from now on, connected once there are keys
         while True:
             try:
                 await self.unlock()
-            except (SecretsLocked, CannotOpen) as error:
-                command = str(error.detail.get("command") or "hybridgw doctor")
-                self._space.locked = f"{error.message} Local data is served; sync and pairing wait."
-                self._component = Component(name="keys", state="degraded", message=error.message, help=command)
+            except (SecretsLocked, CannotOpen, BadValue) as error:
+                command = str(error.detail.get("command") or COMMAND_AGAIN)
+                why = f"{error.message.removesuffix(f' Run: {command}')} Local data is served; sync and pairing wait."
+                self._space.locked = f"{why} Run: {command}"
+                self._component = Component(name="keys", state="degraded", message=why, help=command)
                 log.warning("keys locked: %s", error.message, extra={"event": "keys.locked"})
                 await asyncio.sleep(RETRY_S)
             else:
@@ -105,6 +107,6 @@ class UnlockingService:
                 name="keys",
                 state="degraded",
                 message="The key lies unprotected in a file (--secret-store insecure-file): fit for trials only.",
-                help="hybridgw up --secret-store keyring",
+                help="for your own data begin a profile without that option",
             )
         return Component(name="keys", state="ok")

@@ -26,7 +26,8 @@ from nacl.pwhash import argon2id
 
 from hybridgw_daemon.core.rest import KEK_BYTES, NONCE_BYTES
 from hybridgw_protocol.codec import encode_canonical
-from hybridgw_protocol.errors import BadValue, SecretsLocked
+from hybridgw_protocol.errors import BadValue, HybridGWError, SecretsLocked
+from hybridgw_protocol.runtime import MIN_PASSPHRASE_BYTES
 
 from .private_files import is_readable_by_others, read_private, write_private
 from .secret_kinds import (
@@ -195,6 +196,9 @@ class PassphraseStore(FileStore):
     def create(self, entropy: bytes) -> bytes:
         """See SecretStore."""
         _check(entropy)
+        passphrase = self._source.read()
+        if passphrase is not None and len(passphrase) < MIN_PASSPHRASE_BYTES:
+            raise BadValue(f"A new passphrase has at least {MIN_PASSPHRASE_BYTES} characters, this one is shorter.")
         salt, nonce = secrets.token_bytes(argon2id.SALTBYTES), secrets.token_bytes(NONCE_BYTES)
         content = Sealed(_VERSION, self._ops, self._mem_bytes, salt, nonce, b"")
         sealed = crypto_aead_xchacha20poly1305_ietf_encrypt(
@@ -278,6 +282,15 @@ def read_file(path: Path) -> Sealed | Plain | None:
     if not fits:
         raise _damaged(path, "has a value out of bounds")
     return content
+
+
+def kept_kind(folder: Path) -> SecretKind | None:
+    """Which store of files holds the key of this profile; None if none does, or the file cannot be read."""
+    try:
+        content = read_file(folder / FILE_NAME)
+    except HybridGWError:
+        return None  # told when the key is opened
+    return None if content is None else kind_of(content)
 
 
 def kind_of(content: Sealed | Plain) -> SecretKind:

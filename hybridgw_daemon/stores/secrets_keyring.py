@@ -82,8 +82,7 @@ class KeyringStore:
             raise locked(
                 Cause.TIMEOUT,
                 f"The keyring did not answer within {self._limit_s:g} s; it may be asking for a password on a screen "
-                "that nobody sees. Local data is served, sync and pairing wait. Unlock the keyring, or keep the key "
-                "under a passphrase.",
+                "that nobody sees. Unlock the keyring, or keep the key under a passphrase.",
                 COMMAND_PASSPHRASE,
             ) from error
         except Exception as error:  # back ends raise D-Bus, Windows and macOS errors of every class
@@ -98,8 +97,7 @@ class KeyringStore:
         if module == "keyring.backends.fail":
             raise locked(
                 Cause.ABSENT,
-                "There is no keyring here, as on most servers and in containers. Local data is served, sync and "
-                "pairing wait until the key can be kept under a passphrase.",
+                "There is no keyring here, as on most servers and in containers. Keep the key under a passphrase.",
                 COMMAND_PASSPHRASE,
             )
         if backend.priority < _RECOMMENDED:
@@ -123,8 +121,7 @@ class KeyringStore:
         if isinstance(error, keyring.errors.KeyringLocked | keyring.errors.InitError):
             return locked(
                 Cause.LOCKED,
-                "The keyring is locked. Local data is served, sync and pairing wait. Unlock it (log in to the desktop, "
-                "or open its password manager).",
+                "The keyring is locked. Unlock it (log in to the desktop, or open its password manager).",
                 COMMAND_AGAIN,
             )
         return locked(

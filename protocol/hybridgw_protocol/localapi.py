@@ -378,7 +378,10 @@ class StartPairing(Command):
 
 
 class PairingOffer(Result):
-    """What the person carries to the other device, as text (`code`) and for a QR code (`link`)."""
+    """What the person carries to the other device, as text (`code`) and for a QR code (`link`).
+
+    code: empty after three dead codes in an hour: then only the link is accepted, whose secret cannot be guessed.
+    """
 
     id: str
     code: str

@@ -108,6 +108,7 @@ class IssuedCode:
     def __init__(self, code: PairingCode, *, digits_allowed: bool = True) -> None:
         self.nameplate = code.nameplate
         self.digits_allowed = digits_allowed
+        self.is_answered = False  # E's SPAKE2 message is out: somebody may have tested a guess
         self._unspent = [code]
 
     @property
@@ -314,6 +315,7 @@ class Existing(_Machine):
         commitment = blake2b(self._nonce, _KEY_BYTES, "hgw-pair-commit")
         exchange, ours = _start("A", code, kind, self._entropy)
         self._agree(self._exchange(exchange, theirs), kind, code.nameplate, theirs, ours, commitment)
+        self._issued.is_answered = True
         self._send(Phase.ANSWER, _ANSWER.pack(PAIRING_VERSION, kind, ours, commitment))
 
     def _exchange(self, exchange: Any, theirs: bytes) -> bytes:

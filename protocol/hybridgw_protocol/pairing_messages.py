@@ -59,7 +59,7 @@ class Cause(StrEnum):
     GONE = "gone"
 
 
-_NEW_CODE: Final = "This code is used up: make a new one with `hybridgw pair` on the device you have."
+_NEW_CODE: Final = "This code is used up: make a new one with 'hybridgw pair' on the device that has your data."
 _TEXT: Final[dict[Cause, str]] = {
     Cause.WRONG_CODE: "The code was wrong, or somebody else tried it.",
     Cause.CODE_USED: "This code was tried before, perhaps by somebody else.",

@@ -17,6 +17,7 @@ APP_NAME: Final = "hybridgw"  # the name under which platformdirs is asked for f
 HOME_VARIABLE: Final = "HYBRIDGW_HOME"
 ENDPOINT_NAME: Final = "endpoint.json"
 DEFAULT_PORT: Final = 8000
+MIN_PASSPHRASE_BYTES: Final = 12  # of a new one; Argon2id makes a guess cost half a second, not more
 _UNREADABLE: Final = "The endpoint file cannot be read. Start the daemon again: 'hybridgw up'."
 
 

@@ -9,6 +9,8 @@ import asyncio
 import json
 import logging
 import os
+import shlex
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -16,6 +18,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import click
 
@@ -79,7 +82,7 @@ def cli(home: str | None) -> None:
 @click.option("--tls-key", "TLS_KEY", metavar="FILE", help="Its private key (PEM).")
 @click.option("--trusted-proxy", "proxies", multiple=True, metavar="ADDRESS", help="Believe its X-Forwarded-For.")
 @click.option("--log-level", "LOG_LEVEL", metavar="LEVEL", help="DEBUG, INFO, WARNING or ERROR.")
-@click.option("--development", is_flag=True, help="Readable logs.")
+@click.option("--development", is_flag=True, help="Readable logs, as on a terminal.")
 def serve(
     file: Path | None, urls: tuple[str, ...], proxies: tuple[str, ...], development: bool, **flags: str | None
 ) -> None:
@@ -91,7 +94,7 @@ def serve(
         ENVIRONMENT="development" if development else None,
         **flags,
     )
-    logs.set_up(config.log_level, readable=config.is_development)
+    logs.set_up(config.log_level, readable=config.is_development or sys.stderr.isatty())
     from . import app
 
     _allow_files(config.max_connections + SPARE_FILES)
@@ -128,15 +131,30 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def _announce(config: configuration.Config, url: str) -> None:
-    click.echo(f"The relay listens on {url}, its data is in {config.data}.")
+    everywhere = " (on all addresses of this machine)" if config.host in ("0.0.0.0", "::") else ""  # noqa: S104
+    click.echo(f"The relay listens on {url}{everywhere}, its data is in {config.data}.")
     if not config.public_urls:
-        click.echo("From outside it is known by no name: give --public-url https://… if devices shall come from there.")
-    click.echo("It lets nobody in without an invite: hybridgw-relay invite" + _data_hint(config))
+        click.echo("Only devices on this machine can use that address. For others give the one that they dial:")
+        click.echo(f"  --public-url {_example_url(url)}")
+    click.echo(f"It lets nobody in without an invite: {_command(config, 'invite')}")
     sys.stdout.flush()
 
 
-def _data_hint(config: configuration.Config) -> str:
-    return "" if config.data == _default_data() else f" --data {config.data}"
+def _command(config: configuration.Config, words: str) -> str:
+    """A command of ours as it has to be typed for this relay."""
+    if config.data == _default_data():
+        return f"hybridgw-relay {words}"
+    shown = min(os.path.relpath(config.data), str(config.data), key=len)
+    return f"hybridgw-relay --home {shlex.quote(shown)} {words}"
+
+
+def _example_url(url: str) -> str:
+    return f"http://{socket.gethostname()}:{urlsplit(url).port}"
+
+
+def _is_of_this_machine(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    return host == "localhost" or host.startswith("127.") or host == "::1"
 
 
 # ---- invite ----------------------------------------------------------------------------------------------------------
@@ -198,6 +216,11 @@ def invite(
         f"Use it once within {hours:g} hours:  hybridgw relay add '{link}'\n"
         f"Account {row.name}: {_bytes(row.max_bytes)}, {row.max_devices} devices.", err=True,
     )  # fmt: skip
+    if _is_of_this_machine(address):
+        click.echo(
+            "It works for devices on this machine only. For others serve with the address that they dial, like "
+            f"--public-url {_example_url(address)}", err=True,
+        )  # fmt: skip
 
 
 # ---- accounts --------------------------------------------------------------------------------------------------------
@@ -272,31 +295,38 @@ def accounts_remove(before: str | None, DATA_DIR: str | None, name: str, yes: bo
 # ---- what is stored --------------------------------------------------------------------------------------------------
 @cli.command()
 @DATA_OPTION
+@click.option("--full", is_flag=True, help="One raw row of each table, too.")
 @JSON_OPTION
-def audit(DATA_DIR: str | None, as_json: bool) -> None:
+def audit(DATA_DIR: str | None, full: bool, as_json: bool) -> None:
     """Show exactly what this relay stores."""
     from .stores import admin
 
-    with _open(_load(DATA_DIR=DATA_DIR)) as database:
+    config = _load(DATA_DIR=DATA_DIR)
+    with _open(config) as database:
         found = database.peek(admin.audit)
     if as_json:
         _print_json(found)
         return
     for space in found["spaces"]:
         _print_space(space)
-    click.echo("Tables, with one raw row each (bytes as hex):")
-    for name, table in found["tables"].items():
-        click.echo(f"  {name}: {table['rows']} rows")
-        for column, value in (table["sample"] or {}).items():
-            click.echo(f"    {column} = {value}")
-    click.echo("\nNothing here can be read: documents, collections and device names are sealed with keys that only the")
+    if full:
+        click.echo("Tables, with one raw row each (bytes as hex):")
+        for name, table in found["tables"].items():
+            click.echo(f"  {name}: {table['rows']} rows")
+            for column, value in (table["sample"] or {}).items():
+                click.echo(f"    {column} = {value}")
+        click.echo("")
+    click.echo("Nothing here can be read: documents, collections and device names are sealed with keys that only the")
     click.echo("devices have. What the relay does see: which device stored how much and when, and the padded sizes.")
+    if not full:
+        click.echo(f"One raw row of each table: {_command(config, 'audit --full')}")
 
 
 def _print_space(space: dict[str, Any]) -> None:
     click.echo(f"Space {space['space']}, account {space['account']}, since {_time(space['created_ms'])}")
+    batches = "batch" if space["batches"] == 1 else "batches"
     click.echo(
-        f"  {space['batches']} sealed batches, {_bytes(space['batch_bytes'])}, from {_time(space['first_batch_ms'])} "
+        f"  {space['batches']} sealed {batches}, {_bytes(space['batch_bytes'])}, from {_time(space['first_batch_ms'])} "
         f"to {_time(space['last_batch_ms'])}; {space['control_records']} control records, "
         f"{_bytes(space['control_bytes'])}"
     )

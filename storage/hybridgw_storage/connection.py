@@ -15,6 +15,10 @@ BUSY_TIMEOUT_S: Final = 10.0
 
 # Codes of a file that may not grow: no space, a quota (EDQUOT) or a limit of the process (EFBIG). SQLite tells only the
 # first as SQLITE_FULL. A failing medium gives the same codes; the message names both.
+HELPS: Final = (
+    "Stop its program and move it away, with the files of the same name that end in -wal and -shm; then put a backup "
+    "in its place, or begin anew: other devices have all that was synced."
+)
 _CANNOT_GROW: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE})
 
 
@@ -100,7 +104,7 @@ def translate(error: sqlite3.Error, path: Path) -> HybridGWError:
             "Free some space and try again."
         )
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return DatabaseDamaged(f"{path.name} is damaged ({error}). Stop, and run 'hybridgw doctor'.")
+        return DatabaseDamaged(f"{path} is damaged ({error}). {HELPS}")
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return Busy(f"Another program holds {path.name} locked. Close it, then try again.")
     if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR):

@@ -132,10 +132,17 @@ def free_port() -> int:
 def environment(home: Path) -> dict[str, str]:
     """For a reader's first day: an empty home, our commands on PATH, a relay that listens on a free loopback port.
 
-    No keyring is there, so the secret store is named; the how-to on secrets runs without that.
+    No keyring is there, so the secret store is named; pages that name it themselves run without that. Daemons take any
+    free port at each start: pages run beside each other, and one would take the port that another means to keep. That
+    name would count for the relay as well, which shall come back under its address: so it does not get to see it.
     """
+    commands = Path(sys.executable).parent
+    relay = home.parent / "bin" / "hybridgw-relay"
+    relay.parent.mkdir()
+    relay.write_text(f'#!/bin/sh\nunset HYBRIDGW_SERVER_PORT\nexec "{commands}/hybridgw-relay" "$@"\n')
+    relay.chmod(0o755)
     return {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "PATH": os.pathsep.join([str(relay.parent), str(commands), os.environ.get("PATH", os.defpath)]),
         "HOME": str(home),
         "XDG_RUNTIME_DIR": str(home),
         "DBUS_SESSION_BUS_ADDRESS": "disabled:",
@@ -145,6 +152,7 @@ def environment(home: Path) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "SERVER_HOST": "127.0.0.1",
         "SERVER_PORT": str(free_port()),
+        "HYBRIDGW_SERVER_PORT": "0",
         "HYBRIDGW_SECRET_STORE": "insecure-file",
     }
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -111,7 +112,30 @@ def test_a_start_that_fails_says_why(tmp_path: Path) -> None:
         wrong = cli("up", code=1)
         assert "SERVER_PORT = 70000" in wrong.talk
         assert "log_levle" in wrong.talk
+        assert "\\n" not in wrong.talk
         assert wrong.out == ""
+        looked = cli("doctor", code=3).out  # finds the same without being told
+        assert "SERVER_PORT = 70000" in looked
+        assert "log_levle" in looked
+
+
+def test_doctor_finds_why_a_daemon_cannot_start(tmp_path: Path) -> None:
+    with profile(tmp_path / "home") as cli, socket.socket() as other:
+        cli.up()
+        cli("data", "put", "tasks", "milk", "title=Buy milk")
+        cli("down")
+        assert "Nothing keeps it from starting." in cli("doctor", code=3).out
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        (cli.home / "config.toml").write_text(f"server_port = {other.getsockname()[1]}\n")
+        assert f"Port {other.getsockname()[1]} cannot be used" in cli("doctor", code=3).out
+        (cli.home / "config.toml").unlink()
+        database = cli.home / "hybridgw.db"
+        whole = database.read_bytes()
+        database.write_bytes(whole[:4096] + bytes(8192) + whole[12288:])
+        looked = cli("doctor", code=3).out
+        assert f"{database} is damaged" in looked
+        assert "-wal" in looked
 
 
 def test_up_in_the_foreground_ends_with_ctrl_c(tmp_path: Path) -> None:
@@ -149,14 +173,15 @@ def test_ctrl_c_while_it_starts_leaves_nothing_running(tmp_path: Path) -> None:
 def test_sec_no_keyring_serves_data_and_says_what_helps(tmp_path: Path) -> None:
     with profile(tmp_path / "home") as cli:
         no_keyring = {"DBUS_SESSION_BUS_ADDRESS": "unix:path=/nonexistent", "XDG_RUNTIME_DIR": str(tmp_path)}
-        cli.up(store="keyring", **no_keyring)
+        for _ in range(2):  # the first start says it, too, and the second one tries anew
+            ran = cli.up(store="keyring", code=4, **no_keyring)
+            assert "There is no keyring here" in ran.talk
+            assert "What helps: hybridgw --home home up --secret-store passphrase" in ran.talk
+            assert "relay add" not in ran.talk  # it could not work
         cli("data", "put", "tasks", "milk", "title=Buy milk")
-        deadline = time.monotonic() + 30
-        while cli("status", "--json", code=4).json["sync"]["state"] != "locked" and time.monotonic() < deadline:
-            time.sleep(0.1)
         status = cli("status", code=4)
         assert "locked" in status.out
-        assert "hybridgw " in status.out  # the command that helps
+        assert status.out.count("hybridgw --home home up --secret-store passphrase") == 1  # the command that helps
         assert cli("pair", code=4).out == ""
         checked = cli("doctor", "--json", code=1).json
         assert not checked["ok"]
@@ -165,37 +190,97 @@ def test_sec_no_keyring_serves_data_and_says_what_helps(tmp_path: Path) -> None:
 
 
 def test_sec_a_passphrase_is_handed_over_by_descriptor(tmp_path: Path) -> None:
-    def up(passphrase: str) -> None:
+    def up(passphrase: str, *words: str) -> tuple[int, str]:
         read, write = os.pipe()
         os.write(write, passphrase.encode())
         os.close(write)
-        subprocess.run(
-            [str(COMMANDS / "hybridgw"), "--home", str(cli.home), "up", "--port", "0", "--secret-store", "passphrase",
-             "--passphrase-fd", str(read)],
-            pass_fds=(read,), check=True, capture_output=True, env=environment(), timeout=60, stdin=subprocess.DEVNULL,
+        ran = subprocess.run(
+            [str(COMMANDS / "hybridgw"), "--home", str(cli.home), "up", "--port", "0", "--passphrase-fd", str(read),
+             *words],
+            pass_fds=(read,), check=False, capture_output=True, text=True, env=environment(), timeout=60,
+            stdin=subprocess.DEVNULL,
         )  # fmt: skip
         os.close(read)
+        return ran.returncode, ran.stderr
 
-    def state_after_opening() -> str:
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            ready = cli("status", "--json", code=None).json
-            if all(part["state"] != "starting" for part in ready["components"]):
-                break
-            time.sleep(0.1)
-        return str(ready["sync"]["state"])
+    def state() -> str:
+        return str(cli("status", "--json", code=None).json["sync"]["state"])
 
     with profile(tmp_path / "home") as cli:
         assert "--passphrase-fd" in cli.up(store="passphrase", code=4).talk  # nobody is there to type it
-        up("correct horse battery staple")
-        assert state_after_opening() == "offline"
+        code, said = up("abc", "--secret-store", "passphrase")
+        assert (code, state()) == (4, "locked")
+        assert "at least 12 characters" in said
+        assert up("correct horse battery staple", "--secret-store", "passphrase")[0] == 0  # although one runs, locked
+        assert state() == "offline"
         assert "correct horse" not in (cli.home / "secrets.json").read_text()
         command_line = Path(f"/proc/{cli.pid}/cmdline")
         assert not command_line.exists() or b"horse" not in command_line.read_bytes()
         cli("down")
-        up("wrong")
-        assert state_after_opening() == "locked"
-        assert "wrong" in cli("status", code=4).out
+        code, said = up("wrong")
+        assert (code, state()) == (4, "locked")
+        assert "passphrase is wrong" in said
+        assert "passphrase is wrong" in cli("status", code=4).out
+        assert up("correct horse battery staple")[0] == 0  # the store is known: no option, no `down`
+        assert state() == "offline"
+        cli("down")
+        assert "none was given" in cli("up", "--port", "0", code=4).talk
+
+
+def test_sec_a_passphrase_is_asked_for_whenever_it_is_needed(tmp_path: Path) -> None:
+    """On a terminal: at first start, twice and long enough; later without an option; and again after a wrong one."""
+    import pty
+
+    def up(*typed: str, words: tuple[str, ...] = ()) -> tuple[int, str]:
+        ours, theirs = pty.openpty()
+        process = subprocess.Popen(
+            [str(COMMANDS / "hybridgw"), "--home", str(tmp_path / "home"), "up", "--port", "0", *words],
+            stdin=theirs, stdout=theirs, stderr=theirs, env=environment(), start_new_session=True,
+        )  # fmt: skip
+        os.close(theirs)
+        left, said = list(typed), b""
+        while True:
+            try:
+                said += os.read(ours, 4096)
+            except OSError:  # all is said
+                break
+            if left and said.rstrip().endswith((b"Passphrase:", b"confirmation:")):
+                os.write(ours, left.pop(0).encode() + b"\n")
+                said += b"."
+        os.close(ours)
+        assert not left, said
+        return process.wait(60), said.decode()
+
+    good = "correct horse battery staple"
+    with profile(tmp_path / "home") as cli:
+        code, said = up("abc", good, good, words=("--secret-store", "passphrase"))
+        assert code == 0, said
+        assert "less than 12" in said
+        cli("status")
+        cli("down")
+        code, said = up("wrong")
+        assert code == 4
+        assert "passphrase is wrong" in said
+        code, said = up(good)
+        assert code == 0, said
+        assert "runs already" in up()[1]
+        cli("status")
+
+
+def test_a_profile_keeps_the_store_it_began_with(tmp_path: Path) -> None:
+    with profile(tmp_path / "home") as cli:
+        cli.up()
+        status = cli("status")
+        assert "fit for trials only" in status.out
+        assert "--secret-store keyring" not in status.out + cli("doctor").out  # would lock the profile
+        refused = cli.up(store="keyring", code=1)
+        assert "began with the secret store insecure-file" in refused.talk
+        cli("down")
+        cli.up(store="passphrase", code=1)
+        cli("up", "--port", "0")
+        assert "on this device only" in cli("status").out
+        assert cli("up", "--foreground", code=1).out == ""
+        assert "down, then hybridgw --home home up --port 1 --dev" in cli("up", "--port", "1", "--dev").talk
 
 
 # ---- documents -------------------------------------------------------------------------------------------------------
@@ -235,7 +320,7 @@ def test_documents_are_written_read_found_and_deleted(cli: Cli) -> None:
 def test_bad_values_are_named_and_nothing_is_written(cli: Cli) -> None:
     before = cli("data", "list", "--json").json
     for words, code, says in (
-        (["put", "tasks", "x", "status=odd"], 1, "title"),
+        (["put", "tasks", "x", "title=a", "status=odd"], 1, "is not one of open, "),
         (["put", "Tasks", "x", "a=1"], 1, "collection name"),
         (["put", "tasks", "x" * 65, "title=a"], 1, "64"),
         (["put", "bad", "x", '{"a": 9007199254740993}'], 1, "53"),
@@ -353,7 +438,9 @@ def test_spec_S6_export_comes_back_as_it_was(cli: Cli, tmp_path: Path) -> None:
         assert documents(cli, copy) == before
     assert cli("export", "things").out.encode() == (tmp_path / "out.jsonl").read_bytes()
     assert cli("import", str(tmp_path / "out.jsonl"), "--json").json["unchanged"] == 3  # each line names its collection
-    assert cli("export", "nothing_here").out == ""
+    nothing = cli("export", "nothing_here")
+    assert nothing.out == ""
+    assert "data list" in nothing.talk
 
 
 def test_an_export_that_fails_leaves_the_old_file(cli: Cli, tmp_path: Path) -> None:
@@ -371,6 +458,8 @@ def test_files_that_are_none_of_ours_are_refused(cli: Cli, tmp_path: Path) -> No
         path = tmp_path / "file"
         path.write_bytes(content)
         assert says in cli("import", str(path), "--collection", "x", code=1).talk
+    path.write_text("<!DOCTYPE NETSCAPE-Bookmark-file-1>\n<html><body></body></html>\n")
+    assert "No document was found" in cli("import", str(path), code=1).talk
     path.write_text("a,b\n1,2\n")
     assert "--collection NAME" in cli("import", str(path), code=2).talk
     path.write_text('{"a": 1}\n')

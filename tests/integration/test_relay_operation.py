@@ -75,6 +75,18 @@ def test_a_qr_code_is_drawn(relay: RelayProcess) -> None:
     assert "█" in printed or "▄" in printed
 
 
+def test_a_link_that_only_this_machine_can_use_says_so(relay: RelayProcess) -> None:
+    assert "on this machine only" in relay.command("invite", "--url", "http://127.0.0.1:8080").stderr
+    assert "on this machine only" not in relay.command("invite", "--url", "https://relay.example.com").stderr
+
+
+def test_audit_begins_with_the_summary(relay: RelayProcess) -> None:
+    short, full = relay.command("audit").stdout, relay.command("audit", "--full").stdout
+    assert "Tables" not in short
+    assert short.rstrip().endswith(f"{relay.data.name} audit --full")
+    assert "Tables, with one raw row each" in full
+
+
 def test_every_invite_has_its_own_secret_and_account(relay: RelayProcess) -> None:
     made = [json.loads(relay.command("invite", "--json").stdout) for _ in range(2)]
     assert made[0]["link"] != made[1]["link"]

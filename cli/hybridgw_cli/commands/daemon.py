@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -19,13 +20,16 @@ import click
 from hybridgw_client import Client
 from hybridgw_client.profile import holder, is_alive
 from hybridgw_protocol.errors import AlreadyRunning, HybridGWError, NeedsPerson, NotRunning, StateError
+from hybridgw_protocol.runtime import MIN_PASSPHRASE_BYTES
 
 from ..context import App, Command, json_option, pass_app
 from ..exits import Exit, Finished
 from ..output import clean
+from .status import part_text
 
 START_S: Final = 30.0
 STOP_S: Final = 15.0
+KEYS_S: Final = 15.0  # a keyring that does not answer is given up before
 LAST_BREATH_S: Final = 5.0  # from the release of the lock, when all is written, to the end of the process
 _POLL_S: Final = 0.02
 SECRETS_NAME: Final = "secrets.json"  # beside the database, only with the stores that are files
@@ -65,21 +69,37 @@ def up(
     store = secret_store or app.secret_store
     if store and store not in STORES:
         raise click.UsageError(f"--secret-store is one of {', '.join(STORES)}.")
+    kept = _kept_store(app)
+    if store and kept and store != kept:
+        raise StateError(
+            f"This profile began with the secret store {kept} and keeps it: {app.command('up')}. "
+            "For another store begin another profile (--home) and pair it with this one."
+        )
+    options = _options(port=port, store=store, log_level=log_level)
     if _is_running(app):
-        _told_running(app, already=True)
-        if port is not None or store or log_level or dev:
-            app.out.warn(f"Options count from the next start: {app.command('down')}, then {app.command('up')} again.")
-        return
-    arguments = _daemon_arguments(app, port=port, store=store, log_level=log_level)
+        if foreground:
+            raise AlreadyRunning(f"A daemon runs for this profile already. Stop it first: {app.command('down')}")
+        if not _are_keys_locked(app):
+            _told_running(app, already=True)
+            if options or dev:
+                again = " ".join(["up", *options, *["--dev"] * dev])
+                app.out.warn(f"Options count from the next start: {app.command('down')}, then {app.command(again)}")
+            return
     environment = _environment(dev)
-    if passphrase_fd is None and store == "passphrase":
-        passphrase_fd = _ask_passphrase(app, environment)
+    if passphrase_fd is None and (store or kept or environment.get("HYBRIDGW_SECRET_STORE")) == "passphrase":
+        passphrase_fd = _ask_passphrase(app, environment, is_new=kept is None, is_needed=store is not None)
+    if _is_running(app):
+        _stop(app)  # its keys are locked, and it reads a passphrase or another store only when it starts
+    arguments = [*daemon_program(app), *options]
     if passphrase_fd is not None:
         arguments += ["--passphrase-fd", str(passphrase_fd)]
     if foreground:
         _stay([*arguments, "--foreground"], environment, passphrase_fd)
     _start(app, arguments, environment, passphrase_fd)
-    _told_running(app, already=False)
+    is_locked = _are_keys_locked(app)
+    _told_running(app, already=False, is_locked=is_locked)
+    if is_locked:
+        raise Finished(Exit.NEEDS_PERSON)
 
 
 def _is_running(app: App) -> bool:
@@ -89,15 +109,40 @@ def _is_running(app: App) -> bool:
         return False
 
 
-def _daemon_arguments(app: App, *, port: int | None, store: str | None, log_level: str | None) -> list[str]:
+def _kept_store(app: App) -> str | None:
+    """The store that this profile began with, where that is a file; None: a keyring, or none yet."""
+    try:
+        return str(json.loads(Path(app.profile.folders.data, SECRETS_NAME).read_bytes())["kind"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # a damaged file is told by the daemon
+
+
+def _are_keys_locked(app: App) -> bool:
+    """Can the running daemon not open its keys; waits while it tries."""
+
+    def state() -> str:
+        parts = app.client.get("/health/ready")["components"]
+        return next((str(part["state"]) for part in parts if part["name"] == "keys"), "starting")
+
+    if state() == "starting":
+        deadline = time.monotonic() + KEYS_S
+        with app.out.waiting("Opening the keys ...") as spinner:
+            while state() == "starting" and time.monotonic() < deadline:
+                spinner.advance(1)
+                time.sleep(_POLL_S)
+    return state() not in ("ok", "starting") and app.client.get("/api/sync/status")["state"] == "locked"
+
+
+def daemon_program(app: App) -> list[str]:
+    """The daemon of this profile, as it is started."""
     # -P: a folder of that name in the current directory is not our daemon.
-    arguments = [sys.executable, "-P", "-m", "hybridgw_daemon"]
-    if app.profile.home:
-        arguments += ["--home", app.profile.home]
-    for name, value in (("--port", port), ("--secret-store", store), ("--log-level", log_level)):
-        if value is not None:
-            arguments += [name, str(value)]
-    return arguments
+    home = ["--home", app.profile.home] if app.profile.home else []
+    return [sys.executable, "-P", "-m", "hybridgw_daemon", *home]
+
+
+def _options(*, port: int | None, store: str | None, log_level: str | None) -> list[str]:
+    given = (("--port", port), ("--secret-store", store), ("--log-level", log_level))
+    return [word for name, value in given if value is not None for word in (name, str(value))]
 
 
 def _environment(dev: bool) -> dict[str, str]:
@@ -107,26 +152,38 @@ def _environment(dev: bool) -> dict[str, str]:
     return environment
 
 
-def _ask_passphrase(app: App, environment: Mapping[str, str]) -> int | None:
+def _ask_passphrase(app: App, environment: Mapping[str, str], *, is_new: bool, is_needed: bool) -> int | None:
     """The passphrase from the person, as the read end of a pipe: it is never an argument or in the environment.
 
-    None when the daemon gets it elsewhere. Raises: NeedsPerson: nobody is there to type it.
+    None when the daemon gets it elsewhere, or starts without it. Raises: NeedsPerson: nobody is there to type it.
     """
     if {"HYBRIDGW_PASSPHRASE_FILE", "CREDENTIALS_DIRECTORY"} & environment.keys() or sys.platform == "win32":
         return None
+    with suppress(OSError, ValueError):
+        if "passphrase_file" in tomllib.loads(app.profile.config.read_text(encoding="utf-8")):
+            return None
     if not sys.stdin.isatty():
+        if not is_needed:
+            return None
         raise NeedsPerson(
             "The secret store `passphrase` needs one, and no terminal is there to ask for it. Give it with "
             "--passphrase-fd N, or in a file named by HYBRIDGW_PASSPHRASE_FILE."
         )
-    is_new = not Path(app.profile.folders.data, SECRETS_NAME).exists()
     if is_new:
         app.out.say("Choose a passphrase. Without it nobody, you included, can open the keys of this device.")
-    passphrase: str = click.prompt("Passphrase", hide_input=True, confirmation_prompt=is_new, err=True)
+    passphrase: str = click.prompt(
+        "Passphrase", hide_input=True, confirmation_prompt=is_new, err=True, value_proc=_long_enough if is_new else None
+    )
     read, write = os.pipe()
     os.write(write, passphrase.encode())  # far below what a pipe holds
     os.close(write)
     return read
+
+
+def _long_enough(passphrase: str) -> str:
+    if len(passphrase.encode()) < MIN_PASSPHRASE_BYTES:
+        raise click.UsageError(f"it has less than {MIN_PASSPHRASE_BYTES} characters.")
+    return passphrase
 
 
 def _stay(arguments: list[str], environment: dict[str, str], passphrase_fd: int | None) -> NoReturn:
@@ -203,7 +260,8 @@ def _ended_early(app: App, code: int, said: IO[bytes]) -> None:
     )
 
 
-def _told_running(app: App, *, already: bool) -> None:
+def _told_running(app: App, *, already: bool, is_locked: bool = False) -> None:
+    """What runs, what is wrong with it, what to do next."""
     ready = app.client.get("/health/ready")
     endpoint = app.client.endpoint
     if app.out.as_json:
@@ -213,9 +271,8 @@ def _told_running(app: App, *, already: bool) -> None:
     app.out.result(f"HybridGW {clean(ready['version'])} {state} at {endpoint.url} (process {endpoint.pid}).")
     for component in ready["components"]:
         if component["state"] in ("degraded", "failed"):
-            helps = f" What helps: {clean(component['help'])}" if component.get("help") else ""
-            app.out.warn(f"{clean(component['name'])}: {clean(component.get('message') or component['state'])}{helps}")
-    if not already:
+            app.out.warn(f"{clean(component['name'])}: {part_text(app, component)}")
+    if not already and not is_locked and not app.client.get("/api/sync/status")["relays"]:
         app.out.say("Next:")
         lines = [(app.command(words), what) for words, what in _NEXT]
         width = max(len(words) for words, _ in lines)
@@ -228,10 +285,14 @@ def _told_running(app: App, *, already: bool) -> None:
 @pass_app
 def down(app: App) -> None:
     """Stop the daemon."""
+    app.out.say("The daemon has stopped." if _stop(app) else "No daemon runs for this profile.")
+
+
+def _stop(app: App) -> bool:
+    """Stop it and wait for its end. False: none runs. Raises: AlreadyRunning: it does not end."""
     pid = _ask_to_end(app)
     if pid is None:
-        app.out.say("No daemon runs for this profile.")
-        return
+        return False
     app.close()
     with app.out.waiting("Stopping the daemon ...") as spinner:
         deadline = time.monotonic() + STOP_S
@@ -246,7 +307,7 @@ def down(app: App) -> None:
         deadline = time.monotonic() + LAST_BREATH_S
         while _is_process(pid) and time.monotonic() < deadline:
             time.sleep(_POLL_S)
-    app.out.say("The daemon has stopped.")
+    return True
 
 
 def _is_process(pid: int) -> bool:

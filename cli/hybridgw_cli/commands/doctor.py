@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import stat
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -26,7 +27,7 @@ from hybridgw_protocol.runtime import VERSION
 from ..context import App, Command, json_option, pass_app
 from ..exits import Exit, Finished
 from ..output import bytes_text, clean, count_text, duration_text
-from .daemon import tail
+from .daemon import daemon_program, tail
 from .status import waiting_line
 
 Json = dict[str, Any]
@@ -53,13 +54,18 @@ class Check:
 
 
 @click.command(cls=Command)
+@click.option("--seen", is_flag=True, help="The alarms that stand have been dealt with: tell of them no more.")
 @json_option
 @pass_app
-def doctor(app: App) -> None:
+def doctor(app: App, seen: bool) -> None:
     """Check everything, and name what helps where something is wrong.
 
     Exit codes: 0 nothing failed (a warning may be there), 1 something failed, 3 the daemon does not run.
     """
+    if seen:
+        for alarm in list(app.client.pages("/api/alarms")):
+            app.client.post(f"/api/alarms/{alarm['id']}/acknowledge")
+            app.out.say(f"Seen: {app.told(alarm['message'])}")
     found: list[Check] = []
     for check in _all(app):
         found.append(check)
@@ -202,7 +208,8 @@ def _damage(app: App) -> Iterator[Check]:
             "damage",
             "warn",
             f"A damaged database was set aside: {clean(path)}",
-            f"{app.command('sync --wait')} fetches what the relay has; keep the file until nothing is missed",
+            f"{app.command('pair CODE')}, if it is not done yet, brings back what was synced; "
+            "keep the file until nothing is missed",
         )
 
 
@@ -213,6 +220,7 @@ def _daemon(app: App) -> Iterator[Check]:
         ready = app.client.get("/health/ready")
     except NotRunning as error:
         yield Check("daemon", "fail", clean(error.message), app.command("up"))
+        yield from _start(app)
         return
     except HybridGWError as error:
         yield Check("daemon", "fail", clean(error.message), f"{app.command('down')}; {app.command('up')}")
@@ -231,12 +239,26 @@ def _daemon(app: App) -> Iterator[Check]:
         )
 
 
+def _start(app: App) -> Iterator[Check]:
+    """What would keep the daemon from starting: it looks itself, since only it knows its configuration and file."""
+    if not Path(app.profile.folders.data).exists():
+        return
+    ran = subprocess.run(  # noqa: S603 - our own program
+        [*daemon_program(app), "--check"], stdin=subprocess.DEVNULL, capture_output=True, check=False
+    )
+    faults = [line.strip().removeprefix("error: ") for line in ran.stderr.decode("utf-8", "replace").splitlines()]
+    for fault in [fault for fault in faults if fault and not fault.endswith(":")]:
+        yield Check("start", "fail", app.told(fault), f"this first, then {app.command('up')}")
+    if not faults:
+        yield Check("start", "ok", "Nothing keeps it from starting.")
+
+
 # ---- told by the daemon --------------------------------------------------------------------------------------------
 def _parts(app: App) -> Iterator[Check]:
     for part in app.client.get("/health/ready")["components"]:
         state: Literal["ok", "warn", "fail"] = {"ok": "ok", "failed": "fail"}.get(part["state"], "warn")  # type: ignore[assignment]
         yield Check(
-            clean(part["name"]), state, clean(part.get("message") or part["state"]), clean(part.get("help") or "")
+            clean(part["name"]), state, app.told(part.get("message") or part["state"]), app.told(part.get("help") or "")
         )
 
 
@@ -274,7 +296,7 @@ def _secrets(app: App) -> Iterator[Check]:
             "secret store",
             "warn",
             "The key of this device is in a plain file: whoever can read your files can read everything.",
-            f"{app.command('down')}; {app.command('up --secret-store passphrase')} (or keyring)",
+            "for your own data begin a profile with another store",
         )
     else:
         yield Check("secret store", "ok", f"The key of this device is kept {_STORE_WORDS.get(store, clean(store))}.")
@@ -305,7 +327,7 @@ def _relays(app: App) -> Iterator[Check]:
         name = clean(relay["url"])
         if not check["ok"]:
             yield Check(
-                "relay", "fail", f"{name}: {clean(check.get('error') or 'no answer')}", app.command("relay test")
+                "relay", "fail", f"{name}: {app.told(check.get('error') or 'no answer')}", app.command("relay test")
             )
             continue
         rtt = f" in {check['rtt_ms']:.0f} ms" if check.get("rtt_ms") is not None else ""
@@ -329,10 +351,12 @@ def _clock(relay: str, offset_ms: int) -> Check:
 
 def _sync(app: App) -> Iterator[Check]:
     status = app.client.get("/api/sync/status")
-    text = clean(status.get("message") or status["state"].replace("_", " "))
+    text = app.told(status.get("message") or status["state"].replace("_", " "))
     waits = waiting_line(status)
     if status["state"] == "locked":
-        yield Check("sync", "fail", text, app.command("up --secret-store passphrase"))
+        parts = app.client.get("/health/ready")["components"]
+        helps = next((part.get("help") for part in parts if part["name"] == "keys"), None)
+        yield Check("sync", "fail", "It waits until the keys are open.", app.told(helps or "hybridgw up"))
     elif status["state"] in ("offline", "parked") and status["relays"]:
         yield Check(
             "sync", "warn", f"{text} {f'Waiting: {waits}.' if waits else ''}".strip(), app.command("relay test")
@@ -347,7 +371,10 @@ def _alarms(app: App) -> Iterator[Check]:
     alarms = list(app.client.pages("/api/alarms"))
     for alarm in alarms:
         yield Check(
-            "alarm", "fail", clean(alarm["message"]), f"docs/how-to/recover-from-damage.md ({clean(alarm['code'])})"
+            "alarm",
+            "fail",
+            app.told(alarm["message"]),
+            f"docs/how-to/recover-from-damage.md ({clean(alarm['code'])}); then {app.command('doctor --seen')}",
         )
     if not alarms:
         yield Check("alarms", "ok", "None.")
@@ -357,6 +384,9 @@ def _log(app: App) -> Iterator[Check]:
     try:
         with app.profile.log.open("rb") as file:
             entries = [entry for raw in tail(file, _LOG_LINES) if (entry := _entry(raw))]
+    except FileNotFoundError:
+        yield Check("log", "ok", "Nothing is logged yet.")
+        return
     except OSError as error:
         yield Check("log", "warn", f"{clean(app.profile.log)}: {error.strerror}.", app.command("paths"))
         return

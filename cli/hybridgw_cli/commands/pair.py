@@ -6,6 +6,7 @@ the four words differ: that is why a person compares them.
 
 from __future__ import annotations
 
+import shlex
 import time
 from typing import Any, Final
 
@@ -67,6 +68,8 @@ def _show(app: App, relay: str | None, yes: bool, *, with_qr: bool) -> None:
     except (click.Abort, KeyboardInterrupt):
         _cancel(app, offer["id"])
         raise
+    if shown.get("error"):
+        shown["error"] = app.told(shown["error"])
     _ended(app, shown, f"{clean(_peer_name(shown), 40)} is one of your devices now. It fetches your data by itself.")
 
 
@@ -79,11 +82,14 @@ def _present(app: App, offer: Json, *, with_qr: bool) -> None:
     left = duration_text((offer["expires_ms"] - time.time() * 1000) / 1000)
     out.result("On the other device run:")
     out.result()
-    out.result(f"    hybridgw pair {clean(offer['code'])}")
+    out.result(f"    hybridgw pair {clean(offer['code']) or shlex.quote(clean(offer['link']))}")
     out.result()
     if with_qr and out.is_watched:
         out.raw(_qr(offer["link"]))
-    out.result(f"The code works once, for {left}. The relay never sees its last six digits.")
+    if offer["code"]:
+        out.result(f"The code works once, for {left}. The relay never sees its last six digits.")
+    else:
+        out.result(f"Three codes were used up within an hour, so for now there is this long one. It works for {left}.")
     out.flush()
 
 
@@ -118,7 +124,8 @@ def _join(app: App, code: str, name: str | None, yes: bool) -> None:
                 app.out.say("Refused. If the words differ somebody is in between: ask for a new code.")
                 raise Finished(Exit.NEEDS_PERSON)
             _agree(app, began["id"])
-        shown = _wait(app, began["id"], "Waiting until the other device agrees ...", _OVER)
+        if shown["state"] not in _OVER:
+            shown = _wait(app, began["id"], "Waiting until the other device agrees ...", _OVER)
     except (click.Abort, KeyboardInterrupt):
         _cancel(app, began["id"])
         raise
@@ -180,6 +187,6 @@ def _ended(app: App, shown: Json, text: str) -> None:
     if app.out.as_json:
         app.out.json_line(shown)
     if shown["state"] == "failed":
-        raise PairingFailed(clean(shown.get("error") or "The pairing failed. Ask for a new code: hybridgw pair"))
+        raise PairingFailed(clean(shown.get("error") or "The pairing failed. Ask the other device for a new code."))
     if not app.out.as_json:
         app.out.result(text)

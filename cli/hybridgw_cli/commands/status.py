@@ -11,7 +11,7 @@ from hybridgw_protocol.errors import SecretsLocked
 
 from ..context import App, Command, json_option, pass_app
 from ..exits import Exit, Finished
-from ..output import Output, ago_text, bytes_text, clean, count_text, duration_text
+from ..output import ago_text, bytes_text, clean, count_text, duration_text
 
 Json = dict[str, Any]
 
@@ -74,26 +74,32 @@ def _show(app: App, sync: Json, ready: Json, devices: list[Json], alarms: list[J
         ("profile", clean(app.profile.home or app.profile.folders.data)),
         ("API", endpoint.url),
         ("this device", name),
-        ("sync", _sync_line(out, sync, now_ms)),
+        ("sync", _sync_line(app, sync, now_ms)),
     ]
     facts += [("waiting", line)] if (line := waiting_line(sync)) else []
-    facts += [("relay", _relay_line(out, relay)) for relay in sync["relays"]] or [("relay", "none")]
+    facts += [("relay", _relay_line(app, sync, relay)) for relay in sync["relays"]] or [("relay", "none")]
     facts += [("device", _device_line(d, int(now_ms))) for d in devices if not d["own"] and d["state"] == "active"]
     if sync["conflicts"]:
         facts.append(("conflicts", f"{sync['conflicts']:,} open; look: {app.command('conflicts')}"))
     for component in ready["components"]:
         if component["state"] != "ok":
-            text = clean(component.get("message") or component["state"])
-            helps = f" What helps: {clean(component['help'])}" if component.get("help") else ""
-            facts.append((clean(component["name"], 20), out.paint(text, "yellow") + helps))
-    facts += [("alarm", out.paint(clean(alarm["message"]), "red")) for alarm in alarms]
+            facts.append((clean(component["name"], 20), out.paint(part_text(app, component), "yellow")))
+    facts += [("alarm", out.paint(app.told(alarm["message"]), "red")) for alarm in alarms]
     out.facts(facts)
     for line in _next(app, sync, devices):
         out.say(line)
+    if alarms:
+        out.say(f"What to do about an alarm: {app.command('doctor')}")
 
 
-def _sync_line(out: Output, sync: Json, now_ms: float) -> str:
-    state = sync["state"]
+def part_text(app: App, part: Json) -> str:
+    """What is wrong with a part of the daemon, and what helps."""
+    text = app.told(part.get("message") or part["state"])
+    return f"{text} What helps: {app.told(part['help'])}" if part.get("help") else text
+
+
+def _sync_line(app: App, sync: Json, now_ms: float) -> str:
+    out, state = app.out, sync["state"]
     words = {
         "in_step": out.paint("in step", "green"),
         "syncing": "syncing",
@@ -101,8 +107,8 @@ def _sync_line(out: Output, sync: Json, now_ms: float) -> str:
         "parked": out.paint("waiting", "yellow"),
         "locked": out.paint("locked", "red"),
     }.get(state, clean(state))
-    if sync.get("message") and state != "in_step":
-        words += f": {clean(sync['message'])}"
+    if sync.get("message") and state not in ("in_step", "locked"):  # why it is locked, `keys` tells
+        words += f": {app.told(sync['message'])}"
     if sync.get("last_sync_ms"):
         words += f"  (last in step {ago_text(sync['last_sync_ms'], int(now_ms))})" if state != "in_step" else ""
     return words
@@ -113,20 +119,22 @@ def waiting_line(sync: Json) -> str:
     parts = []
     if sync["pending"]:
         parts.append(f"{count_text(sync['pending'], 'change')} to seal")
-    if sync["to_send"] and sync["state"] != "offline":  # offline nobody tells what a relay has: all would be counted
+    if sync["to_send"] and sync["relays"]:
         parts.append(f"{count_text(sync['to_send'], 'batch', 'batches')} to send")
     if sync["waiting"]:
         parts.append(f"{count_text(sync['waiting'], 'batch', 'batches')} received and not applied yet")
     return ", ".join(parts)
 
 
-def _relay_line(out: Output, relay: Json) -> str:
+def _relay_line(app: App, sync: Json, relay: Json) -> str:
+    out = app.out
     colour = {"connected": "green", "offline": "yellow", "refused": "red"}.get(relay["state"], "dim")
     line = f"{clean(relay['url'])}  {out.paint(clean(relay['state']), colour)}"
     if relay.get("rtt_ms") is not None:
         line += f"  {relay['rtt_ms']:.0f} ms"
     line += f"  sent {bytes_text(relay['sent_bytes'])}, received {bytes_text(relay['received_bytes'])}"
-    return line + (f"  {clean(relay['error'])}" if relay.get("error") else "")
+    is_said = sync["state"] == "locked" or relay.get("error") in (None, sync.get("message"))
+    return line if is_said else f"{line}  {app.told(relay['error'])}"
 
 
 def _device_line(device: Json, now_ms: int) -> str:

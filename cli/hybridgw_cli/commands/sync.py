@@ -8,7 +8,7 @@ import click
 
 from ..context import App, Command, json_option, pass_app
 from ..exits import Exit, Finished
-from ..output import clean, count_text
+from ..output import count_text
 from .status import waiting_line
 
 _EXITS: Final = {"offline": Exit.PARTIAL, "timeout": Exit.PARTIAL, "parked": Exit.PARTIAL, "locked": Exit.NEEDS_PERSON}
@@ -38,36 +38,43 @@ def sync(app: App, wait: bool, timeout: float, full: bool) -> None:
 
 def _run(app: App, wait: bool, timeout: float, full: bool) -> dict[str, Any]:
     """Ask in steps of two seconds until the time is over; the answers are added up."""
-    left, sent, received, began = timeout, 0, 0, None
+    result = _trigger(app, full=full)
+    status = app.client.get("/api/sync/status")
+    if not wait or not status["relays"]:
+        return result
+    if result["status"] == "offline":
+        app.out.say(f"{app.told(status.get('message') or 'Offline.')} Trying on for {timeout:g} s.")
+    left, sent, received, began = timeout, result["sent"], result["received"], result["started_at"]
     with app.out.waiting("Syncing ...") as spinner:
         while True:
             step = min(left, _STEP_S)
-            body = {"sync_type": "all", "full": full, "wait": wait, "timeout_s": step}
-            result: dict[str, Any] = app.client.post("/api/sync/trigger", body, timeout_s=step + 30)
-            sent, received, full = sent + result["sent"], received + result["received"], False
-            began = began or result["started_at"]
+            result = _trigger(app, wait_s=step)
+            sent, received = sent + result["sent"], received + result["received"]
             left -= step
-            if not wait or result["status"] not in ("timeout", "offline") or left <= 0:
+            if result["status"] not in ("timeout", "offline") or left <= 0:
                 return result | {"sent": sent, "received": received, "started_at": began}
-            if result["status"] == "offline":
-                import time
-
-                time.sleep(0.1)  # it answers at once while nothing can be reached
-                left -= 0.1
             spinner.tell(f"Syncing ... {waiting_line(app.client.get('/api/sync/status'))}")
 
 
+def _trigger(app: App, *, wait_s: float = 0, full: bool = False) -> dict[str, Any]:
+    body = {"sync_type": "all", "full": full, "wait": wait_s > 0, "timeout_s": wait_s or _STEP_S}
+    result: dict[str, Any] = app.client.post("/api/sync/trigger", body, timeout_s=wait_s + 30)
+    return result
+
+
 def _show(app: App, result: dict[str, Any]) -> None:
-    moved = f"{result['sent']:,} sent, {result['received']:,} received"
+    moved = f": {result['sent']:,} sent, {result['received']:,} received"
     match result["status"]:
-        case "done":
-            app.out.result(f"In step: {moved}.")
+        case "done":  # often the daemon was quicker, and nothing is left to move
+            app.out.result(f"In step{moved if result['sent'] or result['received'] else ''}.")
         case "started":
             app.out.result("Started.")
         case other:
             status = app.client.get("/api/sync/status")
-            reason = clean(status.get("message") or {"timeout": "It is not done yet."}.get(other, other))
+            reason = app.told(status.get("message") or {"timeout": "It is not done yet."}.get(other, other))
             waits = waiting_line(status)
             app.out.result(f"Not in step: {reason}" + (f" Waiting: {waits}." if waits else ""))
+            if other == "offline" and status["relays"]:
+                app.out.say("It goes on by itself when the relay can be reached again.")
     if result["conflicts"]:
         app.out.say(f"{count_text(result['conflicts'], 'document')} in conflict. Look: {app.command('conflicts')}")

@@ -69,6 +69,8 @@ def import_(
     _summarise(app, chosen, importer.summary, dry_run=dry_run)
     if importer.summary.refused:
         raise Finished(Exit.PARTIAL)
+    if not importer.summary.collections and not importer.summary.left_out:
+        raise BadValue(f"No document was found in {clean(file)}, read as {chosen.name}; see --format.")
 
 
 @contextmanager
@@ -168,6 +170,8 @@ def export_(app: App, collection: str, format_name: str | None, output: str | No
     else:
         count = _written(Path(output), lines)
     count -= chosen == "csv"  # its first line is no document
+    if count <= 0:
+        app.out.say(f"There is no document in {clean(collection)}. What there is: {app.command('data list')}")
     note = {"collection": collection, "documents": max(0, count), "format": chosen}
     app.client.post("/api/auth/audit/exports", note)
     if output is not None and output != "-":
@@ -190,7 +194,7 @@ def _csv(app: App, collection: str, documents: Iterable[Json]) -> Iterator[str]:
 
 def _check_readable(document: Json) -> Json:
     if "data" not in document:
-        raise StateError("This collection is sealed and the keyring is locked. What helps: hybridgw doctor")
+        raise StateError("This collection is sealed and its key is locked. What helps: hybridgw doctor")
     return document["data"]  # type: ignore[no-any-return]
 
 

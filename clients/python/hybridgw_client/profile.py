@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import shlex
 import stat
 import sys
 from dataclasses import dataclass
@@ -68,18 +69,16 @@ class Profile:
 
     def to_command(self, command: str) -> str:
         """A command of ours as the person has to type it for this profile, for messages."""
-        if self.home is None or os.environ.get(HOME_VARIABLE):
+        if self.home is None or self.home == _absolute(os.environ.get(HOME_VARIABLE)):
             return f"hybridgw {command}"
         near = os.path.relpath(self.home)
-        shown = near if len(near) < len(self.home) else self.home
-        return f"hybridgw --home {shown} {command}"
+        return f"hybridgw --home {shlex.quote(min(near, self.home, key=len))} {command}"
 
 
 def find_profile(home: str | os.PathLike[str] | None = None) -> Profile:
     """The profile of this user. Args: home: one folder for all; None: HYBRIDGW_HOME, else the platform's folders."""
-    chosen = os.fspath(home) if home else os.environ.get(HOME_VARIABLE)
-    if chosen:
-        absolute = os.path.abspath(os.path.expanduser(chosen))
+    absolute = _absolute(os.fspath(home) if home else os.environ.get(HOME_VARIABLE))
+    if absolute:
         return Profile(absolute, folders(absolute, config="", data="", state="", logs=""))
     import platformdirs  # noqa: PLC0415 - not needed with a home
 
@@ -94,6 +93,10 @@ def find_profile(home: str | os.PathLike[str] | None = None) -> Profile:
             logs=dirs.user_log_dir,
         ),
     )
+
+
+def _absolute(home: str | None) -> str | None:
+    return os.path.abspath(os.path.expanduser(home)) if home else None
 
 
 def find_endpoint(profile: Profile) -> Endpoint:

@@ -76,10 +76,11 @@ class RelayGateway:
                     return await conversation.open_mailbox(), conversation.state.peer
             except TimeoutError:
                 continue
-        raise Offline(
-            "No relay is connected, so another device cannot reach this one. Add one with 'hybridgw relay add LINK', "
-            "or see 'hybridgw relay list'."
-        )
+        why = "No relay is connected, so another device cannot reach this one."
+        if not self._wanted:
+            raise Offline(f"{why} Add one: hybridgw relay add LINK")
+        errors = [error.message for error in self._sync.peers.errors.values()]
+        raise Offline(f"{why} {' '.join(errors)} Look again: hybridgw relay test".replace("  ", " "))
 
     async def join_mailbox(self, url: str, nameplate: int) -> Mailbox:
         """Join the mailbox of a code. Raises: Offline, PairingFailed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
@@ -89,14 +90,17 @@ def reason(error: BaseException) -> str:
     match error:
         case aiohttp.WSServerHandshakeError():
             return f"it answers, but is no relay (HTTP {error.status})"
-        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError():
+        case aiohttp.ClientConnectorCertificateError():
             return "its TLS certificate is not trusted here"
+        case aiohttp.ClientSSLError():
+            return "it does not speak TLS; is its address http:// rather than https://?"
         case aiohttp.ClientConnectorDNSError():
             return "its name is not known; are you online?"
         case TimeoutError():
             return "no answer; a firewall or a wrong address"
         case aiohttp.ClientConnectorError():
-            return f"nothing answers there ({error.strerror or 'refused'}); is the relay running?"
+            why = os.strerror(error.errno).lower() if error.errno else "refused"  # not strerror: it repeats the address
+            return f"nothing answers there ({why}); is the relay running?"
         case _:
             return str(error) or type(error).__name__
 

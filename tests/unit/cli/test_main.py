@@ -162,6 +162,7 @@ def test_exit_codes_and_words(arguments: list[str], code: int, says: str, tmp_pa
     assert done.returncode == code, done.stderr
     assert says in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+    assert "error: Usage" not in done.stderr
     if arguments and code:
         assert not done.stdout or done.stdout.startswith('{"error":')
     assert not (tmp_path / "p").exists()  # asking makes nothing

@@ -137,8 +137,8 @@ def test_a_stream_in_ascii_shows_what_it_can() -> None:
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        (bytes_text(0), "0 B"), (bytes_text(999), "999 B"), (bytes_text(1_234), "1.2 kB"),
-        (bytes_text(123_456), "123 kB"), (bytes_text(5e15), "5000.0 TB"),
+        (bytes_text(0), "0 B"), (bytes_text(999), "999 B"), (bytes_text(1_234), "1.2 KiB"),
+        (bytes_text(123_456), "121 KiB"), (bytes_text(2**30), "1.0 GiB"),
         (count_text(1, "document"), "1 document"), (count_text(1204, "document"), "1,204 documents"),
         (count_text(2, "batch", "batches"), "2 batches"),
         (duration_text(0.4), "0 s"), (duration_text(119), "119 s"), (duration_text(600), "10 min"),

@@ -71,7 +71,7 @@ def test_spec_A7_a_key_under_a_passphrase_comes_back(tmp_path: Path) -> None:
 
 
 def test_a_new_file_costs_what_libsodium_calls_moderate(tmp_path: Path) -> None:
-    store = open_secret_store(SecretKind.PASSPHRASE, "p", tmp_path, PassphraseSource(value=b"x"))
+    store = open_secret_store(SecretKind.PASSPHRASE, "p", tmp_path, PassphraseSource(value=b"x" * 12))
     store.create(KEK)
     content = json.loads((tmp_path / FILE_NAME).read_text())
     assert (content["ops"], content["mem_bytes"]) == (3, 256 * 1024 * 1024)
