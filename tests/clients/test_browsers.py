@@ -109,20 +109,20 @@ async def an_app_lives(tab: Tab, owner: Owner, site: str, example: str) -> None:
 @needs_chromium
 @pytest.mark.spec("F5")
 @pytest.mark.parametrize("example", ["vanilla", "react", "vue"])
-async def test_an_app_in_chromium(owner: Owner, site: str, tmp_path: Path, example: str) -> None:
+async def test_spec_F5_an_app_in_chromium(owner: Owner, site: str, tmp_path: Path, example: str) -> None:
     async with browser_tab("chromium", tmp_path / "browser") as tab:
         await an_app_lives(tab, owner, site, example)
 
 
 @needs_firefox
 @pytest.mark.spec("F5")
-async def test_an_app_in_firefox(owner: Owner, site: str, tmp_path: Path) -> None:
+async def test_spec_F5_an_app_in_firefox(owner: Owner, site: str, tmp_path: Path) -> None:
     async with browser_tab("firefox", tmp_path / "browser") as tab:
         await an_app_lives(tab, owner, site, "vanilla")
 
 
 @needs_chromium
-async def test_the_tutorial_as_printed(owner: Owner, built: Path, tmp_path: Path) -> None:
+async def test_spec_F5_the_tutorial_as_printed(owner: Owner, built: Path, tmp_path: Path) -> None:
     text = (ROOT / "docs" / "tutorial" / "web-app-in-five-lines.md").read_text()
     (page,) = re.findall(r"^```html\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     folder = tmp_path / "app"

@@ -19,7 +19,7 @@ def test_the_files_are_seen() -> None:
 
 @pytest.mark.spec("F5")
 @pytest.mark.parametrize("file", FILES)
-def test_node(built: Path, file: str) -> None:
+def test_spec_F5_node(built: Path, file: str) -> None:
     done = subprocess.run(
         ["node", "--test", "--test-timeout=120000", "--test-reporter=tap", f"test/{file}"],
         cwd=built, env=environment() | {"HYBRIDGW_PYTHON": sys.executable}, capture_output=True, text=True, timeout=150,
@@ -30,7 +30,7 @@ def test_node(built: Path, file: str) -> None:
     assert "\n# pass 0\n" not in done.stdout
 
 
-def test_the_package_depends_on_nothing_at_run_time(built: Path) -> None:
+def test_spec_F5_the_package_depends_on_nothing_at_run_time(built: Path) -> None:
     import json
     import re
 

@@ -79,7 +79,7 @@ def paths_of(api: Api) -> list[tuple[str, str]]:
      "[0:0:0:0:0:0:0:1]:{port}",
      "127.0.0.1:{port} ", "a@127.0.0.1:{port}", "127.0.0.1:0{port}", "ⅼocalhost:{port}", "localhost:{port}:{port}"],
 )  # fmt: skip
-async def test_sec_L1_another_host_is_refused_before_any_path(api: Api, host: str) -> None:
+async def test_spec_G6_sec_L1_another_host_is_refused_before_any_path(api: Api, host: str) -> None:
     before = seq(api)
     host = host.format(port=api.port)
     bodies = set()

@@ -124,7 +124,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_metrics_on_a_port_of_their_own(tmp_path: Path) -> None:
+def test_spec_O1_metrics_on_a_port_of_their_own(tmp_path: Path) -> None:
     port = free_port()
     with daemon(tmp_path / "home", *STORE, env={"HYBRIDGW_METRICS_PORT": str(port)}) as process:
         endpoint = process.ready()
@@ -182,7 +182,7 @@ def test_spec_O2_debug_shows_requests_and_statements_without_their_values(tmp_pa
     assert "planted" not in json.dumps(lines)
 
 
-def test_without_debug_nothing_is_traced(tmp_path: Path) -> None:
+def test_spec_O2_without_debug_nothing_is_traced(tmp_path: Path) -> None:
     with daemon(tmp_path / "home", *STORE, "--log-level", "DEBUG") as process:
         call(process.ready(), "PUT", "/api/data/notes/x", {"a": 1})
         process.stop()

@@ -159,7 +159,7 @@ async def test_spec_G5_bad_tokens_in_frames_are_calls_of_a_stranger(tight: Api) 
 
 
 # ---- what is written down --------------------------------------------------------------------------------------------
-async def test_every_command_is_a_line_and_a_figure_and_none_holds_content(api: Api) -> None:
+async def test_spec_O2_every_command_is_a_line_and_a_figure_and_none_holds_content(api: Api) -> None:
     async with connected(api, "secret-client", mode="local_install", headers={"User-Agent": "ua/1"}) as ws:
         api.calls.clear()
         await ws.do("data.put", collection="notes", id="planted-id", data={"text": "planted-text"})
@@ -186,7 +186,7 @@ async def test_every_command_is_a_line_and_a_figure_and_none_holds_content(api: 
     assert "planted" not in page
 
 
-async def test_logins_and_refreshes_are_counted(api: Api) -> None:
+async def test_spec_O1_logins_and_refreshes_are_counted(api: Api) -> None:
     app = await let_in(api, origin=None)
     body = {"refresh_token": app["refresh_token"]}
     assert (await api.call("POST", "/api/auth/refresh", body, token=None)).status == 200

@@ -66,7 +66,7 @@ def test_prefixed_names_in_an_env_file_count_too(tmp_path: Path) -> None:
     assert config.server.port == 9001
 
 
-def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
+def test_spec_O6_all_faults_are_told_at_once(tmp_path: Path) -> None:
     faults = faults_of(
         tmp_path,
         'server_port = 70000\nlog_level = "LOUD"\nsever_host = "x"\ndebug = "perhaps"\n',
@@ -81,7 +81,7 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.com", "", 7])  # noqa: S104 - is refused
-def test_a_host_beyond_loopback_is_refused(tmp_path: Path, host: object) -> None:
+def test_spec_G6_a_host_beyond_loopback_is_refused(tmp_path: Path, host: object) -> None:
     assert "TLS" in faults_of(tmp_path, f"server_host = {host!r}")[0]
 
 
@@ -91,7 +91,7 @@ def test_loopback_hosts_are_taken(tmp_path: Path, host: str) -> None:
 
 
 @pytest.mark.spec("A4")
-def test_origins_of_pages_are_exact(tmp_path: Path) -> None:
+def test_spec_G6_origins_of_pages_are_exact(tmp_path: Path) -> None:
     text = "https://app.example.com, http://nas.local:8080,chrome-extension://" + "abcdefghijklmnop" * 2
     config = read(tmp_path, f'allowed_origins = "{text}"')
     assert config.access.origins == tuple(part.strip() for part in text.split(","))
@@ -129,7 +129,7 @@ def test_a_secret_of_tokens_that_is_a_key_of_supabase_too_is_refused(tmp_path: P
 
 
 @pytest.mark.spec("A4")
-def test_tokens_are_configured_and_their_secret_is_never_shown(tmp_path: Path) -> None:
+def test_spec_A4_tokens_are_configured_and_their_secret_is_never_shown(tmp_path: Path) -> None:
     config = read(
         tmp_path, f'jwt_secret_key = "{SECRET}"\njwt_algorithm = "EdDSA"\njwt_expiration_hours = "0.5"',
         {"SUPABASE_ANON_KEY": "another"},

@@ -80,7 +80,7 @@ def test_origins_of_strangers_are_counted_apart_and_together(limits: RateLimits)
     assert taken(limits, app("a"), 10) == 10
 
 
-def test_headers_say_what_is_left(limits: RateLimits) -> None:
+def test_spec_G5_headers_say_what_is_left(limits: RateLimits) -> None:
     first = limits.take(None, None)
     assert first.headers == 'RateLimit-Policy: "stranger";q=60;w=60\r\nRateLimit: "stranger";r=9;t=1\r\n'
     for _ in range(9):
