@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import re
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+
+from hybridgw_daemon.services.access import AccessSettings
+from tests.integration._local_api import Api, running
 
 from .conftest import JS, environment
 
@@ -46,3 +54,65 @@ def test_the_bundle_for_pages_is_small(built: Path) -> None:
     import gzip
 
     assert len(gzip.compress((built / "dist" / "hybridgw.js").read_bytes())) < 16_000
+
+
+# ---- a token that ends while the connection is open ------------------------------------------------------------------
+FOLLOW = """
+import {{ connect, fileTokens }} from {client}
+const db = connect({{ app: 'Lasting', scopes: ['read:tasks'], url: {url}, keep: fileTokens({tokens}), ask: 'always' }})
+db.subscribe(({{ status, code }}) => console.log(code === null ? status : `asking ${{code}}`))
+"""
+
+
+@asynccontextmanager
+async def following(built: Path, api: Api, tokens: Path) -> AsyncIterator[list[str]]:
+    """An app in Node that stays connected; what it says of its state, in order."""
+    names = {"client": f"file://{built}/dist/node.js", "url": f"http://127.0.0.1:{api.port}", "tokens": str(tokens)}
+    code = FOLLOW.format(**{name: json.dumps(value) for name, value in names.items()})
+    process = await asyncio.create_subprocess_exec(
+        "node", "--input-type=module", "-e", code, env=environment(), stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    said: list[str] = []
+
+    async def read(lines: asyncio.StreamReader) -> None:
+        async for line in lines:
+            said.append(line.decode().strip())
+
+    reading = asyncio.create_task(read(process.stdout))
+    try:
+        yield said
+    finally:
+        process.kill()
+        await process.wait()
+        await reading
+
+
+async def renewed(api: Api, times: int) -> None:
+    """Wait until a token was shown so many times more."""
+    api.calls.clear()
+    async with asyncio.timeout(30):
+        while sum(call.template == "auth" and call.status == 200 for call in api.calls) < times:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+async def test_spec_F5_spec_A4_a_token_is_renewed_in_the_open_connection(built: Path, tmp_path: Path) -> None:
+    """Tokens of 16 seconds. Nobody notices when they end, also not the next page, which finds one in use."""
+    tokens = tmp_path / "tokens.json"
+    async with running(tmp_path, settings=AccessSettings("HS256", 16, b"k" * 32)) as api:
+        async with following(built, api, tokens) as said:
+            async with asyncio.timeout(20):
+                while not (asked := (await api.call("GET", "/api/auth/grants")).body["items"]):  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+            body = {"code": asked[0]["code"], "lasts": "until_revoked"}
+            assert (await api.call("POST", f"/api/auth/grants/{asked[0]['id']}/approve", body)).status == 200
+            await renewed(api, 2)
+            assert said[-1] == "online"
+            assert said.count("online") == 1, said
+            assert [line for line in said if re.fullmatch(r"asking \d{3} \d{3}", line)], said
+        assert api.local.stats().opened == 1
+        async with following(built, api, tokens) as said:
+            await renewed(api, 2)
+            assert (said[-1], set(said[:-1])) == ("online", {"starting", "connecting"}), said
+        stats = api.local.stats()
+        assert (stats.opened, "4401" in stats.close_codes) == (2, False)

@@ -19,6 +19,8 @@ import { watchWake } from './wake.js'
 
 export const DEFAULT_URL = 'http://127.0.0.1:8000'
 const STABLE_MS = 5_000 // a connection that held so long ends the series of failures
+const RENEW_LOOK_MS = 30_000 // whether the token in use has to be exchanged
+const RENEW_AGAIN_MS = 2_000 // after it could not be
 const MAX_REJECTED = 100 // kept in the state; the callback gets all
 
 /** How to connect. Only `app` is needed. */
@@ -415,20 +417,22 @@ export class HybridGW implements Readable<State> {
   }
 
   /** A fresh token before the old one ends, so that the connection stays. */
-  private renewBefore(link: Link): void {
+  private renewBefore(link: Link, waitMs = 0): void {
     clearTimeout(this.renewal)
+    const access = this.access as Access
     const again = (): void => {
       const stale = this.lastToken
-      void (this.access as Access).token().then(
+      void access.token().then(
         (token) => {
           if (this.link !== link) return
           if (token !== stale) link.renew((this.lastToken = token))
-          this.renewBefore(link)
+          this.renewBefore(link, RENEW_AGAIN_MS)
         },
-        () => undefined, // the end of the connection will tell
+        () => this.link === link && this.renewBefore(link, RENEW_AGAIN_MS), // its end will tell, if it cannot be had
       )
     }
-    this.renewal = setTimeout(again, 30_000)
+    // Not later than every half a minute: another tab may have exchanged it, and the computer's clock may be set.
+    this.renewal = setTimeout(again, Math.min(Math.max(access.freshForMs(), waitMs), RENEW_LOOK_MS))
     ;(this.renewal as { unref?: () => void }).unref?.()
   }
 
