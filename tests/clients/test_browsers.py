@@ -300,3 +300,41 @@ async def test_the_question_about_the_local_network_is_put_by_a_click_only(
         await until(tab, f"{STATUS} === 'blocked'")
         await browser.permit(origin, "granted")
         await until(tab, f"{STATUS} === 'online'")
+
+
+@needs_firefox
+async def test_spec_F5_firefox_does_not_tell_how_the_question_stands(owner: Owner, built: Path, tmp_path: Path) -> None:
+    """It puts its question (since 147) and keeps the answer to itself. No call is made before the click, and a page
+    that hears nothing is told of both causes.
+
+    A policy of the page's own stands for a person who said no: to scripts it looks the same.
+    """
+    async with served(built) as site:
+        port = site.rpartition(":")[2]
+        folder = tmp_path / "browser"
+        folder.mkdir()
+        async with firefox(folder, **{"network.dns.localDomains": "pub.example"}) as tab:
+            page = f"http://pub.example:{port}/examples/vanilla/index.html?hybridgw={owner.url}"
+            await tab.goto(page)
+            await until(tab, f"{STATUS} === 'unapproved'")
+            query = "navigator.permissions.query({name: 'loopback-network'}).then((one) => one.state, () => 'unknown')"
+            assert await tab.run(query) == "unknown"
+            assert (await owner.call("GET", "/api/config/stats"))["opened"] == 0
+            assert await owner.waiting() == []
+
+            await tab.run(FORBID)
+            await tab.click("#connect")
+            await until(tab, f"{STATUS} === 'offline'")
+            problem = await tab.run("document.querySelector('#problem').textContent")
+            assert "hybridgw up" in problem
+            assert "local network access" in problem
+            assert await owner.waiting() == []
+
+            await tab.goto(page)  # the person has changed the setting
+            await connect(tab, owner, f"http://pub.example:{port}")
+            await add(tab, "From Firefox")
+            await until(tab, f"{TITLES} === 'From Firefox' && {PENDING} === 0")
+
+
+FORBID = """void document.head.append(Object.assign(document.createElement('meta'), {
+    httpEquiv: 'Content-Security-Policy', content: "connect-src 'none'" }))"""

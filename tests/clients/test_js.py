@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from hybridgw_daemon.services.access import AccessSettings
+from tests._node import JS
 from tests.integration._local_api import Api, running
 
-from .conftest import JS, environment
+from .conftest import environment
 
 FILES = sorted(path.name for path in (JS / "test").glob("*.test.mjs"))
 

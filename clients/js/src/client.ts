@@ -3,14 +3,14 @@
 import { Access, type Asking, type Mode } from './access.js'
 import { fullJitter, pause } from './backoff.js'
 import { Collection } from './collection.js'
-import { asError, HybridGWError } from './errors.js'
+import { asError, HybridGWError, START_OR_ALLOW } from './errors.js'
 import { Close, type AuthOk, type EventFrame, type Resume } from './frames.js'
 import { Http, type Fetch } from './http.js'
 import { newId } from './ids.js'
 import { databaseOutbox, databaseTokens, memoryOutbox, memoryTokens, sessionTokens, type OutboxKeeper, type TokenKeeper } from './keeping.js'
 import { Link, PATIENCE, type End, type OpenSocket, type Patience } from './link.js'
 import { Outbox, type Change, type Rejection, type WireDocument } from './outbox.js'
-import { isActivated, networkPermission, watchPermission } from './permission.js'
+import { isActivated, mayBeKeptAway, networkPermission, watchPermission } from './permission.js'
 import type { Data } from './query.js'
 import { report, Store, type Listener, type Readable } from './store.js'
 import { Topic } from './topic.js'
@@ -341,7 +341,7 @@ export class HybridGW implements Readable<State> {
     }
     if (end.refusal?.code === 'bad_frame') throw new HybridGWError('not_running', `Another program answers at ${this.url}, not HybridGW.`, { retryable: true })
     const said = end.reason.startsWith('HTTP ') ? `refuses the connection (${end.reason})` : 'does not answer'
-    this.set({ status: 'offline', error: new HybridGWError('not_running', `HybridGW ${said} at ${this.url}.`, { retryable: true }) })
+    this.set({ status: 'offline', error: await unreachable(`HybridGW ${said} at ${this.url}.`) })
     // A page cannot see why its WebSocket was refused. If it never opened, the rights may have ended meanwhile.
     if (!end.wasOpen && this.access !== null) await this.access.check(token)
   }
@@ -369,6 +369,7 @@ export class HybridGW implements Readable<State> {
           const permission = await networkPermission()
           if (permission === 'denied') return await this.overcome(denied())
           if (permission === 'prompt') return await this.overcome(unanswered()) // had it been answered, it would not be `prompt`
+          idle.error = await unreachable(error.message, error)
         }
         if (error.code === 'too_many_requests' && (await this.access?.load()) === 'nothing') {
           this.set({ ...idle, status: 'unapproved' })
@@ -519,6 +520,10 @@ export type { Change }
 
 function denied(): HybridGWError {
   return new HybridGWError('permission_denied', 'The browser does not let this page reach HybridGW.')
+}
+
+async function unreachable(message: string, cause?: unknown): Promise<HybridGWError> {
+  return new HybridGWError('not_running', message, { retryable: true, cause, ...((await mayBeKeptAway()) && { next: START_OR_ALLOW }) })
 }
 
 function unanswered(): HybridGWError {
