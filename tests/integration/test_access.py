@@ -315,7 +315,7 @@ async def test_spec_A6_a_person_may_approve_less_and_never_more(api: Api) -> Non
     assert (await page(api, "PUT", "/api/data/tasks/x", {"title": "a"}, token=tokens["access_token"])).status == 403
 
 
-async def test_who_did_not_ask_learns_nothing_about_a_request(api: Api) -> None:
+async def test_sec_P7_who_did_not_ask_learns_nothing_about_a_request(api: Api) -> None:
     asked = await ask(api)
     unknown = await page(api, "GET", "/api/auth/grants/0000", token=asked["secret"])
     for token in (None, "wrong", asked["code"]):
@@ -332,7 +332,7 @@ async def test_the_secret_of_a_request_ends_soon_after_the_approval(api: Api) ->
 
 
 # ---- what tokens are worth -------------------------------------------------------------------------------------------
-async def test_a_token_counts_only_from_its_own_origin(api: Api) -> None:
+async def test_sec_P3_a_token_counts_only_from_its_own_origin(api: Api) -> None:
     tokens = await let_in(api)
     await let_in(api, origin="https://second.example")
     token = tokens["access_token"]

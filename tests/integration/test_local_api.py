@@ -80,7 +80,7 @@ async def test_conditions_where_they_mean_nothing_are_refused(api: Api) -> None:
 @pytest.mark.parametrize(
     "id", ["a/b", "a b", "ä", "?", "#", "%2F", "..", "a.b", "x" * 64, "01a20dc6-2082-7756-8e5c-12079a1b2c76"]
 )
-async def test_any_id_is_one_part_of_a_path(api: Api, id: str) -> None:
+async def test_sec_P5_any_id_is_one_part_of_a_path(api: Api, id: str) -> None:
     path = f"/api/data/notes/{quote(id, safe='')}"
     assert (await api.call("PUT", path, {"a": 1})).body["id"] == id
     assert (await api.call("GET", path)).body["data"] == {"a": 1}

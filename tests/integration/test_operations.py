@@ -294,7 +294,7 @@ async def test_spec_G3_docs_are_one_page_without_scripts_that_loads_nothing(api:
         assert f"<b>{row.method}</b> <code>{row.path}</code>" in text, row.name
 
 
-def test_docs_escape_everything() -> None:
+def test_sec_P5_docs_escape_everything() -> None:
     evil = "<script>alert(1)</script>\"'&"
     operation = {
         "operationId": evil, "summary": evil, "description": f"`{evil}`", "tags": [evil],
