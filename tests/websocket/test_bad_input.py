@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from hybridgw_daemon.services.live_sessions import Bounds
-from hybridgw_daemon.transports.local import ws as carrier
-from hybridgw_daemon.transports.local import ws_socket
+from hybridgw_daemon.transports.local import ws_socket as carrier
+from hybridgw_daemon.transports.local.ws import MAX_STRANGERS
 from hybridgw_daemon.transports.local.ws_socket import SocketPatience
 from tests.integration._local_api import TOKEN, Api, running
 from tests.websocket._client import Closed, connected, frame, opened, text
@@ -147,13 +147,13 @@ async def test_spec_G1_a_bearer_header_instead_of_the_frame(api: Api) -> None:
 
 async def test_sec_L22_a_large_frame_of_a_stranger(api: Api) -> None:
     async with opened(api, auth=False) as raw:
-        raw.writer.write(frame(1, b"x" * (ws_socket.STRANGER_BYTES + 1)))
+        raw.writer.write(frame(1, b"x" * (carrier.STRANGER_BYTES + 1)))
         assert await raw.close_code() == 1009
 
 
 async def test_sec_L22_strangers_are_bounded(api: Api) -> None:
     async with contextlib.AsyncExitStack() as stack:
-        for _ in range(carrier.MAX_STRANGERS):
+        for _ in range(MAX_STRANGERS):
             await stack.enter_async_context(opened(api, auth=False))
         async with opened(api, auth=False) as raw:
             assert await raw.close_code() == 4429
@@ -194,11 +194,11 @@ async def test_spec_G2_sec_L22_a_malformed_frame_is_answered(api: Api, raw: byte
 
 async def test_sec_L22_repeated_malformed_frames_end_it(api: Api) -> None:
     async with connected(api, "other") as other, connected(api) as ws:
-        for _ in range(ws_socket.MAX_MALFORMED - 1):
+        for _ in range(carrier.MAX_MALFORMED - 1):
             await ws.ws.send_str("{")
             assert (await ws.frame())["id"] is None
         await ws.do("health")  # one that can be read in between: the count begins again
-        for _ in range(ws_socket.MAX_MALFORMED):
+        for _ in range(carrier.MAX_MALFORMED):
             await ws.ws.send_str("{")
         assert (await ws.closed()).code == 4400
         await other.do("health")
@@ -307,7 +307,7 @@ async def test_spec_G5_connections_are_bounded_in_all_and_by_mode(tmp_path: Path
 
 async def test_sec_L22_many_commands_at_once_hold_the_reading(api: Api) -> None:
     async with connected(api, "other") as other, connected(api, check=False) as ws:
-        total = 20 * ws_socket.MAX_RUNNING
+        total = 20 * carrier.MAX_RUNNING
         for number in range(total):
             params = {"collection": "notes", "id": f"n{number % 50}", "data": {"n": number}}
             await ws.send({"type": "command", "id": number, "command": "data.put", "params": params})
