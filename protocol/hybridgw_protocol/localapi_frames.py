@@ -18,7 +18,7 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 from .errors import BadValue
 from .limits import MAX_INT
 from .localapi import DeploymentMode, Result, encode
-from .names import check_names, has_each_once, pairs_in
+from .names import check_names, fields_given, pairs_in
 
 JSON_PROTOCOL: Final = "hybridgw.v1.json"
 MSGPACK_PROTOCOL: Final = "hybridgw.v1.msgpack"
@@ -106,6 +106,8 @@ _NAMED: Final = re.compile(r"field `([^`]+)`")
 def decode_frame(raw: bytes, *, packed: bool = False) -> FromClient:
     """A frame of a program. Args: packed: MessagePack, else JSON.
 
+    Whether a name stands twice in a command of JSON is judged by `params_of`, which knows how many there are to be.
+
     Raises: BadValue: names the field; `detail['id']` is the id of the command, where one can be read.
     """
     try:
@@ -115,13 +117,7 @@ def decode_frame(raw: bytes, *, packed: bool = False) -> FromClient:
                 raise BadValue("A key stands twice in one map.")
             raw = encode(plain)
         frame: FromClient = _json.decode(raw)
-        if type(frame) is CommandFrame:  # its params are looked at by params_of
-            # A member has a colon: as many as there are fields prove without a second look that none stands twice.
-            params = bytes(frame.params)
-            given = 3 if frame.id is None else 4  # type, command, params
-            if raw.count(b":") - params.count(b":") != given or params == b"{}":
-                check_names(raw)
-        else:
+        if type(frame) is not CommandFrame:
             check_names(raw)
         return frame
     except msgspec.ValidationError as error:
@@ -131,17 +127,22 @@ def decode_frame(raw: bytes, *, packed: bool = False) -> FromClient:
         raise BadValue(f"The frame is not valid {kind}: {_brief(error)}.") from error
 
 
-def params_of(frame: CommandFrame, decoder: msgspec.json.Decoder[T]) -> T:
-    """The command that a frame asks for. Raises: BadValue: names the field."""
-    params = bytes(frame.params)
+def params_of(frame: CommandFrame, decoder: msgspec.json.Decoder[T], raw: bytes | None = None) -> T:
+    """The command that a frame asks for. Args: raw: the frame, if it came as JSON: no name may stand twice in it.
+
+    Raises: BadValue: names the field.
+    """
     try:
-        command = decoder.decode(params)
-        if not has_each_once(command, params.count(b":")):
-            check_names(params)
+        command = decoder.decode(frame.params)
+        if raw is not None:
+            given = fields_given(command)
+            # type and command, params if there were any, an id if there is one; each member has a colon
+            if raw.count(b":") > given + (2 if frame.id is None else 3) + (given > 0):
+                check_names(raw)
         return command
     except msgspec.ValidationError as error:
         fault = _fault(str(error), b"")
-        if params.lstrip()[:1] != b"{":
+        if bytes(frame.params).lstrip()[:1] != b"{":
             fault.detail["field"] = "params"
         raise fault from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError) as error:

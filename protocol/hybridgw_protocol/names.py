@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final, NoReturn
 
-from msgspec import NODEFAULT, UNSET, Struct
+from msgspec import NODEFAULT, Struct
 
 from .errors import BadValue
 
@@ -51,30 +51,26 @@ def _refuse(pairs: list[tuple[str, Any]]) -> NoReturn:
 _read: Final = json.JSONDecoder(object_pairs_hook=_judge).decode
 
 
-def has_each_once(command: Struct, colons: int) -> bool:
-    """Do so many colons in its JSON prove that no name stands twice: no more than fields that were certainly there."""
-    kind = type(command)
-    found = _shapes.get(kind)
-    if found is None:
-        found = _shapes[kind] = _shape_of(kind)
-    needed, optional = found
-    if colons <= needed:
-        return True
+def fields_given(command: Struct) -> int:
+    """How many fields its JSON has had at least: with as many members and no more, no name stands twice."""
+    shape = _shapes.get(type(command))
+    if shape is None:
+        shape = _shapes[type(command)] = _shape_of(type(command))
+    given, optional = shape
     for name in optional:
-        if getattr(command, name) not in _ABSENT:
-            needed += 1
-    return colons <= needed
+        if getattr(command, name) is not None:
+            given += 1
+    return given
 
 
 def _shape_of(kind: type[Struct]) -> tuple[int, tuple[str, ...]]:
-    """How many fields must be there, and those of the others that show whether they were."""
+    """How many fields must be there, and which others show that they were, for without them they are None."""
     names, defaults = kind.__struct_fields__, kind.__struct_defaults__
     optional = names[len(names) - len(defaults) :]
     pairs = [(name, default) for name, default in zip(optional, defaults, strict=True) if default is not NODEFAULT]
-    return len(names) - len(pairs), tuple(name for name, default in pairs if default in _ABSENT)
+    return len(names) - len(pairs), tuple(name for name, default in pairs if default is None)
 
 
-_ABSENT: Final = (None, UNSET)
 _shapes: Final[dict[type[Struct], tuple[int, tuple[str, ...]]]] = {}  # as many as there are commands
 
 

@@ -309,12 +309,12 @@ async def test_spec_F5_firefox_does_not_tell_how_the_question_stands(owner: Owne
 
     A policy of the page's own stands for a person who said no: to scripts it looks the same.
     """
-    async with served(built) as site:
-        port = site.rpartition(":")[2]
-        folder = tmp_path / "browser"
-        folder.mkdir()
+    folder = tmp_path / "browser"
+    folder.mkdir()
+    async with served(built, certificate(folder)) as site:
+        origin = f"https://pub.example:{site.rpartition(':')[2]}"
         async with firefox(folder, **{"network.dns.localDomains": "pub.example"}) as tab:
-            page = f"http://pub.example:{port}/examples/vanilla/index.html?hybridgw={owner.url}"
+            page = f"{origin}/examples/vanilla/index.html?hybridgw={owner.url}"
             await tab.goto(page)
             await until(tab, f"{STATUS} === 'unapproved'")
             query = "navigator.permissions.query({name: 'loopback-network'}).then((one) => one.state, () => 'unknown')"
@@ -331,7 +331,7 @@ async def test_spec_F5_firefox_does_not_tell_how_the_question_stands(owner: Owne
             assert await owner.waiting() == []
 
             await tab.goto(page)  # the person has changed the setting
-            await connect(tab, owner, f"http://pub.example:{port}")
+            await connect(tab, owner, origin)
             await add(tab, "From Firefox")
             await until(tab, f"{TITLES} === 'From Firefox' && {PENDING} === 0")
 

@@ -174,7 +174,9 @@ def _refused(name: str, value: Any, field: str | None) -> dict[str, Any]:
 def _twice(name: str, text: bytes, packed: bytes) -> dict[str, Any]:
     for raw, is_packed in ((text, False), (packed, True)):
         try:
-            frames.decode_frame(raw, packed=is_packed)
+            found = frames.decode_frame(raw, packed=is_packed)
+            if isinstance(found, frames.CommandFrame):
+                frames.params_of(found, msgspec.json.Decoder(msgspec.Struct), raw)
         except BadValue:
             continue
         raise AssertionError(name)

@@ -224,7 +224,7 @@ class Socket:
             self._on_first(frame)
         elif type(frame) is frames.CommandFrame:
             self._malformed = 0
-            self._do(frame)
+            self._do(frame, None if self._is_packed else payload)
         elif type(frame) is frames.Heartbeat:
             self._send(frames.HeartbeatAck(t=self._common.connections.clock()))
             if frame.offset is not None:
@@ -342,7 +342,7 @@ class Socket:
         )  # fmt: skip
 
     # ---- commands ----------------------------------------------------------------------------------------------------
-    def _do(self, frame: frames.CommandFrame) -> None:
+    def _do(self, frame: frames.CommandFrame, raw: bytes | None) -> None:
         number, started, common = frame.id, time.perf_counter(), self._common
         row: Row | None = None
         try:
@@ -353,7 +353,7 @@ class Socket:
             if found is None:
                 raise NotFound("There is no such command.", field="command")
             row, decoder = found
-            command = frames.params_of(frame, decoder)
+            command = frames.params_of(frame, decoder, raw)
             require(self.principal, row, command)
             if type(row) is SocketCommand:
                 result = row.handler(self, command)
