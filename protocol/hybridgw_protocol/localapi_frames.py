@@ -127,6 +127,11 @@ def decode_frame(raw: bytes, *, packed: bool = False) -> FromClient:
         raise BadValue(f"The frame is not valid {kind}: {_brief(error)}.") from error
 
 
+def kind_of(frame: FromClient) -> str:
+    """Its type on the wire."""
+    return str(frame.__struct_config__.tag)
+
+
 def params_of(frame: CommandFrame, decoder: msgspec.json.Decoder[T], raw: bytes | None = None) -> T:
     """The command that a frame asks for. Args: raw: the frame, if it came as JSON: no name may stand twice in it.
 

@@ -305,6 +305,16 @@ async def test_sec_L24_half_a_body_is_timed_out(tmp_path: Path) -> None:
         assert seq(api) == (None, 0)
 
 
+async def test_spec_G5_a_connection_that_idles_between_requests_is_closed(tmp_path: Path) -> None:
+    async with running(tmp_path, idle_s=0.3) as api:
+        reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+        writer.write(f"GET /health HTTP/1.1\r\nHost: 127.0.0.1:{api.port}\r\n\r\n".encode())
+        got = await asyncio.wait_for(reader.read(), 10)
+        assert got.startswith(b"HTTP/1.1 200 ")
+        assert got.endswith(b'{"status":"ok"}')  # and nothing after it: nobody asked
+        writer.close()
+
+
 async def test_a_caller_that_goes_away_does_not_undo_its_write(api: Api) -> None:
     body = b'{"a":2}'
     head = f"PUT /api/data/notes/gone HTTP/1.1\r\nHost: 127.0.0.1:{api.port}\r\nAuthorization: Bearer {TOKEN}\r\n"
