@@ -28,7 +28,7 @@ class Owner:
     """A daemon of its own, and the person in front of it."""
 
     def __init__(self, home: Path) -> None:
-        self._home = home
+        self.home = home
         self._running: Any = None
         self._process: Process | None = None
         self.url = ""
@@ -37,7 +37,7 @@ class Owner:
     def up(self) -> None:
         """Start it; again on the port it had."""
         more = ("--port", self.url.rpartition(":")[2]) if self.url else ()
-        self._running = process(self._home, "--secret-store", "insecure-file", *more)
+        self._running = process(self.home, "--secret-store", "insecure-file", *more)
         self._process = self._running.__enter__()
         endpoint = self._process.ready()
         self.url, self.token = endpoint.url, endpoint.token.reveal()

@@ -15,9 +15,10 @@ import pytest
 
 from hybridgw_daemon.services.access import AccessSettings
 from tests._node import JS
+from tests.conftest import ROOT
 from tests.integration._local_api import Api, running
 
-from .conftest import environment
+from .conftest import Owner, environment
 
 FILES = sorted(path.name for path in (JS / "test").glob("*.test.mjs"))
 
@@ -117,3 +118,53 @@ async def test_spec_F5_spec_A4_a_token_is_renewed_in_the_open_connection(built: 
             assert (said[-1], set(said[:-1])) == ("online", {"starting", "connecting"}), said
         stats = api.local.stats()
         assert (stats.opened, "4401" in stats.close_codes) == (2, False)
+
+
+# ---- the reference as printed ----------------------------------------------------------------------------------------
+@asynccontextmanager
+async def running_node(built: Path, folder: Path, code: str) -> AsyncIterator[asyncio.StreamReader]:
+    """A program that has the client installed; what it prints."""
+    (folder / "node_modules" / "@hybridgw").mkdir(parents=True)
+    (folder / "node_modules" / "@hybridgw" / "client").symlink_to(built)
+    (folder / "quick.mjs").write_text(code)
+    process = await asyncio.create_subprocess_exec(
+        "node", "quick.mjs", cwd=folder, env=environment(), stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        yield process.stdout
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def test_spec_F5_the_reference_as_printed(owner: Owner, built: Path, tmp_path: Path) -> None:
+    """The first program of the page, and the one for Node, at this daemon's address."""
+    text = (ROOT / "docs" / "reference" / "javascript-client.md").read_text()
+    programs = [
+        found for found in re.findall(r"^```js\n(.*?)^```$", text, re.DOTALL | re.MULTILINE) if "import" in found
+    ]
+    first, node = (program.replace("connect({ ", f"connect({{ url: '{owner.url}', ") for program in programs)
+    async with running_node(built, tmp_path / "first", first) as said:
+        await approve(owner, "Tasks")
+        async with asyncio.timeout(20):
+            while (line := (await said.readline()).decode().strip()) != "[ 'Buy milk' ]":
+                assert line == "[]"
+            while not (await owner.call("GET", "/api/data/tasks"))["items"]:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+    place = f"const endpointFile = {json.dumps(str(owner.home / 'endpoint.json'))}\n"
+    async with running_node(built, tmp_path / "node", place + node + "await own.ready()\nawait db.ready()\n"
+                            "console.log((await db.collection('tasks').list()).docs.length)\n") as said:  # fmt: skip
+        code = (await asyncio.wait_for(said.readline(), 20)).decode().strip()
+        assert await approve(owner, "Backup") == code
+        assert await asyncio.wait_for(said.readline(), 20) == b"1\n"
+
+
+async def approve(owner: Owner, name: str) -> str:
+    """The person lets the app of this name in. Returns: the code."""
+    async with asyncio.timeout(20):
+        while not (asked := await owner.waiting()):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    assert [one["name"] for one in asked] == [name]
+    await owner.call("POST", f"/api/auth/grants/{asked[0]['id']}/approve", {"code": asked[0]["code"]})
+    return str(asked[0]["code"])

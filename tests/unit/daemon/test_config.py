@@ -191,6 +191,33 @@ def test_names_of_other_parts_are_no_fault_and_are_never_shown_with_their_value(
     assert "planted" not in repr(config)
 
 
+# One file for all parts, as an operator has it.
+SHARED = {
+    "SERVER_HOST": "127.0.0.1", "SERVER_PORT": "8000", "DEBUG": "false", "ENVIRONMENT": "production",
+    "JWT_SECRET_KEY": "s" * 32, "JWT_ALGORITHM": "HS256", "JWT_EXPIRATION_HOURS": "24", "REDIS_URL": "redis://x",
+    "REDIS_PASSWORD": "planted", "DATABASE_URL": "sqlite:///x", "SUPABASE_URL": "https://x.example",
+    "SUPABASE_ANON_KEY": "planted-anon", "SUPABASE_SERVICE_KEY": "planted-service", "WS_MAX_CONNECTIONS": "10000",
+    "WS_HEARTBEAT_INTERVAL": "30", "WS_CONNECTION_TIMEOUT": "300", "RATE_LIMIT_PER_MINUTE": "60",
+    "RATE_LIMIT_BURST": "10", "METRICS_ENABLED": "true", "METRICS_PORT": "9091", "LOG_LEVEL": "INFO",
+    "ALLOWED_ORIGINS": "https://app.example.com", "ALLOWED_METHODS": "GET,POST",
+    "ALLOWED_HEADERS": "Authorization,Content-Type,X-HybridGW-Client",
+}  # fmt: skip
+
+
+def test_spec_O6_a_file_with_every_name_is_taken_and_each_is_one_parts(tmp_path: Path) -> None:
+    env_file = tmp_path / ".env"
+    env_file.write_text("".join(f"{name}={value}\n" for name, value in SHARED.items()))
+    config = load(file=tmp_path / "none", environment={}, flags={}, env_file=env_file)
+    (warning,) = config.warnings
+    assert "SUPABASE_SERVICE_KEY" in warning
+    assert "planted" not in warning + repr(config)
+    elsewhere = SHARED.keys() - set(KEYS)
+    assert {s.name for s in config.settings if s.source.startswith(str(env_file))} == SHARED.keys() - elsewhere
+    assert elsewhere == {
+        "REDIS_URL", "REDIS_PASSWORD", "DATABASE_URL", "SUPABASE_URL", "SUPABASE_ANON_KEY", "SUPABASE_SERVICE_KEY"
+    }  # fmt: skip
+
+
 def test_the_home_variable_is_no_unknown_name(tmp_path: Path) -> None:
     assert read(tmp_path, environment={"HYBRIDGW_HOME": str(tmp_path)}).warnings == ()
 
