@@ -67,10 +67,10 @@ db.subscribe(({{ status, code }}) => console.log(code === null ? status : `askin
 
 
 @asynccontextmanager
-async def following(built: Path, api: Api, tokens: Path) -> AsyncIterator[list[str]]:
+async def following(built: Path, api: Api, tokens: str, program: str = FOLLOW) -> AsyncIterator[list[str]]:
     """An app in Node that stays connected; what it says of its state, in order."""
-    names = {"client": f"file://{built}/dist/node.js", "url": f"http://127.0.0.1:{api.port}", "tokens": str(tokens)}
-    code = FOLLOW.format(**{name: json.dumps(value) for name, value in names.items()})
+    names = {"client": f"file://{built}/dist/node.js", "url": f"http://127.0.0.1:{api.port}", "tokens": tokens}
+    code = program.format(**{name: json.dumps(value) for name, value in names.items()})
     process = await asyncio.create_subprocess_exec(
         "node", "--input-type=module", "-e", code, env=environment(), stdout=asyncio.subprocess.PIPE
     )
@@ -90,6 +90,15 @@ async def following(built: Path, api: Api, tokens: Path) -> AsyncIterator[list[s
         await reading
 
 
+BY_KEY = """
+import {{ connect }} from {client}
+const login = {{ deployment_mode: 'local_install', credentials: {{ api_key: {tokens} }} }}
+const init = {{ method: 'POST', headers: {{ 'Content-Type': 'application/json' }}, body: JSON.stringify(login) }}
+const token = async () => (await (await fetch({url} + '/api/auth/login', init)).json()).access_token
+connect({{ app: 'By key', url: {url}, token }}).subscribe(({{ status }}) => console.log(status))
+"""
+
+
 async def renewed(api: Api, times: int) -> None:
     """Wait until a token was shown so many times more."""
     api.calls.clear()
@@ -100,7 +109,7 @@ async def renewed(api: Api, times: int) -> None:
 
 async def test_spec_F5_spec_A4_a_token_is_renewed_in_the_open_connection(built: Path, tmp_path: Path) -> None:
     """Tokens of 16 seconds. Nobody notices when they end, also not the next page, which finds one in use."""
-    tokens = tmp_path / "tokens.json"
+    tokens = str(tmp_path / "tokens.json")
     async with running(tmp_path, settings=AccessSettings("HS256", 16, b"k" * 32)) as api:
         async with following(built, api, tokens) as said:
             async with asyncio.timeout(20):
@@ -118,6 +127,17 @@ async def test_spec_F5_spec_A4_a_token_is_renewed_in_the_open_connection(built: 
             assert (said[-1], set(said[:-1])) == ("online", {"starting", "connecting"}), said
         stats = api.local.stats()
         assert (stats.opened, "4401" in stats.close_codes) == (2, False)
+
+
+async def test_spec_F5_a_function_that_gives_tokens_is_asked_before_the_one_in_use_ends(
+    built: Path, tmp_path: Path
+) -> None:
+    async with running(tmp_path, settings=AccessSettings("HS256", 8, b"k" * 32)) as api:
+        key = (await api.call("POST", "/api/auth/keys", {"scopes": ["read:tasks"]})).body["key"]
+        async with following(built, api, key, BY_KEY) as said:
+            await renewed(api, 3)
+            assert (said[-1], said.count("online")) == ("online", 1), said
+        assert api.local.stats().opened == 1
 
 
 # ---- the reference as printed ----------------------------------------------------------------------------------------

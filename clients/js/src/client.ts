@@ -21,6 +21,7 @@ export const DEFAULT_URL = 'http://127.0.0.1:8000'
 const STABLE_MS = 5_000 // a connection that held so long ends the series of failures
 const RENEW_LOOK_MS = 30_000 // whether the token in use has to be exchanged
 const RENEW_AGAIN_MS = 2_000 // after it could not be
+const MAX_TIMER_MS = 2 ** 31 - 1 // a longer one would fire at once
 const MAX_REJECTED = 100 // kept in the state; the callback gets all
 
 /** How to connect. Only `app` is needed. */
@@ -308,7 +309,11 @@ export class HybridGW implements Readable<State> {
     const permission = await networkPermission()
     if (permission === 'denied') throw denied()
     if (this.state.status !== 'offline') this.set({ status: 'connecting' })
-    const link = new Link(this.openSocket, { opened: (ok) => this.opened(link, ok), event: (frame) => this.event(frame) }, this.patience)
+    const link = new Link(
+      this.openSocket,
+      { opened: (ok) => this.opened(link, ok), renewed: (ok) => this.renewFor(link, ok), event: (frame) => this.event(frame) },
+      this.patience,
+    )
     this.link = link
     const url = `${this.url.replace(/^http/, 'ws')}/ws/${this.mode}/${this.clientId}`
     const end = await link.run(url, token, this.resume)
@@ -408,13 +413,29 @@ export class HybridGW implements Readable<State> {
       }
     }
     for (const entry of this.followed.values()) if (entry.sub === null) this.begin(link, entry)
-    if (ok.expires_ms !== null && this.access !== null) this.renewBefore(link)
+    this.renewFor(link, ok)
     this.outbox.drain()
   }
 
   private event(frame: EventFrame): void {
     if (this.resume !== null) this.resume = { ...this.resume, offset: frame.offset }
     for (const entry of this.bySub.get(frame.sub) ?? []) report(() => entry.by.event(frame))
+  }
+
+  private renewFor(link: Link, ok: AuthOk): void {
+    if (ok.expires_ms === null) return
+    if (this.access !== null) return this.renewBefore(link)
+    if (typeof this.options.token !== 'function') return // there is no other one
+    clearTimeout(this.renewal)
+    const ask = (): void => {
+      const got = this.token as () => Promise<string>
+      void got().then(
+        (token) => this.link === link && link.renew((this.lastToken = token)),
+        () => undefined, // its end will tell, and another connection asks again
+      )
+    }
+    this.renewal = setTimeout(ask, Math.min(Math.max((ok.expires_ms - Date.now()) * 0.7, RENEW_AGAIN_MS), MAX_TIMER_MS))
+    ;(this.renewal as { unref?: () => void }).unref?.()
   }
 
   /** A fresh token before the old one ends, so that the connection stays. */
