@@ -7,6 +7,7 @@ Stays in the foreground; `hybridgw up` starts it detached. Prints one line when 
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from pathlib import Path
@@ -33,6 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     if given.check:
         return _check(paths, config)
+    gc.disable()  # until it serves: what is loaded now stays, and looking through it costs 20 ms
     from .app import serve  # after what can be refused cheaply: it loads aiohttp
 
     return serve(paths, config, passphrase_fd=given.passphrase_fd)

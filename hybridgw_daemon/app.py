@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import secrets
@@ -268,6 +269,8 @@ class Daemon:
         instance.publish(self._paths, endpoint)
         stack.callback(instance.withdraw, self._paths, endpoint)
         self._tell_ready(endpoint)
+        gc.freeze()
+        gc.enable()
 
         # 4. The tasks, until somebody asks for the end.
         try:

@@ -74,6 +74,7 @@ CREATE TABLE batch(
   blob     BLOB NOT NULL,
   UNIQUE(log, n)
 ) STRICT;
+CREATE INDEX batch_unapplied ON batch(log) WHERE state = 0;
 
 -- What is off the live branch of a log: the other side of a fork (proof, and the batches to return to if a close names
 -- them) and what lies beyond the end of a closed log.

@@ -14,8 +14,9 @@ import psutil
 import pytest
 
 from hybridgw_daemon.services.live_sessions import Bounds
-from hybridgw_daemon.transports.local import ws as carrier
-from hybridgw_daemon.transports.local.ws import SocketPatience
+from hybridgw_daemon.transports.local import ws_socket as carrier
+from hybridgw_daemon.transports.local.ws import MAX_STRANGERS
+from hybridgw_daemon.transports.local.ws_socket import SocketPatience
 from tests.integration._local_api import TOKEN, Api, running
 from tests.websocket._client import Closed, connected, frame, opened, text
 
@@ -152,7 +153,7 @@ async def test_sec_L22_a_large_frame_of_a_stranger(api: Api) -> None:
 
 async def test_sec_L22_strangers_are_bounded(api: Api) -> None:
     async with contextlib.AsyncExitStack() as stack:
-        for _ in range(carrier.MAX_STRANGERS):
+        for _ in range(MAX_STRANGERS):
             await stack.enter_async_context(opened(api, auth=False))
         async with opened(api, auth=False) as raw:
             assert await raw.close_code() == 4429

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hybridgw_daemon.services.live_sessions import Bounds, Owner, Session, Sessions
 from hybridgw_daemon.services.topics import Counter, Topics
-from hybridgw_daemon.transports.local.ws import SocketPatience
+from hybridgw_daemon.transports.local.ws_socket import SocketPatience
 from hybridgw_protocol.localapi_frames import Resume
 from tests.integration._local_api import Api, running
 from tests.websocket._client import connected, opened

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from hybridgw_daemon.services.connections import Live
-from hybridgw_daemon.transports.local.ws import SocketPatience
-from hybridgw_daemon.transports.local.ws_socket import Socket
+from hybridgw_daemon.transports.local.ws_socket import Socket, SocketPatience
 from tests.integration._local_api import TOKEN, Api, running
 from tests.integration.test_local_api_events import listen
 from tests.websocket._client import connected, frame, opened, text

@@ -129,8 +129,8 @@ class SocketHub:
         return Upgraded()
 
     async def _converse(self, socket: Socket, connection: Connection, principal: Principal | None) -> None:
-        """Until it has ended. No exception ends it: one that a group was left by stands in a circle with its frames, and
-        they would hold all that belongs to the connection until the interpreter looks for circles."""
+        """Until it has ended. No exception ends it: one by which a group was left stands in a circle with its frames,
+        and they would hold all that belongs to the connection until the interpreter looks for circles."""
         tasks: set[asyncio.Task[None]] = set()
         async with asyncio.TaskGroup() as group:
 
