@@ -274,8 +274,10 @@ class Client:
 
     def break_off(self) -> None:
         """Be gone without a word."""
-        with socket.socket(fileno=os.dup(self.socket.get_extra_info("socket").fileno())) as end:
-            end.shutdown(socket.SHUT_RDWR)
+        end = self.socket.get_extra_info("socket")
+        if end is not None and end.fileno() >= 0:  # else the other side was first
+            with socket.socket(fileno=os.dup(end.fileno())) as own, contextlib.suppress(OSError):
+                own.shutdown(socket.SHUT_RDWR)
 
     # ---- frames ----
     async def send(self, frame: Frame, request: int = 0) -> None:

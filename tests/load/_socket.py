@@ -70,7 +70,10 @@ class Socket:
             f"Sec-WebSocket-Protocol: {protocol}\r\n\r\n".encode()
         )
         try:
-            head = await reader.readuntil(b"\r\n\r\n")
+            try:
+                head = await reader.readuntil(b"\r\n\r\n")
+            except asyncio.IncompleteReadError as error:
+                raise Ended(None, "it ended before it was upgraded") from error
             if b" 101 " not in head[:20]:
                 raise Ended(None, head.decode(errors="replace"))
             found.send({"type": "auth", "token": token, **({} if resume is None else {"resume": resume})})
@@ -112,11 +115,12 @@ class Socket:
                 waiting.exception()  # it may be that nobody asks any more
         self._waiting.clear()
 
-    async def frame(self) -> dict[str, Any]:
-        """The next frame; pings are answered. Raises: Ended."""
+    async def frame(self, wait_s: float | None = None) -> dict[str, Any]:
+        """The next frame; pings are answered. Raises: Ended; TimeoutError: none has begun for so long."""
         try:
             while True:
-                first, size = await self._reader.readexactly(2)
+                async with asyncio.timeout(wait_s):
+                    first, size = await self._reader.readexactly(2)
                 if size == 126:
                     (size,) = struct.unpack(">H", await self._reader.readexactly(2))
                 elif size == 127:
@@ -132,8 +136,17 @@ class Socket:
                     return msgspec.msgpack.decode(payload)  # type: ignore[no-any-return]
                 elif opcode == 1:
                     return msgspec.json.decode(payload)  # type: ignore[no-any-return]
+        except TimeoutError:
+            raise
         except (asyncio.IncompleteReadError, OSError) as error:
             raise Ended(None, f"it broke: {error!r}") from error
+
+    async def gulp(self) -> None:
+        """Read all that has come, for one who reads by himself. Raises: Ended."""
+        with contextlib.suppress(TimeoutError):
+            while True:
+                frame = await self.frame(0.05)
+                self.offset = frame.get("offset", self.offset)
 
     def _put(self, opcode: int, payload: bytes) -> None:
         size = len(payload)

@@ -1,4 +1,5 @@
-"""A daemon with a leak: it keeps the record of every call. What watches memory under load must see it."""
+"""A daemon with a leak: it keeps the record of every call, and a kilobyte beside it, as if it were to show the frame
+later. What watches memory under load must see it."""
 
 from __future__ import annotations
 
@@ -14,16 +15,19 @@ from hybridgw_daemon.app import Daemon, clock
 from hybridgw_daemon.services.metrics import Metrics
 from hybridgw_daemon.transports.local.calls import Call
 
+FRAME_BYTES = 1024
+
 
 class Leaking(Daemon):
     """Composed as the real one, but for what is done with a call that was answered."""
 
     def _called(self, metrics: Metrics) -> Callable[[Call], None]:
-        write_down, kept = super()._called(metrics), []
+        write_down = super()._called(metrics)
+        kept: list[tuple[Call, bytes]] = []
 
         def called(call: Call) -> None:
             write_down(call)
-            kept.append(call)
+            kept.append((call, bytes(FRAME_BYTES)))
 
         return called
 

@@ -14,9 +14,7 @@ import asyncio
 import contextlib
 import itertools
 import json
-import os
 import random
-import socket
 import sqlite3
 import sys
 import tempfile
@@ -105,7 +103,7 @@ class Device:
                         reading = group.create_task(self._read(client))
                         await self._stay(client)
                         self.is_here = False
-                        _break(client)
+                        client.break_off()
                         reading.cancel()
             except* (Closed, OSError, TimeoutError, aiohttp.ClientError) as errors:
                 self.load.fault(f"device {self.number}: {errors.exceptions[0]!r}")
@@ -171,6 +169,8 @@ class Device:
 
     def _take(self, blob: bytes) -> None:
         batch = parse_batch(blob)
+        if batch.log == self.writer.log:  # pushed, and the connection broke before it was acknowledged
+            return
         before = self.held.get(batch.log)
         if batch.n != (before.n if before else 0) + 1:
             self.load.fault(f"device {self.number}: batch {batch.n} of {batch.log} after {before}")
@@ -178,12 +178,6 @@ class Device:
         self.load.counts["deliveries"] += 1
         if (sent := self.load.pushed_s.get((batch.log, batch.n), 0.0)) > self._since:
             self.load.arrivals.append((self.number, time.perf_counter() - sent))
-
-
-def _break(client: Client) -> None:
-    """End its connection without a word."""
-    with socket.socket(fileno=os.dup(client.socket.get_extra_info("socket").fileno())) as end:
-        end.shutdown(socket.SHUT_RDWR)
 
 
 @dataclass
