@@ -168,7 +168,7 @@ def test_a_program_that_starves_is_found() -> None:
 
 
 def test_a_leak_is_found_and_noise_is_none() -> None:
-    """Resident MiB after the warm-up, recorded under this load; the leak was 400 bytes for each of 300 calls a second."""
+    """Resident MiB after the warm-up, recorded here; the leak was 400 bytes for each of 300 calls a second."""
 
     def per_s(step_s: float, *mib: float) -> float:
         return growth([(step_s * n, value * 2**20) for n, value in enumerate(mib)])
