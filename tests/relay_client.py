@@ -12,6 +12,7 @@ import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -270,6 +271,13 @@ class Client:
             elif isinstance(answer, Welcome):
                 self.welcome = answer
                 return answer
+
+    def break_off(self) -> None:
+        """Be gone without a word."""
+        end = self.socket.get_extra_info("socket")
+        if end is not None and end.fileno() >= 0:  # else the other side was first
+            with socket.socket(fileno=os.dup(end.fileno())) as own, contextlib.suppress(OSError):
+                own.shutdown(socket.SHUT_RDWR)
 
     # ---- frames ----
     async def send(self, frame: Frame, request: int = 0) -> None:

@@ -27,6 +27,10 @@ def room_for_sockets(max_connections: int) -> int:
     return max(1, max_connections - max_connections // HTTP_SHARE)
 
 
+def _has_ended(_code: int, _reason: str) -> None:
+    pass
+
+
 @dataclass(slots=True, eq=False)
 class Live:
     """A connection as it is now; its carrier keeps the fields up to date. end: closes it with a code and a reason."""
@@ -110,6 +114,7 @@ class Connections:
         if self.live.pop(live.id, None) is None:
             return
         live.state = "closed"
+        live.end = _has_ended  # what it was held the carrier
         if live.mode is not None:
             self._open_by_mode[live.mode] -= 1
         else:

@@ -241,11 +241,15 @@ async def running(
 class Process:
     """A daemon of its own."""
 
-    def __init__(self, home: Path, *arguments: str, env: dict[str, str] | None = None, before: Any = None) -> None:
+    def __init__(
+        self, home: Path, *arguments: str, env: dict[str, str] | None = None, before: Any = None,
+        module: str = "hybridgw_daemon",
+    ) -> None:  # fmt: skip
+        """Args: before: called in the child; module: what is started, with the daemon's arguments."""
         self.home = home
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("HYBRIDGW_", "DBUS_"))}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "hybridgw_daemon", "--home", str(home), "--port", "0", *arguments],
+            [sys.executable, "-m", module, "--home", str(home), "--port", "0", *arguments],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=before, env=environment | (env or {}),
         )  # fmt: skip
 

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import json
 import sqlite3
 import ssl
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import aiohttp
+import aiohttp.web
 import pytest
 
-from hybridgw_protocol.frames import CtlAck, CtlPut
+from hybridgw_protocol.frames import Batches, CtlAck, CtlPut
 from hybridgw_protocol.invite import parse_invite
+from hybridgw_relay.services.conversation import Conversation
+from hybridgw_relay.transports.ws import WebSocketOutlet
+from tests.integration.devices import invite
+from tests.integration.devices import relay as in_process
 from tests.relay_client import MANY_TRIES, Client, Closed, Family, RelayProcess, Writer
 
 seeds = itertools.count(5_000)
@@ -330,3 +337,32 @@ async def test_a_proxy_that_is_named_is_believed(tmp_path: Path, family: Family)
         assert [await tried("9.9.9.9"), await tried("9.9.9.200"), await tried("8.8.8.8")] == [
             "not_admitted", "429", "not_admitted",
         ]  # fmt: skip
+
+
+@pytest.mark.parametrize("way", ["closes", "breaks off", "is refused"])
+async def test_a_connection_that_has_ended_is_freed_at_once(tmp_path: Path, family: Family, way: str) -> None:
+    """Nothing of it waits in a circle of references for the interpreter to look for circles. In this process."""
+    second = Writer(family, family.add())
+    async with in_process(tmp_path) as (url, database):
+        secret = await invite(database())
+        async with Client.admitted(url, family, family.first, enrol=secret) as other:
+            gc.collect()
+            gc.disable()
+            try:
+                for _ in range(5):
+                    have = {second.log: second.head}
+                    async with Client.admitted(url, family, second.keys, have=have) as client:
+                        await client.push(second.make_many(3))
+                        await other.expect(Batches)
+                        if way == "breaks off":
+                            client.break_off()
+                        elif way == "is refused":
+                            await client.send_raw(b"no frame")
+                            await client.refused()
+                await asyncio.sleep(0.1)
+                kinds = Conversation | WebSocketOutlet | aiohttp.web.WebSocketResponse
+                found = Counter(type(one) for one in gc.get_objects() if isinstance(one, kinds))
+            finally:
+                gc.enable()
+            # Those of the other one; and some loop of the relay may still name the last one it looked at.
+            assert max(found.values()) <= 2

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from pathlib import Path
 
 import pytest
 
-from hybridgw_daemon.transports.local.ws_socket import SocketPatience
+from hybridgw_daemon.services.connections import Live
+from hybridgw_daemon.transports.local.ws_socket import Socket, SocketPatience
 from tests.integration._local_api import TOKEN, Api, running
 from tests.integration.test_local_api_events import listen
-from tests.websocket._client import connected, opened, text
+from tests.websocket._client import connected, frame, opened, text
 
 
 async def test_a_message_reaches_all_that_listen_in_order(api: Api) -> None:
@@ -180,3 +182,43 @@ async def test_a_page_may_not_read_what_http_would_not_give(api: Api) -> None:
         assert (await ws.do("config"))["items"] == []
         assert await ws.do("daemon.stop") == {"pid": 1}
     assert TOKEN not in repr(api.calls)
+
+
+@pytest.mark.spec("G7")
+@pytest.mark.parametrize("way", ["closes", "breaks off", "is revoked", "breaks the protocol"])
+async def test_spec_G7_a_connection_that_has_ended_is_freed_at_once(api: Api, way: str) -> None:
+    """Whatever it did: nothing of it waits in a circle of references for the interpreter to look for circles."""
+    gc.collect()
+    gc.disable()
+    try:
+        async with opened(api, f"/ws/local_install/{way.replace(' ', '-')}") as raw:
+            for number, (command, params) in enumerate(
+                {
+                    "live.subscribe": {"collection": "notes"},
+                    "topic.subscribe": {"topic": "t"},
+                    "data.put": {"collection": "notes", "id": "a", "data": {"n": 1}},
+                }.items()
+            ):
+                raw.writer.write(text({"type": "command", "id": number, "command": command, "params": params}))
+            while b'"document"' not in (await raw.read())[1]:
+                pass
+            match way:
+                case "closes":
+                    raw.writer.write(frame(8, b"\x03\xe8"))
+                    await raw.close_code()
+                case "breaks off":
+                    raw.writer.transport.abort()
+                case "is revoked":
+                    (principal,) = {live.principal_id for live in api.local.registry.live.values()}
+                    api.local.registry.revoke(str(principal))
+                    await raw.close_code()
+                case _:
+                    raw.writer.write(frame(3))
+                    await raw.close_code()
+        while api.local.stats().open:  # noqa: ASYNC110 - the other end of the test is what is waited for
+            await asyncio.sleep(0.005)
+        await asyncio.sleep(0.05)
+        left = [type(one).__name__ for one in gc.get_objects() if isinstance(one, Socket | Live)]
+    finally:
+        gc.enable()
+    assert not left

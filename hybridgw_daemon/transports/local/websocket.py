@@ -153,6 +153,10 @@ class Reader:
         if position < end:
             self._buffer = bytearray(data[position:] if position else data)
 
+    def end(self) -> None:
+        """Nothing more will come: hand over no message."""
+        self._on_message = self._on_control = _ignore
+
     def _judge(self, first: int, second: int, size: int) -> None:
         """A frame's header, before its payload is waited for."""
         if not second & 0x80:
@@ -209,6 +213,10 @@ class Reader:
         if len(found) > self.max_bytes or unpacker.unconsumed_tail:
             raise Violation(MESSAGE_TOO_BIG, f"a message has at most {self.max_bytes} bytes")
         return found
+
+
+def _ignore(opcode: int, payload: bytes) -> None:
+    pass
 
 
 def close_of(payload: bytes) -> tuple[int, str]:

@@ -9,10 +9,9 @@ docs/adr/0016-resume-and-slow-consumers.md.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Coroutine, Sequence
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
 import msgspec
@@ -35,10 +34,6 @@ TEMPLATE: Final = "/ws/{deployment_mode}/{client_id}"
 MAX_STRANGERS: Final = 512  # connections that have not shown a token
 
 _CLIENT_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-
-
-class _Ended(Exception):
-    """The connection is over: its tasks end."""
 
 
 class Upgraded(web.StreamResponse):
@@ -127,24 +122,32 @@ class SocketHub:
         self._some.set()
         self._common.strangers += 1
         try:
-            with contextlib.suppress(_Ended):
-                await self._converse(socket, connection, principal)
+            await self._converse(socket, connection, principal)
         finally:
             socket.gone()
             self._sockets.discard(socket)
         return Upgraded()
 
     async def _converse(self, socket: Socket, connection: Connection, principal: Principal | None) -> None:
-        try:
-            async with asyncio.TaskGroup() as group:
-                socket.start = lambda work: group.create_task(work)
-                connection.begin_socket(socket)
-                if principal is not None:
-                    socket.admit(principal, None)
-                await socket.ended
-                raise _Ended
-        except* _Ended:
-            raise _Ended from None
+        """Until it has ended. No exception ends it: one by which a group was left stands in a circle with its frames,
+        and they would hold all that belongs to the connection until the interpreter looks for circles."""
+        tasks: set[asyncio.Task[None]] = set()
+        async with asyncio.TaskGroup() as group:
+
+            def start(work: Coroutine[Any, Any, None]) -> object:
+                task = group.create_task(work)
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+                return task
+
+            socket.start = start
+            connection.begin_socket(socket)
+            if principal is not None:
+                socket.admit(principal, None)
+            await socket.ended
+            socket.start = Coroutine.close
+            for task in tasks:
+                task.cancel()
 
     def _refusal(self, mode: str, client_id: str) -> tuple[int, str] | None:
         if mode not in frames.MODES:

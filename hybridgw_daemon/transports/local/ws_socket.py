@@ -636,3 +636,6 @@ class Socket:
             self._common.strangers -= 1
         self._common.connections.close(self._live, code, reason[:200])
         self._connection.socket = None
+        # What leads in a circle back to here is let go, so that all of it is freed now, and not some time later.
+        self._reader.end()
+        self._pump = None

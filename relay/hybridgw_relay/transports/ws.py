@@ -160,6 +160,9 @@ class WebSocketEndpoint:
             self._janitor.remove(conversation)
             conversation.ended()
             outlet.gone()
+            if (broke := socket.exception()) is not None:
+                # The library keeps it; by its frames it leads in a circle back to all that belonged to the connection.
+                broke.with_traceback(None).__context__ = None
         return socket
 
     async def _converse(self, socket: web.WebSocketResponse, conversation: Conversation) -> None:
