@@ -49,7 +49,6 @@ def run_schemathesis(tmp_path: Path, examples: int, seed: int = 1) -> int:
     assert not errors
     made = re.search(r"(\d[\d,]*) generated", run.stdout)
     assert made, run.stdout
-    print(made[0])
     return int(made[1].replace(",", ""))
 
 
