@@ -58,6 +58,16 @@ class MetricsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class LanConfig:
+    """Direct links on the local network. port: this or the next free one, 0: any; allow, deny: interfaces by name."""
+
+    enabled: bool
+    port: int
+    allow: tuple[str, ...]
+    deny: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class LogConfig:
     """environment: production or development; debug: stack traces and texts of unknown errors."""
 
@@ -108,6 +118,7 @@ class Config:
     server: ServerConfig
     limits: LimitsConfig
     metrics: MetricsConfig
+    lan: LanConfig
     log: LogConfig
     secrets: SecretsConfig
     device_name: str | None
@@ -225,6 +236,14 @@ def _words(raw: Any, allowed: str) -> list[str]:
     return list(dict.fromkeys(item.strip() for item in items if item.strip()))
 
 
+def _interfaces(raw: Any) -> tuple[str, ...]:
+    allowed = "names of network interfaces like eth0 or wl*, with commas between them"
+    found = _words(raw, allowed)
+    if not all(re.fullmatch(r"[^\s/\0]{1,64}", item) for item in found):
+        raise _Fault(allowed)
+    return tuple(found)
+
+
 def _origins(raw: Any) -> tuple[str, ...]:
     found = _words(raw, "origins with commas between, like https://app.example.com")
     for item in found:
@@ -312,6 +331,11 @@ _SCHEMA: Final = (
     Key("METRICS_ENABLED", True, _boolean, "serve /metrics for Prometheus"),
     Key("METRICS_PORT", None, _integer(0, 65535),
         "port of /metrics, on loopback, instead of the one of the local API; 0: any free one"),
+    Key("LAN_ENABLED", True, _boolean, "find the other devices on the local network and sync with them directly"),
+    Key("LAN_PORT", 47801, _integer(0, 65535), "port for the other devices, or the next free one; 0: any free one"),
+    Key("LAN_INTERFACES_ALLOW", (), _interfaces,
+        "network interfaces to be found on; without it all but those of containers, virtual machines and VPNs"),
+    Key("LAN_INTERFACES_DENY", (), _interfaces, "network interfaces not to be found on, even if allowed"),
 )  # fmt: skip
 
 KEYS: Final = tuple(key.name for key in _SCHEMA)
@@ -503,6 +527,9 @@ def _build(reading: _Reading, terminal: bool) -> Config:
             deny=tuple(map(ipaddress.ip_network, value["IP_DENY"])),
         ),
         metrics=MetricsConfig(value["METRICS_ENABLED"], value["METRICS_PORT"]),
+        lan=LanConfig(
+            value["LAN_ENABLED"], value["LAN_PORT"], value["LAN_INTERFACES_ALLOW"], value["LAN_INTERFACES_DENY"]
+        ),
         log=LogConfig(value["ENVIRONMENT"], value["DEBUG"], value["LOG_LEVEL"], terminal or development),
         secrets=SecretsConfig(
             value["SECRET_STORE"], Path(value["PASSPHRASE_FILE"]) if value["PASSPHRASE_FILE"] else None
