@@ -59,9 +59,11 @@ class MetricsConfig:
 
 @dataclass(frozen=True, slots=True)
 class LanConfig:
-    """Direct links on the local network. port: this or the next free one, 0: any; allow, deny: interfaces by name."""
+    """Direct links on the local network. host: where to listen, None: everywhere; port: this or the next free one, 0:
+    any; allow, deny: interfaces by name."""
 
     enabled: bool
+    host: str | None
     port: int
     allow: tuple[str, ...]
     deny: tuple[str, ...]
@@ -217,6 +219,13 @@ def _loopback(raw: Any) -> str:
     return str(raw)
 
 
+def _address(raw: Any) -> str:
+    try:
+        return str(ipaddress.ip_address(raw))
+    except ValueError:
+        raise _Fault("an address of this machine, like 192.168.1.20") from None
+
+
 def _path(raw: Any) -> str:
     if not isinstance(raw, str) or not raw or "\0" in raw:
         raise _Fault("the path of a file")
@@ -332,6 +341,7 @@ _SCHEMA: Final = (
     Key("METRICS_PORT", None, _integer(0, 65535),
         "port of /metrics, on loopback, instead of the one of the local API; 0: any free one"),
     Key("LAN_ENABLED", True, _boolean, "find the other devices on the local network and sync with them directly"),
+    Key("LAN_HOST", None, _address, "the one address to be reached at by the other devices; without it all"),
     Key("LAN_PORT", 47801, _integer(0, 65535), "port for the other devices, or the next free one; 0: any free one"),
     Key("LAN_INTERFACES_ALLOW", (), _interfaces,
         "network interfaces to be found on; without it all but those of containers, virtual machines and VPNs"),
@@ -528,7 +538,11 @@ def _build(reading: _Reading, terminal: bool) -> Config:
         ),
         metrics=MetricsConfig(value["METRICS_ENABLED"], value["METRICS_PORT"]),
         lan=LanConfig(
-            value["LAN_ENABLED"], value["LAN_PORT"], value["LAN_INTERFACES_ALLOW"], value["LAN_INTERFACES_DENY"]
+            value["LAN_ENABLED"],
+            value["LAN_HOST"],
+            value["LAN_PORT"],
+            value["LAN_INTERFACES_ALLOW"],
+            value["LAN_INTERFACES_DENY"],
         ),
         log=LogConfig(value["ENVIRONMENT"], value["DEBUG"], value["LOG_LEVEL"], terminal or development),
         secrets=SecretsConfig(

@@ -23,6 +23,16 @@ class Channel(Protocol):
         ...
 
 
+class DirectChannel(Channel, Protocol):
+    """A channel to another device. endpoint: of the certificate that its other side showed, empty if it showed none."""
+
+    endpoint: str
+
+    def trust(self) -> None:
+        """The other side has proved itself: it is a stranger no more."""
+        ...
+
+
 class Mailbox(Protocol):
     """A two-party mailbox for one pairing."""
 

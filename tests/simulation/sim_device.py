@@ -117,10 +117,7 @@ def device_link(device: Device) -> type[RelayLink]:
             device.connects += 1
             if device.connects > 1:
                 device.world.sometimes("reconnected")
-            return device.world.parts.driver(
-                channel, self._sync, peer=self.url, endpoint=endpoint(self.url), enrol=self._enrol(),
-                entropy=self._entropy, flow=self._flow,
-            )  # fmt: skip
+            return device.world.parts.driver(channel, self._sync, self._greeting(), flow=self._flow)
 
     return Link
 

@@ -288,9 +288,9 @@ class World:
                 if row.waiting:
                     self.counts[f"waits for {row.waiting}"] += 1
             for conversation in device.sync.peers.conversations.values():
-                link = conversation._link  # type: ignore[attr-defined]
+                link = conversation._line.link  # type: ignore[attr-defined]
                 self.counts["credit stalled"] += link.credit <= 0
-                waiting = sum(size for _, size in conversation._arrived._queue)  # type: ignore[attr-defined]
+                waiting = sum(size for *_, size in conversation._arrived._queue)  # type: ignore[attr-defined]
                 demand(waiting <= self.flow.credit_bytes + FRAME_MOST_BYTES, "memory", "batches not opened", waiting)
         for relay in self.relays:
             for conversation in relay.conversations:
@@ -521,7 +521,7 @@ class World:
         self.doomed.clear()
         for device in self.devices:  # clocks are set below: a time that was told before must not arrive after
             for conversation in device.greeting() if device.is_up else ():
-                self.net.cut(conversation._channel.connection)  # type: ignore[attr-defined]
+                self.net.cut(conversation._line.channel.connection)  # type: ignore[attr-defined]
         self.net.heal()
         self.net.latency_s, self.net.bytes_per_s = 0.01, 10e6
         for connection in self.net.connections:

@@ -64,6 +64,13 @@ class RelayGateway:
         for link in self._links.values():
             link.reconnect(full=full)
 
+    def look(self) -> None:
+        """The network changed: try those that are not connected, and see whether the others still are."""
+        self.reconnect()
+        for link in self._links.values():
+            if link.conversation is not None:
+                link.conversation.look()
+
     async def open_mailbox(self, url: str | None) -> tuple[Mailbox, str]:
         """Open a pairing mailbox. Raises: Offline, PairingFailed."""
         conversations = [

@@ -28,7 +28,9 @@ from hybridgw_protocol.link import DEFAULT_FLOW, Flow, Link, Role
 
 from ...services.gateway import Channel
 from ...services.sync import SyncService
-from .driver import Conversation, RelayMailbox
+from .driver import Conversation
+from .greeting import RelayGreeting
+from .mailbox import FrameMailbox
 
 log = logging.getLogger(__name__)
 
@@ -165,10 +167,12 @@ class RelayLink:
             self.conversation = None
 
     def _begin(self, channel: Channel) -> Conversation:
-        return Conversation(
-            channel, self._sync, peer=self.url, endpoint=endpoint(self.url), enrol=self._enrol(),
-            entropy=self._entropy, flow=self._flow,
-        )  # fmt: skip
+        return Conversation(channel, self._sync, self._greeting(), flow=self._flow)
+
+    def _greeting(self) -> RelayGreeting:
+        return RelayGreeting(
+            self._sync, url=self.url, endpoint=endpoint(self.url), enrol=self._enrol(), entropy=self._entropy
+        )
 
 
 class JoinMailbox:
@@ -176,7 +180,7 @@ class JoinMailbox:
 
     def __init__(self, channel: Channel, link: Link) -> None:
         self._channel, self._link = channel, link
-        self._box = RelayMailbox(self._send)
+        self._box = FrameMailbox(self._send)
         self.nameplate = -1
 
     @classmethod
