@@ -87,6 +87,10 @@ class Conversation(Protocol):
         """There is something new to send."""
         ...
 
+    def tell(self, heads: Mapping[LogId, Head]) -> None:
+        """So much is stored here now, from elsewhere."""
+        ...
+
     async def round_trip(self) -> None:
         """Returns when all that the other side had to say before it heard this has arrived; never, if it is gone."""
         ...
@@ -172,6 +176,12 @@ class Peers:
         for peer, conversation in self.conversations.items():
             if peer != except_for:
                 conversation.wake()
+
+    def tell(self, heads: Mapping[LogId, Head], *, except_for: str) -> None:
+        """So much of other devices' logs is stored here now."""
+        for peer, conversation in self.conversations.items():
+            if peer != except_for:
+                conversation.tell(heads)
 
     def conversation(self, peer: str | None = None) -> Conversation | None:
         """A live conversation: with that peer, or with any."""

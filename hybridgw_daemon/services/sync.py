@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, NamedTuple, Protocol, TypeVar
@@ -108,6 +109,7 @@ class SyncService:
         self._unkept: dict[bytes, bytes] = {}  # control records that are known in memory and not written down yet
         self._follow_is_due = False  # the replica does not know yet what the control records in memory say
         self._rebuilds = 0
+        self._arrivals: deque[tuple[float, int]] = deque()  # when something came, and the last row before it
         self._applied = 0  # operations of other devices, since the start
 
     # ---- what conversations ask -----------------------------------------------------------------------------------
@@ -244,6 +246,15 @@ class SyncService:
                 found[log_id] = end.fork
         return found
 
+    def settled_row(self, since_s: float) -> int:
+        """The last row that arrived before *since_s*, a time of the event loop; a very high one if nothing came since.
+
+        What came from another device after it, that one is most likely sending itself.
+        """
+        while self._arrivals and self._arrivals[0][0] <= since_s:
+            self._arrivals.popleft()
+        return self._arrivals[0][1] if self._arrivals else 2**62
+
     async def outgoing(
         self, cursor: int, have: dict[LogId, int], most_bytes: int, most: int
     ) -> tuple[list[tuple[int, LogId, int, bytes]], int, bool]:
@@ -285,12 +296,16 @@ class SyncService:
         now_ms = self.now_ms()
         devices = {item.batch.device for item in opened.items}
 
-        def store(tx: Tx) -> Stored:
+        def store(tx: Tx) -> tuple[Stored, int]:
             for device in devices:
                 control.saw_device(tx, device, now_ms)
-            return self._replica.receive(tx, opened.items, now_ms, self._replica.sealer)
+            before = oplog.last_row(tx.connection)
+            return self._replica.receive(tx, opened.items, now_ms, self._replica.sealer), before
 
-        stored = await self._database.write(store)
+        stored, before = await self._database.write(store)
+        if stored.fresh:
+            self._arrivals.append((asyncio.get_running_loop().time(), before))
+            self.peers.tell(stored.heads, except_for=source)
         self._applied += stored.applied
         self._counted("receive", "ok", stored.fresh)
         self._counted("receive", "gap", len(stored.gaps))

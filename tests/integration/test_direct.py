@@ -12,6 +12,7 @@ from pathlib import Path
 from hybridgw_daemon.core.addresses import Address
 from hybridgw_daemon.core.operations import Create, Edit
 from hybridgw_daemon.services.nearby import Nearby
+from hybridgw_daemon.stores import queries
 from hybridgw_daemon.transports.peers.lan import LanGateway
 from hybridgw_daemon.transports.peers.tls import TlsPlace
 from hybridgw_protocol.ids import DeviceId
@@ -85,6 +86,94 @@ async def two(tmp_path: Path) -> AsyncIterator[tuple[Device, Device, Direct, Dir
         here, there = Direct(a, tmp_path), Direct(b, tmp_path)
         async with here.running(), there.running():
             yield a, b, here, there
+
+
+@contextlib.asynccontextmanager
+async def household(tmp_path: Path, count: int) -> AsyncIterator[list[Device]]:
+    """So many paired devices, without direct links yet, and the relay that they know, running."""
+    devices = [Device(tmp_path / f"device{k}", f"device{k}") for k in range(count)]
+    async with contextlib.AsyncExitStack() as stack:
+        url, database = await stack.enter_async_context(relay(tmp_path / "relay"))
+        for device in devices:
+            await stack.enter_async_context(device.running())
+        await devices[0].relays.add(format_invite(url, await invite(database())))
+        for device in devices[1:]:
+            await pair(devices[0], device)
+        await until(lambda: len({tuple(d.sync.control_heads()) for d in devices}) == 1)
+        yield devices
+
+
+async def test_spec_D5_what_comes_over_both_ways_is_applied_once(tmp_path: Path) -> None:
+    async with household(tmp_path, 2) as (a, b):
+        here, there = Direct(a, tmp_path), Direct(b, tmp_path)
+        async with here.running(), there.running():
+            here.nearby.tell(there.address)
+            await until(lambda: a.sync.peers.path() == b.sync.peers.path() == "both")
+            for k in range(50):
+                await a.write(Create("tasks", f"t{k}", {"n": k}))
+                await asyncio.sleep(0.01)
+            await until(lambda: len(b.shown()) == 50)
+            received = {state.path: state.received for state in (c.state for c in b.sync.peers.conversations.values())}
+            assert b.sync._applied == 50
+            assert b.database.peek(queries.last_seq) == 50  # and told local programs as often
+            assert sum(received.values()) == sum(row.stored.n for row in b.logs().values())
+            status = await b.sync.status()
+            assert (status.state, status.path) == ("in_step", "both")
+            assert status.path_reason == "Connected directly with device0."
+
+
+async def test_spec_D5_carried_away_and_home_again(tmp_path: Path) -> None:
+    async with household(tmp_path, 2) as (a, b):
+        here, there = Direct(a, tmp_path), Direct(b, tmp_path)
+        async with here.running():
+            for round_ in range(2):
+                async with there.running():
+                    here.nearby.tell(there.address)
+                    await until(lambda: a.sync.peers.path() == b.sync.peers.path() == "both")
+                await until(lambda: a.sync.peers.path() == "relay")
+                assert "Over the relay." in (await a.sync.status()).path_reason
+                await a.write(Create("tasks", f"away{round_}", {"n": round_}))
+                await until(lambda: a.shown() == b.shown())
+                there = Direct(b, tmp_path)
+
+
+async def test_devices_do_not_all_send_what_one_has_written(tmp_path: Path) -> None:
+    """Four devices, all connected with each other: each batch goes once to each, not once from each to each."""
+    async with household(tmp_path, 4) as devices:
+        for device in devices:
+            device.gateway.use([])
+        directs = [Direct(device, tmp_path) for device in devices]
+        async with contextlib.AsyncExitStack() as stack:
+            for direct in directs:
+                await stack.enter_async_context(direct.running())
+            for direct in directs:
+                direct.nearby.tell(*(other.address for other in directs if other is not direct))
+            await until(lambda: all(len(d.sync.peers.directs()) == 3 for d in devices))
+            before = sum(d.sync.peers.sent_batches() for d in devices)
+            for k in range(30):
+                await devices[0].write(Create("tasks", f"t{k}", {"n": k}))
+                await asyncio.sleep(0.03)
+            await until(lambda: all(len(d.shown()) == 30 for d in devices))
+            await asyncio.sleep(1.0)
+            sent = sum(d.sync.peers.sent_batches() for d in devices) - before
+            batches = devices[0].logs()[devices[0].space.own_log].stored.n
+            assert batches > 10
+            assert sent <= 3 * batches
+
+
+async def test_what_the_author_cannot_send_another_device_does(tmp_path: Path) -> None:
+    """A chain: the last one is reached by nobody but the one in the middle."""
+    async with household(tmp_path, 3) as devices:
+        for device in devices:
+            device.gateway.use([])
+        directs = [Direct(device, tmp_path) for device in devices]
+        async with contextlib.AsyncExitStack() as stack:
+            for direct in directs:
+                await stack.enter_async_context(direct.running())
+            directs[1].nearby.tell(directs[0].address, directs[2].address)
+            await until(lambda: len(devices[1].sync.peers.directs()) == 2)
+            await devices[0].write(Create("tasks", "one", {"n": 1}))
+            await until(lambda: len(devices[2].shown()) == 1, 3.0)
 
 
 async def test_spec_D5_two_devices_sync_without_a_relay(tmp_path: Path) -> None:

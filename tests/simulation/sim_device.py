@@ -37,6 +37,8 @@ from hybridgw_storage.database import InlineDatabase, Tx
 from tests.simulation import sim_checks
 from tests.simulation.sim_checks import State, applied_heads_of
 from tests.simulation.sim_disk import Disk
+from tests.simulation.sim_lan import Gateway as Lan
+from tests.simulation.sim_lan import SimNearby, SimPlace
 from tests.simulation.sim_loop import Clock, Process
 from tests.simulation.sim_net import End
 from tests.simulation.sim_replicas import START_MS, Template
@@ -170,7 +172,12 @@ class Device:
             self.relays = RelayService(
                 self.disk, self.sync, self.gateway, clock=self.clock.now_ms, entropy=self.rng.randbytes
             )
-            self.sync.peers.on_reconnect(self.gateway.reconnect)
+            self.nearby = SimNearby(self)
+            self.lan = Lan(
+                self.sync, self.nearby, SimPlace(self), entropy=self.rng.randbytes, flow=world.flow
+            )  # fmt: skip
+            self.lan.device = self
+            self.sync.peers.on_reconnect(self._reconnect)
             loop.create_task(world.guard(self, self._main))
 
     async def _main(self) -> None:
@@ -179,7 +186,7 @@ class Device:
                 self.sync, self.space, self.membership, self.gateway, self.relays, clock=self.clock.now_ms,
                 entropy=self.rng.randbytes, worker=self._work, group=group, platform="sim",
             )  # fmt: skip
-            group.create_task(self._unlock())
+            group.create_task(self._unlock(group))
             group.create_task(self.sync.run())
             group.create_task(self.gateway.run())
 
@@ -190,7 +197,11 @@ class Device:
     async def _connect(self, url: str) -> End:
         return await self.world.net.connect(endpoint(url))
 
-    async def _unlock(self) -> None:
+    def _reconnect(self, full: bool) -> None:
+        self.gateway.reconnect(full)
+        self.lan.reconnect(full)
+
+    async def _unlock(self, group: asyncio.TaskGroup) -> None:
         """As services/unlocking.py: the key may take its time; a copy that is known as one begins a new log."""
         locked_s, self.locked_s = self.locked_s, 0.0
         if locked_s:
@@ -207,6 +218,8 @@ class Device:
         if waits and is_provisional:
             self.world.sometimes("provisional writes adopted")
         self.relays.start()
+        if self.world.lan:
+            group.create_task(self.lan.run())
 
     def _noted(self) -> None:
         self.is_copy = False

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Final
 
-from hybridgw_protocol.batch import EMPTY_HEAD
+from hybridgw_protocol.batch import EMPTY_HEAD, Head
 from hybridgw_protocol.errors import (
     BadFrame,
     HybridGWError,
@@ -60,7 +61,13 @@ from .mailbox import FrameMailbox
 
 log = logging.getLogger(__name__)
 
+Row = tuple[int, LogId, int, bytes]  # rid, log, n, blob
+
 PIPELINE: Final = 3  # frames opened ahead of the one being applied
+LATER_S: Final = (
+    0.5  # what is another device's waits so long after it came, or came to the other side, before it is sent
+)
+TELL_S: Final = 0.1  # what came from elsewhere is told at most so often
 PROBE_S: Final = 2.0  # a device on the same network that is there answers within milliseconds
 
 
@@ -73,6 +80,9 @@ class Conversation:
         self._flow = flow
         self._line = Line(channel, greeting.role, peer=greeting.peer, flow=flow)
         self._have: dict[LogId, int] = {}  # what the other side holds, as far as we know
+        self._moved_s: dict[LogId, float] = {}  # when the other side got more of a log, and not from here
+        self._news: dict[LogId, Head] = {}  # stored here, from elsewhere, and not told yet
+        self._told_s = 0.0
         self._refused: set[LogId] = set()  # forked logs: a relay takes no other branch until they are closed
         self._cursor, self._cuts, self._ends = 0, sync.cuts, sync.ends
         self._told_control: set[bytes] = set()
@@ -192,7 +202,7 @@ class Conversation:
                 case PushAck():
                     heads = from_entries(frame.vv)
                     for entry, head in heads.items():
-                        self._have[entry] = max(self._have.get(entry, 0), head.n)
+                        self._holds(entry, head.n, is_moving=request == 0)
                     self._sync.peers.confirmed(self.state.peer, heads)
                     self.state.theirs.update(heads)
                     self._sync.peers.changed()
@@ -249,7 +259,7 @@ class Conversation:
             await self._line.flush()
             for entry, head in opened.heads.items():  # what it sends it holds; of a closed log it may be any branch
                 if entry not in self._sync.ends:
-                    self._have[entry] = max(self._have.get(entry, 0), head.n)
+                    self._holds(entry, head.n, is_moving=True)
                 if head.n > self.state.theirs.get(entry, EMPTY_HEAD).n:
                     self.state.theirs[entry] = head
             self._in_hand -= 1
@@ -298,15 +308,53 @@ class Conversation:
                 rows, self._cursor, more = await self._sync.outgoing(
                     self._cursor, have, self._flow.frame_bytes, self._flow.frame_batches
                 )
+                rows, is_later = self._due(rows)
                 if not rows:
                     break
                 for _, entry, n, _ in rows:
                     self._have[entry] = n
                 self.state.sent += len(rows)
                 await self._line.ask(Push(b=[blob for *_, blob in rows]))
-                if not more:
+                if is_later or not more:
                     break
+            await self._tell_news()
             self._sync.peers.changed()
+
+    def _due(self, rows: list[Row]) -> tuple[list[Row], bool]:
+        """Without those at the end that their own device most likely sends just now. Returns also: are there such."""
+        now_s, own = asyncio.get_running_loop().time(), self._sync.space.own_log
+        settled = self._sync.settled_row(now_s - LATER_S)
+        start = max((k for k, row in enumerate(rows) if row[1] == own), default=-1) + 1  # what ours may depend on goes
+        for k in range(start, len(rows)):
+            rid, entry, *_ = rows[k]
+            if rid > settled or now_s - self._moved_s.get(entry, -LATER_S) < LATER_S:
+                self._cursor = rid - 1
+                asyncio.get_running_loop().call_later(LATER_S, self._wake_out.set)
+                return rows[:k], True
+        return rows, False
+
+    def _holds(self, entry: LogId, n: int, *, is_moving: bool) -> None:
+        """The other side has told that it has batch n of a log, which it may have got from elsewhere."""
+        if n > self._have.get(entry, 0):
+            self._have[entry] = n
+            if is_moving:
+                self._moved_s[entry] = asyncio.get_running_loop().time()
+
+    def tell(self, heads: Mapping[LogId, Head]) -> None:
+        """So much is stored here now, from elsewhere: a device that knows need not send it."""
+        if self._is_direct:
+            self._news.update(heads)
+
+    async def _tell_news(self) -> None:
+        loop = asyncio.get_running_loop()
+        if not self._news or not self._is_met:
+            return
+        if (wait_s := self._told_s + TELL_S - loop.time()) > 0:
+            loop.call_later(wait_s, self._wake_out.set)
+            return
+        self._told_s = loop.time()
+        news, self._news = self._news, {}
+        await self._line.send(PushAck(vv=to_entries(news)))
 
     def _look_at_branches(self) -> bool:
         """Logs were closed, or batches taken out: what to send is judged anew. Returns whether some were taken out:
