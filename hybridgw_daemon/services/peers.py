@@ -250,7 +250,8 @@ class Peers:
                 while not await condition():
                     waiter.clear()
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(waiter.wait(), look_s)
+                        async with asyncio.timeout(look_s):  # not wait_for: before 3.12 it may swallow a cancel
+                            await waiter.wait()
         except TimeoutError:
             return False
         finally:

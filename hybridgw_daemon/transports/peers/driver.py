@@ -64,9 +64,7 @@ log = logging.getLogger(__name__)
 Row = tuple[int, LogId, int, bytes]  # rid, log, n, blob
 
 PIPELINE: Final = 3  # frames opened ahead of the one being applied
-LATER_S: Final = (
-    0.5  # what is another device's waits so long after it came, or came to the other side, before it is sent
-)
+LATER_S: Final = 0.5  # what another device wrote waits so long: it most likely sends that itself just now
 TELL_S: Final = 0.1  # what came from elsewhere is told at most so often
 PROBE_S: Final = 2.0  # a device on the same network that is there answers within milliseconds
 
@@ -142,6 +140,9 @@ class Conversation:
                 group.create_task(self._ping(), name="ping")
                 group.create_task(self._wait_for_end(), name="end")
         except* HybridGWError as errors:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():  # both at once: the group tells only of the errors
+                raise asyncio.CancelledError from None
             raise _first(errors) from None
 
     async def _begin(self, greeted: Greeted) -> None:

@@ -189,6 +189,8 @@ class TlsPlace:
             await serve(channel, host)
         except OSError as error:  # SSLError is one: no TLS, or an old one
             log.info("no TLS with %s: %s", host, error, extra={"event": "lan.refused"})
+        except Exception:  # whatever a stranger makes go wrong here ends its connection, not the daemon
+            log.exception("a connection from %s failed", host, extra={"event": "lan.failed"})
         finally:
             leave(False)
 
