@@ -19,7 +19,6 @@ from typing import Final
 
 from hybridgw_protocol.batch import EMPTY_HEAD, Head
 from hybridgw_protocol.errors import (
-    BadFrame,
     HybridGWError,
     Offline,
     PairingFailed,
@@ -131,19 +130,21 @@ class Conversation:
             await self._line.channel.close()
 
     async def _pump(self) -> None:
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._pump_in(), name="pump-in")
-                group.create_task(self._pump_open(), name="pump-open")
-                group.create_task(self._pump_apply(), name="pump-apply")
-                group.create_task(self._pump_out(), name="pump-out")
-                group.create_task(self._ping(), name="ping")
-                group.create_task(self._wait_for_end(), name="end")
-        except* HybridGWError as errors:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():  # both at once: the group tells only of the errors
-                raise asyncio.CancelledError from None
-            raise _first(errors) from None
+        pumps = [
+            asyncio.create_task(pump(), name=pump.__name__.strip("_"))
+            for pump in (
+                self._pump_in, self._pump_open, self._pump_apply, self._pump_out, self._ping, self._wait_for_end
+            )
+        ]  # fmt: skip
+        try:  # no task group: before Python 3.13 a cancel that meets an error is lost in it
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            ends = await asyncio.gather(*pumps, return_exceptions=True)
+        for error in ends:
+            if isinstance(error, Exception):
+                raise error
 
     async def _begin(self, greeted: Greeted) -> None:
         self._only_control = greeted.only_control
@@ -464,10 +465,3 @@ class Conversation:
             mailbox.closed("gone")
             raise
         return mailbox
-
-
-def _first(errors: BaseExceptionGroup[HybridGWError]) -> HybridGWError:
-    found: BaseException = errors
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    return found if isinstance(found, HybridGWError) else BadFrame(str(found))
