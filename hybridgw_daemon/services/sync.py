@@ -552,6 +552,7 @@ class SyncService:
             alarms=len(open_alarms),
             devices=len(self.space.active_devices()),
             relays=[self.peers.relay_status(url) for url in self.peers.known],
+            lan=self.peers.lan.off is None,
             direct=[
                 DirectLink(
                     device=state.peer,

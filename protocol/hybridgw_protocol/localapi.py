@@ -308,7 +308,8 @@ class DirectLink(Result):
 
 
 class SyncStatus(Result):
-    """path: the ways in use; path_reason: why it is these, for a person; direct: devices that are connected directly.
+    """path: the ways in use; path_reason: why it is these, for a person; direct: devices that are connected directly;
+    lan: can devices on the same network be reached directly.
 
     pending: local writes not sealed yet; to_send: batches nobody else has confirmed; waiting: batches not applied yet.
 
@@ -327,6 +328,7 @@ class SyncStatus(Result):
     devices: int = 0
     relays: list[RelayStatus] = []
     direct: list[DirectLink] = []
+    lan: bool = False
     last_sync_ms: int | None = None
     message: str | None = None
 

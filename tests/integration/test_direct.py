@@ -14,6 +14,8 @@ from hybridgw_daemon.core.operations import Create, Edit
 from hybridgw_daemon.services.nearby import Nearby
 from hybridgw_daemon.stores import queries
 from hybridgw_daemon.transports.peers.lan import LanGateway
+from hybridgw_daemon.transports.peers.lan_pairing import LanPairing
+from hybridgw_daemon.transports.peers.mailbox import Desk
 from hybridgw_daemon.transports.peers.tls import TlsPlace
 from hybridgw_protocol.ids import DeviceId
 from hybridgw_protocol.invite import format_invite
@@ -37,6 +39,10 @@ class Told(Nearby):
 
     async def worked(self, device: DeviceId, address: Address) -> None:
         self.good.append((device, address))
+        self.addresses = list(dict.fromkeys([*self.addresses, address]))
+
+    async def list(self) -> list[Address]:
+        return list(self.addresses)
 
     def tell(self, *addresses: Address) -> None:
         self.addresses = list(addresses)
@@ -52,8 +58,17 @@ class Direct:
         self.place = TlsPlace(
             host="127.0.0.1", port=0, folder=folder, steady_ms=lambda: time.monotonic_ns() // 1_000_000
         )
-        self.gateway = LanGateway(device.sync, self.nearby, self.place, entropy=os.urandom)
+        desk = Desk()
+        self.gateway = LanGateway(device.sync, self.nearby, self.place, entropy=os.urandom, desk=desk)
+        self.offered: list[int | None] = []
+        self.found: list[Address] = []  # who announces a code
+        device.direct = LanPairing(
+            device.sync, self.gateway, self.nearby, self.place, desk, offer=self.offered.append, find=self._find
+        )
         device.sync.peers.on_reconnect(self._reconnect)
+
+    async def _find(self, _nameplate: int) -> list[Address]:
+        return self.found
 
     def _reconnect(self, full: bool) -> None:
         self.device.gateway.reconnect(full)

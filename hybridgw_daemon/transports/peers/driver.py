@@ -54,7 +54,7 @@ from hybridgw_protocol.vectors import Heads, from_entries, to_entries
 from ...services.gateway import Channel
 from ...services.peers import PeerState
 from ...services.sync import Opened, SyncService
-from .greeting import REFUSALS, Greeted, Greeting, closed_by_peer, greet_in_time, parts_of, send_control
+from .greeting import REFUSALS, Greeted, Greeting, Joining, closed_by_peer, greet_in_time, parts_of, send_control
 from .line import Line
 from .mailbox import FrameMailbox
 
@@ -110,6 +110,9 @@ class Conversation:
         """
         try:
             greeted = await greet_in_time(self._greeting, self._line)
+            if isinstance(greeted, Joining):
+                await self._greeting.pair(self._line, greeted.nameplate)
+                return
             self.state = greeted.state
             self._line.peer = self.state.name
             await self._sync.admitted(self.state.peer, greeted.their_ms)

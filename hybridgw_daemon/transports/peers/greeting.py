@@ -27,7 +27,7 @@ from hybridgw_protocol.errors import (
     Revoked,
     UnsupportedVersion,
 )
-from hybridgw_protocol.frames import Auth, Challenge, Ctl, CtlGet, Err, Frame, Welcome
+from hybridgw_protocol.frames import Auth, Challenge, Ctl, CtlGet, Err, Frame, PairJoin, Welcome
 from hybridgw_protocol.ids import DeviceId
 from hybridgw_protocol.limits import AUTH_TIMEOUT_S, PROTOCOL_VERSION
 from hybridgw_protocol.link import Role
@@ -37,6 +37,7 @@ from hybridgw_protocol.vectors import Heads, from_entries, to_entries
 from ...services.peers import Path, PeerState
 from ...services.sync import SyncService
 from .line import Line
+from .mailbox import Desk
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,12 @@ class Greeted(NamedTuple):
     only_control: bool = False
 
 
+class Joining(NamedTuple):
+    """Somebody who is no device of the space enters a code that is shown here."""
+
+    nameplate: int
+
+
 class Greeting(Protocol):
     """One way to begin. role: which end of the link this is; path: the way it goes; timeout_s: for all of it."""
 
@@ -68,8 +75,12 @@ class Greeting(Protocol):
     peer: str
     timeout_s: float
 
-    async def greet(self, line: Line) -> Greeted:
+    async def greet(self, line: Line) -> Greeted | Joining:
         """Up to the welcome. Raises: RemoteError kinds: refused, or not who it should be; Offline."""
+        ...
+
+    async def pair(self, line: Line, nameplate: int) -> None:
+        """Let it enter the code, as long as that takes; only after `Joining`."""
         ...
 
 
@@ -115,6 +126,9 @@ class RelayGreeting:
                     await send_control(line, sync.control_missing_from(frame.heads), request)
                 case _:
                     raise unexpected(frame, self.peer)
+
+    async def pair(self, line: Line, nameplate: int) -> None:
+        """See Greeting; it never asks for it."""
 
 
 class CallerGreeting:
@@ -172,6 +186,9 @@ class CallerGreeting:
         only_control = standing is None or not is_current
         return Greeted(state, frame.t, from_entries(frame.vv), frame.ctl, only_control)
 
+    async def pair(self, line: Line, nameplate: int) -> None:
+        """See Greeting; it never asks for it."""
+
 
 class HostGreeting:
     """As the device that another one calls. Says nothing about itself before the caller has proved who it is."""
@@ -182,14 +199,15 @@ class HostGreeting:
 
     def __init__(
         self, sync: SyncService, *, address: str, own: str, entropy: Entropy, settle: Settle,
-        admitted: Callable[[], None],
+        admitted: Callable[[], None], desk: Desk,
     ) -> None:  # fmt: skip
-        """Args: address: the caller's; own: endpoint of the certificate shown; admitted: called before the welcome."""
+        """Args: address: the caller's; own: endpoint of the certificate shown; admitted: called before the welcome;
+        desk: where a code can be entered."""
         self.peer = address
         self._sync, self._own, self._entropy, self._settle = sync, own, entropy, settle
-        self._admitted = admitted
+        self._admitted, self._desk = admitted, desk
 
-    async def greet(self, line: Line) -> Greeted:
+    async def greet(self, line: Line) -> Greeted | Joining:
         """See Greeting. Raises also: Revoked, NotAdmitted: who calls, which is told no more than that."""
         sync, nonce = self._sync, self._entropy(32)
         challenge = Challenge(
@@ -198,6 +216,8 @@ class HostGreeting:
         )  # fmt: skip
         await line.send(challenge)
         auth, _ = await line.receive()
+        if isinstance(auth, PairJoin):
+            return Joining(auth.np)
         if not isinstance(auth, Auth):
             raise unexpected(auth, self.peer)
         device = verify_auth(challenge, auth, frozenset((self._own,)))
@@ -218,6 +238,10 @@ class HostGreeting:
         state = PeerState(device.hex(), path="lan", device=device, name=sync.space.device_name(device), link=line.link)
         state.address = self.peer
         return Greeted(state, auth.t, None, None)
+
+    async def pair(self, line: Line, nameplate: int) -> None:
+        """See Greeting."""
+        await self._desk.meet(line, nameplate)
 
 
 async def _challenge(line: Line, role: str) -> Challenge:
@@ -269,7 +293,7 @@ async def send_control(line: Line, records: list[bytes], request: int) -> None:
     await line.flush()
 
 
-async def greet_in_time(greeting: Greeting, line: Line) -> Greeted:
+async def greet_in_time(greeting: Greeting, line: Line) -> Greeted | Joining:
     """The greeting, or the end of patience. Raises: Offline, and what the greeting raises."""
     try:
         async with asyncio.timeout(greeting.timeout_s):

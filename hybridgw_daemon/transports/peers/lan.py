@@ -24,6 +24,7 @@ from ...services.nearby import Nearby
 from ...services.sync import SyncService
 from .driver import Conversation
 from .greeting import CallerGreeting, Greeting, HostGreeting
+from .mailbox import Desk
 
 log = logging.getLogger(__name__)
 
@@ -57,10 +58,11 @@ class LanGateway:
 
     def __init__(
         self, sync: SyncService, nearby: Nearby, place: Place, *, entropy: Callable[[int], bytes],
-        flow: Flow = DEFAULT_FLOW,
+        desk: Desk | None = None, flow: Flow = DEFAULT_FLOW,
     ) -> None:  # fmt: skip
+        """Args: desk: where a code that is shown here can be entered."""
         self._sync, self._nearby, self._place = sync, nearby, place
-        self._entropy, self._flow = entropy, flow
+        self._entropy, self._flow, self._desk = entropy, flow, desk or Desk()
         self._links: dict[Address, LanLink] = {}
         self._tasks: dict[Address, asyncio.Task[None]] = {}
         self._held: dict[DeviceId, tuple[Conversation, bool]] = {}  # and whether this side has dialled
@@ -123,7 +125,7 @@ class LanGateway:
 
         greeting = HostGreeting(
             self._sync, address=host, own=self._place.endpoint, entropy=self._entropy, settle=settle,
-            admitted=channel.trust,
+            admitted=channel.trust, desk=self._desk,
         )  # fmt: skip
         conversation = self.begin(channel, greeting)
         try:
