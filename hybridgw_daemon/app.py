@@ -50,6 +50,7 @@ from .services.membership import MembershipService
 from .services.metrics import Metrics
 from .services.nearby import Nearby
 from .services.pairing import PairingService
+from .services.probing import ProbingService
 from .services.rate_limits import RateLimits
 from .services.relays import RelayService
 from .services.replica import Replica
@@ -67,10 +68,12 @@ from .transports.local.commands import Services
 from .transports.local.cors import Cors
 from .transports.peers.discovery import Discovery, find_pairing
 from .transports.peers.gateway import RelayGateway
+from .transports.peers.greeter import Greeter
 from .transports.peers.interfaces import Choice
 from .transports.peers.lan import LanGateway
 from .transports.peers.lan_pairing import LanPairing
 from .transports.peers.mailbox import Desk
+from .transports.peers.probe import LanProber
 from .transports.peers.tls import TlsPlace
 
 TOKEN_BYTES: Final = 32
@@ -359,6 +362,7 @@ class Daemon:
         services.sync = sync
         services.devices = DeviceService(database, space, sync)
         services.relays = relays
+        services.lan = direct.probing
         services.alarms = AlarmService(database)
         services.pairing = PairingService(
             sync, space, membership, gateway, relays, clock=clock, entropy=entropy, worker=asyncio.to_thread,
@@ -455,9 +459,17 @@ class DirectLinks:
         place, desk = TlsPlace(host=config.host, port=config.port, folder=folder, steady_ms=steady), Desk()
         self.gateway = LanGateway(sync, self.nearby, place, entropy=os.urandom, desk=desk)
         self.pairing = LanPairing(sync, self.gateway, self.nearby, place, desk, offer=self._offer, find=self._find)
+        prober = LanProber(
+            self.nearby, lambda: self.discovery, choice=self._choice, greet=Greeter(sync, place), state=self._state,
+            connected=lambda: len(sync.peers.directs()), clock_ms=sync.peers.correction_ms,
+        )  # fmt: skip
+        self.probing = ProbingService(self.nearby, prober, state=self._state)
         self.discovery: Discovery | None = None
         self.keys_open = asyncio.Event()
         self._mark = b""
+
+    def _state(self) -> tuple[str | None, int]:
+        return self._sync.peers.lan.off, self._sync.peers.lan.port
 
     async def run(self) -> None:
         """They begin with the keys, by which members know each other."""
