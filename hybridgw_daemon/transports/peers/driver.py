@@ -65,7 +65,7 @@ Row = tuple[int, LogId, int, bytes]  # rid, log, n, blob
 PIPELINE: Final = 3  # frames opened ahead of the one being applied
 LATER_S: Final = 0.5  # what another device wrote waits so long: it most likely sends that itself just now
 TELL_S: Final = 0.1  # what came from elsewhere is told at most so often
-PROBE_S: Final = 2.0  # a device on the same network that is there answers within milliseconds
+PROBE_S: Final = 1.0  # a device on the same network that is there answers within milliseconds
 
 
 class Conversation:
