@@ -558,6 +558,8 @@ class SyncService:
                     device=state.peer,
                     name=state.name,
                     address=state.address,
+                    sent=state.sent,
+                    received=state.received,
                     sent_bytes=state.bytes_out,
                     received_bytes=state.bytes_in,
                 )

@@ -298,11 +298,14 @@ class RelayStatus(Result):
 
 
 class DirectLink(Result):
-    """A connection with another device, without a relay. address: where it was reached, or came from."""
+    """A connection with another device, without a relay. address: where it was reached, or came from; sent:
+    batches that went over it; received: those that came and were new here."""
 
     device: str
     name: str
     address: str
+    sent: int = 0
+    received: int = 0
     sent_bytes: int = 0
     received_bytes: int = 0
 

@@ -203,3 +203,23 @@ async def test_spec_D5_two_devices_sync_without_a_relay(tmp_path: Path) -> None:
         assert (await b.sync.trigger(timeout_s=5)).status == "done"
         assert (await a.sync.status()).direct[0].name == "phone"
         assert here.nearby.good == [(b.sync.identity.device, there.address)]
+
+
+async def test_a_device_that_was_added_while_this_one_was_away(tmp_path: Path) -> None:
+    """Nobody but the new device tells of it: it shows a key that only members have, and brings its records along."""
+    async with household(tmp_path, 2) as (a, b):
+        b.gateway.use([])
+        await until(lambda: b.sync.peers.path() == "none")
+        c = Device(tmp_path / "new", "tablet")
+        async with c.running():
+            await pair(a, c)
+            await c.write(Create("tasks", "one", {"title": "milk"}))
+            for device in (a, c):
+                device.gateway.use([])
+            here, there = Direct(b, tmp_path), Direct(c, tmp_path)
+            async with here.running(), there.running():
+                there.nearby.tell(here.address)  # it calls, and is no device that is known
+                await until(lambda: "not belong" in str(c.sync.peers.lan.errors.values()))
+                here.nearby.tell(there.address)
+                await until(lambda: b.shown() and b.shown() == c.shown())
+                assert b.space.heads() == c.space.heads()
