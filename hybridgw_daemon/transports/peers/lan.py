@@ -159,6 +159,7 @@ class LanGateway:
         finally:
             link.conversation = None
             self._leave(taken, conversation)
+            self._changed.set()  # the address may be no candidate any more
 
     def begin(self, channel: DirectChannel, greeting: Greeting) -> Conversation:
         """A conversation over a new connection."""
