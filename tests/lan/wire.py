@@ -69,9 +69,9 @@ class Recorder:
         self._thread.join()
         self._socket.close()
 
-    def everything(self) -> bytes:
-        """All frames, one after another."""
-        return b"\0".join(frame for _, frame in self.frames)
+    def everything(self, *, but_port: int | None = None) -> bytes:
+        """All frames, one after another. Args: but_port: without TCP from and to it (over IPv4)."""
+        return b"\0".join(frame for _, frame in self.frames if but_port is None or but_port not in _tcp_ports(frame))
 
     def datagrams(self, port: int = MDNS[1]) -> list[Datagram]:
         """UDP to a port, each once though every port of a bridge shows it."""
@@ -81,6 +81,13 @@ class Recorder:
             if datagram is not None:
                 found.setdefault((datagram.source, datagram.data, int(at_s * 20)), datagram)
         return list(found.values())
+
+
+def _tcp_ports(frame: bytes) -> tuple[int, ...]:
+    if frame[12:14] != b"\x08\x00" or frame[23] != socket.IPPROTO_TCP:
+        return ()
+    start = 14 + (frame[14] & 0xF) * 4
+    return struct.unpack("!HH", frame[start : start + 4])
 
 
 def _udp(at_s: float, frame: bytes, port: int) -> Datagram | None:

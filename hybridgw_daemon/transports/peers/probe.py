@@ -23,7 +23,7 @@ from .discovery import Discovery
 from .interfaces import Choice, Interface, interfaces
 
 CONNECT_S: Final = 3.0
-ASK_S: Final = 2.0
+ASK_S: Final = 1.5
 OTHER_PORT: Final = 9  # discard: closed everywhere; a refusal says that the machine is there
 
 # "Who is there", as every mDNS responder understands it: PTR of _services._dns-sd._udp.local.
