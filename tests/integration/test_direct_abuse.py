@@ -141,6 +141,8 @@ async def test_a_device_that_is_removed_while_it_is_connected(tmp_path: Path) ->
         await until(lambda: a.sync.peers.path() == b.sync.peers.path() == "lan")
         await remove(a, b)
         await until(lambda: a.sync.peers.path() == b.sync.peers.path() == "none")
+        here.gateway.members_changed()
+        await until(lambda: here.nearby.good == [])  # its address is not tried again
         await a.write(Create("tasks", "after", {"title": "not for it"}))
         await asyncio.sleep(0.5)
         assert b.shown() == []
