@@ -454,6 +454,8 @@ class DirectLinks:
 
     def __init__(self, config: LanConfig, folder: Path, database: SqliteDatabase, sync: SyncService) -> None:
         self._config, self._sync = config, sync
+        if config.enabled:
+            sync.peers.lan_starts()
         self._choice = Choice(config.allow, config.deny)
         self.nearby = Nearby(database, clock=clock)
         place, desk = TlsPlace(host=config.host, port=config.port, folder=folder, steady_ms=steady), Desk()
