@@ -492,8 +492,7 @@ class World:
         self.devices.append(twin)
         for other in self.devices:
             if other.is_up and other is not twin:
-                with self.loop.inside(other.process):
-                    other.nearby.changed()
+                self.loop.call_soon(other.nearby.changed, context=self.loop.context_of(other.process))
         self.went_back = True
         self.ledger.copied.add(device.owner)
         self.sometimes("cloned")

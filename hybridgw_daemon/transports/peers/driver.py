@@ -80,6 +80,7 @@ class Conversation:
         self._moved_s: dict[LogId, float] = {}  # when the other side got more of a log, and not from here
         self._news: dict[LogId, Head] = {}  # stored here, from elsewhere, and not told yet
         self._told_s = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self._refused: set[LogId] = set()  # forked logs: a relay takes no other branch until they are closed
         self._cursor, self._cuts, self._ends = 0, sync.cuts, sync.ends
         self._told_control: set[bytes] = set()
@@ -334,9 +335,18 @@ class Conversation:
             rid, entry, *_ = rows[k]
             if rid > settled or now_s - self._moved_s.get(entry, -LATER_S) < LATER_S:
                 self._cursor = rid - 1
-                asyncio.get_running_loop().call_later(LATER_S, self._wake_out.set)
+                self._wake_later(LATER_S)
                 return rows[:k], True
         return rows, False
+
+    def _wake_later(self, seconds: float) -> None:
+        """Look for something to send after so long, if not sooner; one timer, however often it is asked for."""
+        loop = asyncio.get_running_loop()
+        due_s = loop.time() + seconds
+        if self._timer is None or self._timer.cancelled() or not loop.time() < self._timer.when() <= due_s:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = loop.call_at(due_s, self._wake_out.set)
 
     def _holds(self, entry: LogId, n: int, *, is_moving: bool) -> None:
         """The other side has told that it has batch n of a log, which it may have got from elsewhere."""
@@ -355,7 +365,7 @@ class Conversation:
         if not self._news or not self._is_met:
             return
         if (wait_s := self._told_s + TELL_S - loop.time()) > 0:
-            loop.call_later(wait_s, self._wake_out.set)
+            self._wake_later(wait_s)
             return
         self._told_s = loop.time()
         news, self._news = self._news, {}
