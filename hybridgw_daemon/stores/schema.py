@@ -201,4 +201,23 @@ CREATE TABLE audit(
 ) STRICT;
 """
 
-MIGRATIONS: Final = [("0001_replica", _0001), ("0002_access", _0002)]
+_0003: Final = """
+-- Where a person said that another device may be reached directly.
+CREATE TABLE manual_address(
+  host     TEXT NOT NULL,          -- an IP address, IPv6 link-local with its zone, or a name
+  port     INTEGER NOT NULL,
+  added_ms INTEGER NOT NULL,
+  UNIQUE(host, port)
+) STRICT;
+
+-- Where a device was dialled and proved itself: a hint where to try, the latest few per device.
+CREATE TABLE device_address(
+  device  BLOB NOT NULL,
+  host    TEXT NOT NULL,
+  port    INTEGER NOT NULL,
+  last_ms INTEGER NOT NULL,        -- when it last did
+  UNIQUE(device, host, port)
+) STRICT;
+"""
+
+MIGRATIONS: Final = [("0001_replica", _0001), ("0002_access", _0002), ("0003_addresses", _0003)]

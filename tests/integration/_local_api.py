@@ -248,6 +248,7 @@ class Process:
         """Args: before: called in the child; module: what is started, with the daemon's arguments."""
         self.home = home
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("HYBRIDGW_", "DBUS_"))}
+        environment["HYBRIDGW_LAN_ENABLED"] = "false"  # nobody on the network of whoever runs the tests
         self.process = subprocess.Popen(
             [sys.executable, "-m", module, "--home", str(home), "--port", "0", *arguments],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=before, env=environment | (env or {}),
