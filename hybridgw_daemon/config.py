@@ -352,12 +352,8 @@ KEYS: Final = tuple(key.name for key in _SCHEMA)
 
 # Of other parts of the product: no fault in a shared --env-file, no effect here.
 _ELSEWHERE: Final = frozenset(
-    {
-        "JWT_SECRET_KEY", "JWT_ALGORITHM", "JWT_EXPIRATION_HOURS", "DATABASE_URL", "REDIS_URL", "REDIS_PASSWORD",
-        "SUPABASE_URL", "SUPABASE_ANON_KEY", "SUPABASE_SERVICE_KEY", "ALLOWED_METHODS",
-        "ALLOWED_HEADERS",
-    }
-)  # fmt: skip
+    {"DATABASE_URL", "REDIS_URL", "REDIS_PASSWORD", "SUPABASE_URL", "SUPABASE_ANON_KEY", "SUPABASE_SERVICE_KEY"}
+)
 _OWN_VARIABLES: Final = frozenset({HOME_VARIABLE})
 
 
@@ -500,6 +496,8 @@ def _read_env_file(reading: _Reading, by_name: Mapping[str, Key], file: Path) ->
         key = by_name.get(name.removeprefix(PREFIX))
         if key is not None:
             reading.take(key, value, f"{file}:{number}")
+        elif name.removeprefix(PREFIX) == "SUPABASE_SERVICE_KEY" and value:
+            reading.warnings.append(f"{file}:{number}: {name} opens a whole project; it belongs on a relay, not here.")
         elif name.removeprefix(PREFIX) not in _ELSEWHERE:
             reading.warnings.append(f"{file}:{number}: {name} means nothing to the daemon.")
 

@@ -87,7 +87,11 @@ class RateLimits:
         self, principal: Principal | None, origin: str | None, *, is_bad: bool = False, cost: float = 1
     ) -> Taken | None:
         """The same for who says nothing about what is left. Returns: what became of it if it was one too many."""
-        wait_ms, name, bucket = self._charge(principal, origin, is_bad, cost)
+        if principal is not None and principal.is_owner:  # the shortest way: frames come by the hundred thousand
+            name, bucket = OWNER, self._owner
+            wait_ms = bucket.take(cost, self._clock())
+        else:
+            wait_ms, name, bucket = self._charge(principal, origin, is_bad, cost)
         return Taken(wait_ms, name, bucket, self._per_minute[name]) if wait_ms else None
 
     def _charge(

@@ -13,6 +13,7 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 
 from .errors import BadValue
 from .limits import MAX_INT
+from .names import check_names
 
 MAX_BODY_BYTES: Final = 1024 * 1024  # one request
 MAX_IMPORT_BODY_BYTES: Final = 8 * 1024 * 1024  # a batch of writes
@@ -633,12 +634,15 @@ def encode(result: object) -> bytes:
 def decode_json(raw: bytes) -> Any:
     """Plain values out of JSON from outside.
 
-    Raises: BadValue: not JSON (NaN and infinity are not), not UTF-8, or nested beyond the parser's stack.
+    Raises: BadValue: not JSON (NaN and infinity are not), not UTF-8, nested beyond the parser's stack, or a name that
+    stands twice in one object.
     """
     try:
-        return _decoder.decode(raw)
+        value = _decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError) as error:
         raise BadValue(f"The body is not valid JSON: {error}.") from error
+    check_names(raw)
+    return value
 
 
 def build(kind: type[Command], fields: dict[str, Any], *, from_text: bool = False) -> Command:

@@ -18,6 +18,7 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 from .errors import BadValue
 from .limits import MAX_INT
 from .localapi import DeploymentMode, Result, encode
+from .names import check_names, fields_given, pairs_in
 
 JSON_PROTOCOL: Final = "hybridgw.v1.json"
 MSGPACK_PROTOCOL: Final = "hybridgw.v1.msgpack"
@@ -43,7 +44,7 @@ REPLACED: Final = 4409  # the same program connected again
 TOO_MANY: Final = 4429  # connections, or events that were not read; a session is kept for a reader that was slow
 STOPPING: Final = 4503  # the daemon ends
 
-T = TypeVar("T")
+T = TypeVar("T", bound=msgspec.Struct)
 FrameId = Annotated[int, Meta(ge=0, le=MAX_INT)]
 
 
@@ -105,14 +106,20 @@ _NAMED: Final = re.compile(r"field `([^`]+)`")
 def decode_frame(raw: bytes, *, packed: bool = False) -> FromClient:
     """A frame of a program. Args: packed: MessagePack, else JSON.
 
+    Whether a name stands twice in a command of JSON is judged by `params_of`, which knows how many there are to be.
+
     Raises: BadValue: names the field; `detail['id']` is the id of the command, where one can be read.
     """
     try:
         if packed:  # as JSON from here on: one way to read, whatever the form
             plain = _msgpack.decode(raw)
-            _check_plain(plain)
+            if _check_plain(plain) != pairs_in(raw):
+                raise BadValue("A key stands twice in one map.")
             raw = encode(plain)
-        return _json.decode(raw)  # type: ignore[no-any-return]  # the checker does not follow a union
+        frame: FromClient = _json.decode(raw)
+        if type(frame) is not CommandFrame:
+            check_names(raw)
+        return frame
     except msgspec.ValidationError as error:
         raise _fault(str(error), raw) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError, ValueError) as error:
@@ -120,10 +127,24 @@ def decode_frame(raw: bytes, *, packed: bool = False) -> FromClient:
         raise BadValue(f"The frame is not valid {kind}: {_brief(error)}.") from error
 
 
-def params_of(frame: CommandFrame, decoder: msgspec.json.Decoder[T]) -> T:
-    """The command that a frame asks for. Raises: BadValue: names the field."""
+def kind_of(frame: FromClient) -> str:
+    """Its type on the wire."""
+    return str(frame.__struct_config__.tag)
+
+
+def params_of(frame: CommandFrame, decoder: msgspec.json.Decoder[T], raw: bytes | None = None) -> T:
+    """The command that a frame asks for. Args: raw: the frame, if it came as JSON: no name may stand twice in it.
+
+    Raises: BadValue: names the field.
+    """
     try:
-        return decoder.decode(frame.params)
+        command = decoder.decode(frame.params)
+        if raw is not None:
+            given = fields_given(command)
+            # type and command, params if there were any, an id if there is one; each member has a colon
+            if raw.count(b":") > given + (2 if frame.id is None else 3) + (given > 0):
+                check_names(raw)
+        return command
     except msgspec.ValidationError as error:
         fault = _fault(str(error), b"")
         if bytes(frame.params).lstrip()[:1] != b"{":
@@ -152,14 +173,15 @@ def _fault(text: str, raw: bytes) -> BadValue:
     return BadValue(f"{sentence[:300]}.", **detail)
 
 
-def _check_plain(value: Any) -> None:
-    """Only what JSON can say. Raises: BadValue."""
-    stack = [(value, 0)]
+def _check_plain(value: Any) -> int:
+    """Only what JSON can say. Returns: how many pairs its maps have. Raises: BadValue."""
+    stack, pairs = [(value, 0)], 0
     while stack:
         item, depth = stack.pop()
         if depth > MAX_DEPTH:
             raise BadValue("The frame is nested too deep.")
         if isinstance(item, dict):
+            pairs += len(item)
             for name, inner in item.items():
                 if not isinstance(name, str):
                     raise BadValue("The keys of a map are text.")
@@ -173,6 +195,7 @@ def _check_plain(value: Any) -> None:
             raise BadValue(
                 "A frame holds maps, arrays, text, numbers, true, false and nil; no bytes and no extensions."
             )
+    return pairs
 
 
 # ---- from the daemon -------------------------------------------------------------------------------------------------

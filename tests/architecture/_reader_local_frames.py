@@ -112,3 +112,18 @@ def check(content: dict[str, Any]) -> None:
                     raise Refused(f"{row['name']}: it is another field") from None
             else:
                 raise Refused(f"{row['name']}: it can be read")
+    for row in content["twice"]:
+        for once in (
+            lambda raw: json.loads(raw["json"], object_pairs_hook=_once), lambda raw: unpacked(raw["msgpack"]),
+        ):  # fmt: skip
+            try:
+                once(row)
+            except Refused:
+                continue
+            raise Refused(f"{row['name']}: it can be read")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len({name for name, _ in pairs}) != len(pairs):
+        raise Refused("a name twice")
+    return dict(pairs)

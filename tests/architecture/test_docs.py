@@ -14,6 +14,7 @@ import hybridgw_daemon.paths
 import hybridgw_relay.config
 from hybridgw_daemon.stores import clone_guard, secrets_file
 from hybridgw_protocol import errors
+from hybridgw_protocol import localapi_frames as frames
 from hybridgw_storage.check import MARKER_SUFFIX
 from tests.architecture._tree import ROOT, modules, syntax, texts
 
@@ -94,6 +95,19 @@ def test_the_example_names_only_keys() -> None:
     assert names <= {*hybridgw_daemon.config.KEYS, *hybridgw_relay.config.KEYS}
     assert names >= {*hybridgw_daemon.config.KEYS}
     assert all(line.startswith("#") for line in lines)
+
+
+def test_spec_G1_every_close_code_is_documented_and_known_to_the_javascript_client() -> None:
+    """One row per code of the protocol, and no row for one that there is not."""
+    page = (REFERENCE / "websocket.md").read_text()
+    listed = {
+        int(code) for row in re.findall(r"^\| (\d{4}(?:, \d{4})*) \|", page, re.MULTILINE) for code in row.split(", ")
+    }
+    sent = {value for name, value in vars(frames).items() if name.isupper() and value in range(1_000, 5_000)}
+    assert listed == sent
+    script = (ROOT / "clients" / "js" / "src" / "frames.ts").read_text()
+    known = {int(code) for code in re.findall(r"^  \w+: (\d{4}),", script, re.MULTILINE)}
+    assert known == sent
 
 
 def test_every_file_is_documented(tmp_path: Path) -> None:

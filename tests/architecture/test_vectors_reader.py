@@ -123,7 +123,7 @@ def is_binary(path: tuple[str | int, ...], value: object) -> bool:
     """Long hex in an accepted case. Left out: what stands for itself (prevs beside the record they are in), and short
     frames, where another digit may name a key that is not known."""
     names = set(path)
-    if names & {"refused", "refused_auth", "void", "prevs", "ends", "document"} or (
+    if names & {"refused", "refused_auth", "twice", "void", "prevs", "ends", "document"} or (
         names & {"merge"} and "digest" not in names
     ):
         return False

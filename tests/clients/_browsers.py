@@ -268,7 +268,7 @@ async def firefox(folder: Path, **preferences: Any) -> AsyncIterator[FirefoxTab]
         async with aiohttp.ClientSession() as session, session.ws_connect(f"{url}/session", max_msg_size=0) as socket:
             talk = Talk(socket)
             try:
-                await talk.ask("session.new", {"capabilities": {}})
+                await talk.ask("session.new", {"capabilities": {"alwaysMatch": {"acceptInsecureCerts": True}}})
                 tree = await talk.ask("browsingContext.getTree", {})
                 yield FirefoxTab(talk, tree["contexts"][0]["context"])
             finally:

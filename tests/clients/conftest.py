@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
 import ssl
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,32 +13,22 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from tests.conftest import ROOT
+from tests import _node
 from tests.integration._local_api import Process
 from tests.integration._local_api import daemon as process
-
-JS = ROOT / "clients" / "js"
 
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """clients/js with its dist; built by one test worker for all."""
-    if shutil.which("node") is None:
-        pytest.skip("needs Node 20 or newer")
-    with (tmp_path_factory.getbasetemp().parent / "hybridgw-js.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        done = subprocess.run(["bash", str(ROOT / "scripts" / "js.sh")], capture_output=True, text=True, check=False)
-    if done.returncode == 3:
-        pytest.skip("needs Node 20 or newer")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return JS
+    """clients/js with its dist."""
+    return _node.built(tmp_path_factory.getbasetemp())
 
 
 class Owner:
     """A daemon of its own, and the person in front of it."""
 
     def __init__(self, home: Path) -> None:
-        self._home = home
+        self.home = home
         self._running: Any = None
         self._process: Process | None = None
         self.url = ""
@@ -50,7 +37,7 @@ class Owner:
     def up(self) -> None:
         """Start it; again on the port it had."""
         more = ("--port", self.url.rpartition(":")[2]) if self.url else ()
-        self._running = process(self._home, "--secret-store", "insecure-file", *more)
+        self._running = process(self.home, "--secret-store", "insecure-file", *more)
         self._process = self._running.__enter__()
         endpoint = self._process.ready()
         self.url, self.token = endpoint.url, endpoint.token.reveal()

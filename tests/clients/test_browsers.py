@@ -109,20 +109,20 @@ async def an_app_lives(tab: Tab, owner: Owner, site: str, example: str) -> None:
 @needs_chromium
 @pytest.mark.spec("F5")
 @pytest.mark.parametrize("example", ["vanilla", "react", "vue"])
-async def test_an_app_in_chromium(owner: Owner, site: str, tmp_path: Path, example: str) -> None:
+async def test_spec_F5_an_app_in_chromium(owner: Owner, site: str, tmp_path: Path, example: str) -> None:
     async with browser_tab("chromium", tmp_path / "browser") as tab:
         await an_app_lives(tab, owner, site, example)
 
 
 @needs_firefox
 @pytest.mark.spec("F5")
-async def test_an_app_in_firefox(owner: Owner, site: str, tmp_path: Path) -> None:
+async def test_spec_F5_an_app_in_firefox(owner: Owner, site: str, tmp_path: Path) -> None:
     async with browser_tab("firefox", tmp_path / "browser") as tab:
         await an_app_lives(tab, owner, site, "vanilla")
 
 
 @needs_chromium
-async def test_the_tutorial_as_printed(owner: Owner, built: Path, tmp_path: Path) -> None:
+async def test_spec_F5_the_tutorial_as_printed(owner: Owner, built: Path, tmp_path: Path) -> None:
     text = (ROOT / "docs" / "tutorial" / "web-app-in-five-lines.md").read_text()
     (page,) = re.findall(r"^```html\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     folder = tmp_path / "app"
@@ -300,3 +300,41 @@ async def test_the_question_about_the_local_network_is_put_by_a_click_only(
         await until(tab, f"{STATUS} === 'blocked'")
         await browser.permit(origin, "granted")
         await until(tab, f"{STATUS} === 'online'")
+
+
+@needs_firefox
+async def test_spec_F5_firefox_does_not_tell_how_the_question_stands(owner: Owner, built: Path, tmp_path: Path) -> None:
+    """It puts its question (since 147) and keeps the answer to itself. No call is made before the click, and a page
+    that hears nothing is told of both causes.
+
+    A policy of the page's own stands for a person who said no: to scripts it looks the same.
+    """
+    folder = tmp_path / "browser"
+    folder.mkdir()
+    async with served(built, certificate(folder)) as site:
+        origin = f"https://pub.example:{site.rpartition(':')[2]}"
+        async with firefox(folder, **{"network.dns.localDomains": "pub.example"}) as tab:
+            page = f"{origin}/examples/vanilla/index.html?hybridgw={owner.url}"
+            await tab.goto(page)
+            await until(tab, f"{STATUS} === 'unapproved'")
+            query = "navigator.permissions.query({name: 'loopback-network'}).then((one) => one.state, () => 'unknown')"
+            assert await tab.run(query) == "unknown"
+            assert (await owner.call("GET", "/api/config/stats"))["opened"] == 0
+            assert await owner.waiting() == []
+
+            await tab.run(FORBID)
+            await tab.click("#connect")
+            await until(tab, f"{STATUS} === 'offline'")
+            problem = await tab.run("document.querySelector('#problem').textContent")
+            assert "hybridgw up" in problem
+            assert "local network access" in problem
+            assert await owner.waiting() == []
+
+            await tab.goto(page)  # the person has changed the setting
+            await connect(tab, owner, origin)
+            await add(tab, "From Firefox")
+            await until(tab, f"{TITLES} === 'From Firefox' && {PENDING} === 0")
+
+
+FORBID = """void document.head.append(Object.assign(document.createElement('meta'), {
+    httpEquiv: 'Content-Security-Policy', content: "connect-src 'none'" }))"""

@@ -422,7 +422,7 @@ async def test_spec_A5_a_key_reaches_what_it_may_until_it_is_revoked(shared: Dae
                 pass
 
 
-async def test_a_token_is_renewed_before_it_ends(tmp_path: Path) -> None:
+async def test_spec_F5_a_token_is_renewed_before_it_ends(tmp_path: Path) -> None:
     """Tokens of two seconds, of a daemon in this process."""
     asked: asyncio.Queue[str] = asyncio.Queue()
     states = States()

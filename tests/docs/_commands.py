@@ -8,6 +8,7 @@ A fenced block whose language is `sh` is run. Words after `sh` say how (no reade
                              "://", CODE the first pairing code, anything else the last line; works with background
     sh stop                  first press Ctrl-C in the background terminal that was opened last and still runs
     sh answer=TEXT           typed into it, then Enter ("+" is a further Enter: answer=yes+no)
+    sh open                  its input stays open, as that of a terminal does, and it ends by itself
     sh exit=N                it must end with code N
     sh norun                 not run; on a line before the block stands an HTML comment `<!-- norun: why -->`
 
@@ -41,7 +42,7 @@ import psutil
 FENCE = re.compile(r"^(?P<indent> *)```(?P<info>.*)$")
 COMMENT = re.compile(r"<!--\s*(?P<what>norun|shows|hides):\s*(?P<text>\S.*?)\s*-->$")
 HIDDEN = "<!-- sh"
-FLAGS = {"background", "norun", "stop"}
+FLAGS = {"background", "norun", "open", "stop"}
 VALUES = {"save", "answer", "exit"}
 SAVED = {"LINK": re.compile(r"\S+://\S+"), "CODE": re.compile(r"\b\d{3}-\d{3}-\d{3}(?:@[^\s\"')]+)?")}
 LAST_LINE = re.compile(r"[^\n]*\S[^\n]*(?=\n*\Z)")
@@ -64,6 +65,7 @@ class Block:
     exit_code: int = 0
     norun: str = ""  # why not
     stop: bool = False
+    open: bool = False
     shows: tuple[str, ...] = ()
     hides: tuple[str, ...] = ()
 
@@ -117,6 +119,7 @@ def _block(begin: int, info: list[str], body: list[str], said: list[tuple[str, s
         norun=why[0] if why else "",
         background="background" in words,
         stop="stop" in words,
+        open="open" in words,
         shows=tuple(text for what, text in said if what == "shows"),
         hides=tuple(text for what, text in said if what == "hides"),
     )
@@ -137,12 +140,13 @@ def environment(home: Path) -> dict[str, str]:
     name would count for the relay as well, which shall come back under its address: so it does not get to see it.
     """
     commands = Path(sys.executable).parent
+    node = Path(__file__).resolve().parents[2] / "clients" / "node_modules" / ".bin"  # wscat
     relay = home.parent / "bin" / "hybridgw-relay"
     relay.parent.mkdir()
     relay.write_text(f'#!/bin/sh\nunset HYBRIDGW_SERVER_PORT\nexec "{commands}/hybridgw-relay" "$@"\n')
     relay.chmod(0o755)
     return {
-        "PATH": os.pathsep.join([str(relay.parent), str(commands), os.environ.get("PATH", os.defpath)]),
+        "PATH": os.pathsep.join([str(relay.parent), str(commands), str(node), os.environ.get("PATH", os.defpath)]),
         "HOME": str(home),
         "XDG_RUNTIME_DIR": str(home),
         "DBUS_SESSION_BUS_ADDRESS": "disabled:",
@@ -227,7 +231,8 @@ class Terminal:
         self.running.append((block, process, output))
         assert process.stdin is not None
         process.stdin.write((block.answer or "").encode())
-        process.stdin.close()
+        if not block.open:
+            process.stdin.close()
         if block.background:
             self.wait_for(block, process, output, timeout_s)
             return output.read_text()
@@ -237,6 +242,8 @@ class Terminal:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             raise PageFault(f"line {block.line}: did not end in {timeout_s:.0f} s\n{self.transcript(block)}") from None
+        finally:
+            process.stdin.close()
         if code != block.exit_code:
             raise PageFault(f"line {block.line}: exit code {code}, not {block.exit_code}\n{self.transcript(block)}")
         printed = output.read_text()

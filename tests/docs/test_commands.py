@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import _node
 from tests.docs._commands import Block, PageFault, blocks, run_page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -105,6 +106,12 @@ def test_what_a_page_takes_for_granted_is_run_unseen(tmp_path: Path) -> None:
     assert [printed for _, printed in run_page(page(tmp_path, text), tmp_path)] == ["", "prepared\n"]
 
 
+def test_the_input_of_a_program_stays_open_where_the_page_says_so(tmp_path: Path) -> None:
+    reads = "timeout 0.3 cat || test $? = {}"
+    text = f"```sh open\n{reads.format(124)}\n```\n```sh\n{reads.format(0)}; cat\n```\n"
+    assert [printed for _, printed in run_page(page(tmp_path, text), tmp_path)] == ["", ""]
+
+
 def test_a_background_block_runs_until_the_page_ends(tmp_path: Path) -> None:
     text = (
         "```sh background save=LINK\necho $$ > pid; echo 'open http://127.0.0.1:1/#k=abc now'; exec sleep 600\n```\n"
@@ -136,9 +143,17 @@ def test_every_page_can_be_read(name: str) -> None:
     blocks((ROOT / name).read_text())
 
 
+# What Node runs on them is pinned in clients/package-lock.json.
+WITH_NODE = {"docs/how-to/follow-changes-live.md", "docs/how-to/look-for-trouble.md"}
+
+
 @pytest.mark.parametrize("name", PAGES)
-def test_the_commands_of_every_page_work(name: str, tmp_path: Path) -> None:
+def test_the_commands_of_every_page_work(
+    name: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """From top to bottom in an empty home, each with the exit code that the page says."""
+    if name in WITH_NODE:
+        _node.built(tmp_path_factory.getbasetemp())
     named = {"README.md", "docs/tutorial/two-devices.md", "docs/how-to/headless-secrets.md"}  # the store, in the page
     without = ("HYBRIDGW_SECRET_STORE",) if name in named else ()
     ran = [block for block, _ in run_page(ROOT / name, tmp_path, without=without)]

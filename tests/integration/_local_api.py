@@ -173,6 +173,7 @@ async def running(
     socket_patience: SocketPatience | None = None,
     bounds: Bounds = DEFAULT_BOUNDS,
     mode_limits: dict[str, int] | None = None,
+    idle_s: float = 30,
 ) -> AsyncIterator[Api]:
     """A local API over a fresh database in *folder*."""
     new_database(folder / "a.db")
@@ -220,7 +221,7 @@ async def running(
     limits = limits or RateLimits(1e6, 1e6, clock=lambda: time.monotonic_ns() // 1_000_000)
     local = LocalApi(
         services, live, connections, Secret(TOKEN), port, prefix="t", max_connections=max_connections, heartbeat_s=0.5,
-        idle_s=30, patience=patience, cors=cors, addresses=addresses, routed=metrics.routed,
+        idle_s=idle_s, patience=patience, cors=cors, addresses=addresses, routed=metrics.routed,
         calls=Calls(limits, access=called, limited=metrics.refused_rate, refused=access.audit.refused),
         socket_patience=socket_patience, bounds=bounds,
     )  # fmt: skip

@@ -129,7 +129,7 @@ async def test_spec_A6_a_page_asks_a_person_approves_the_page_reads(api: Api) ->
     ]
 
 
-async def test_a_page_that_was_let_in_gets_preflights_answered(api: Api) -> None:
+async def test_spec_G6_a_page_that_was_let_in_gets_preflights_answered(api: Api) -> None:
     await let_in(api)
     got = await api.call(
         "OPTIONS", "/api/data/tasks/milk", token=None, Origin=PAGE, Access_Control_Request_Method="PATCH",
@@ -157,7 +157,7 @@ async def test_configured_methods_and_headers_bind_pages(tmp_path: Path) -> None
         assert (await api.call("PUT", "/api/data/tasks/x", {"title": "a"})).status == 200
 
 
-async def test_an_extension_without_host_permissions_and_one_with(api: Api) -> None:
+async def test_spec_A6_an_extension_without_host_permissions_and_one_with(api: Api) -> None:
     tokens = await let_in(api, origin=EXTENSION)
     token = tokens["access_token"]
     without = await page(api, "GET", "/api/data/tasks/milk", origin=EXTENSION, token=token)
@@ -169,7 +169,7 @@ async def test_an_extension_without_host_permissions_and_one_with(api: Api) -> N
     assert (await page(api, "GET", "/api/data/tasks/milk", origin=other, token=token)).status == 401
 
 
-async def test_a_program_without_an_origin_is_let_in_under_its_name(api: Api) -> None:
+async def test_spec_A6_a_program_without_an_origin_is_let_in_under_its_name(api: Api) -> None:
     tokens = await let_in(api, origin=None)
     assert (await api.call("GET", "/api/data/tasks/milk", token=tokens["access_token"])).status == 200
     listed = (await api.call("GET", "/api/auth/grants")).body["items"][0]
@@ -223,7 +223,7 @@ async def test_two_minutes_and_the_request_is_over(api: Api) -> None:
     await ask(api)
 
 
-async def test_a_refusal_is_remembered_for_a_day(api: Api) -> None:
+async def test_spec_A6_a_refusal_is_remembered_for_a_day(api: Api) -> None:
     asked = await ask(api)
     assert (await api.call("POST", f"/api/auth/grants/{asked['id']}/refuse", {})).body["state"] == "refused"
     got = await page(api, "GET", f"/api/auth/grants/{asked['id']}", token=asked["secret"])
@@ -237,7 +237,7 @@ async def test_a_refusal_is_remembered_for_a_day(api: Api) -> None:
     await ask(api)
 
 
-async def test_one_request_of_an_origin_waits_and_five_in_all(api: Api) -> None:
+async def test_spec_A6_one_request_of_an_origin_waits_and_five_in_all(api: Api) -> None:
     await ask(api)
     second = await page(api, "POST", "/api/auth/grants", {"name": "x", "scopes": ["read:tasks"]})
     assert (second.status, second.code) == (429, "too_many_requests")
@@ -305,7 +305,7 @@ async def test_who_asks_while_the_approval_is_written_hears_of_no_end(api: Api, 
     assert (await login(api, asked)).status == 200
 
 
-async def test_a_person_may_approve_less_and_never_more(api: Api) -> None:
+async def test_spec_A6_a_person_may_approve_less_and_never_more(api: Api) -> None:
     asked = await ask(api)
     assert (await approve(api, asked, scopes=["read:tasks", "read:notes"])).status == 422
     assert (await approve(api, asked, scopes=["admin"])).status == 422
@@ -315,7 +315,7 @@ async def test_a_person_may_approve_less_and_never_more(api: Api) -> None:
     assert (await page(api, "PUT", "/api/data/tasks/x", {"title": "a"}, token=tokens["access_token"])).status == 403
 
 
-async def test_who_did_not_ask_learns_nothing_about_a_request(api: Api) -> None:
+async def test_sec_P7_who_did_not_ask_learns_nothing_about_a_request(api: Api) -> None:
     asked = await ask(api)
     unknown = await page(api, "GET", "/api/auth/grants/0000", token=asked["secret"])
     for token in (None, "wrong", asked["code"]):
@@ -332,7 +332,7 @@ async def test_the_secret_of_a_request_ends_soon_after_the_approval(api: Api) ->
 
 
 # ---- what tokens are worth -------------------------------------------------------------------------------------------
-async def test_a_token_counts_only_from_its_own_origin(api: Api) -> None:
+async def test_sec_P3_a_token_counts_only_from_its_own_origin(api: Api) -> None:
     tokens = await let_in(api)
     await let_in(api, origin="https://second.example")
     token = tokens["access_token"]
@@ -466,7 +466,7 @@ async def test_sec_L36_a_revoked_grant_ends_its_stream_and_its_tokens_within_a_s
     assert (await api.call("DELETE", f"/api/auth/grants/{tokens['id']}")).status == 404
 
 
-async def test_a_grant_ends_with_its_time(api: Api) -> None:
+async def test_spec_A6_a_grant_ends_with_its_time(api: Api) -> None:
     tokens = await let_in(api, lasts="session")
     api.clock.move(12 * 3600 + 1)
     assert (await page(api, "GET", "/api/data/tasks", token=tokens["access_token"])).status in (401, 403)
@@ -476,7 +476,7 @@ async def test_a_grant_ends_with_its_time(api: Api) -> None:
     assert [(g["state"], g["reason"]) for g in ended] == [("ended", "expired")]
 
 
-async def test_an_access_token_ends_and_is_refreshed(api: Api) -> None:
+async def test_spec_A4_an_access_token_ends_and_is_refreshed(api: Api) -> None:
     tokens = await let_in(api, lasts="until_revoked")
     api.clock.move(3601)
     assert (await page(api, "GET", "/api/data/tasks", token=tokens["access_token"])).status == 401
@@ -492,7 +492,7 @@ async def test_an_open_stream_ends_with_its_token(tmp_path: Path) -> None:
         await asyncio.wait_for(stream.content.read(), 5)
 
 
-async def test_a_stolen_refresh_token_is_noticed_and_ends_the_grant(api: Api) -> None:
+async def test_spec_A4_a_stolen_refresh_token_is_noticed_and_ends_the_grant(api: Api) -> None:
     tokens = await let_in(api)
     stolen = tokens["refresh_token"]
     own = (await page(api, "POST", "/api/auth/refresh", {"refresh_token": stolen})).body
@@ -507,7 +507,7 @@ async def test_a_stolen_refresh_token_is_noticed_and_ends_the_grant(api: Api) ->
 
 
 @pytest.mark.spec("A4")
-async def test_logout_ends_the_app_or_everybody(api: Api) -> None:
+async def test_spec_A4_logout_ends_the_app_or_everybody(api: Api) -> None:
     tokens = await let_in(api)
     token = tokens["access_token"]
     assert (await page(api, "POST", "/api/auth/logout", {"scope": "all_clients"}, token=token)).status == 403
@@ -560,7 +560,7 @@ async def test_spec_A5_a_script_uses_a_key(api: Api) -> None:
     assert [row["event"] for row in await audited(api, "key")] == ["key.revoked", "key.rotated", "key.created"]
 
 
-async def test_a_key_ends_with_its_time(api: Api) -> None:
+async def test_spec_A5_a_key_ends_with_its_time(api: Api) -> None:
     made = await make_key(api, "read:tasks", expires_days=1)
     forever = await make_key(api, "read:tasks", expires_days=None)
     token = (await login_with(api, made["key"])).body["access_token"]
@@ -602,7 +602,7 @@ async def test_only_admin_makes_keys_and_only_the_owner_gives_admin(api: Api) ->
 
 # ---- login, validate, status -----------------------------------------------------------------------------------------
 @pytest.mark.spec("G8")
-async def test_a_supabase_token_is_answered_clearly(api: Api) -> None:
+async def test_spec_G8_a_supabase_token_is_answered_clearly(api: Api) -> None:
     body = {"deployment_mode": "web_app", "credentials": {"supabase_token": "test"}}
     got = await api.call("POST", "/api/auth/login", body, token=None)
     assert (got.status, got.code) == (501, "supabase_not_configured")
@@ -645,7 +645,7 @@ async def test_spec_A1_everything_works_without_an_account(api: Api) -> None:
     assert (seen["pending"], seen["grants"], seen["keys"]) == (None, None, None)
 
 
-async def test_validate_says_what_a_credential_is_worth(api: Api) -> None:
+async def test_spec_G8_validate_says_what_a_credential_is_worth(api: Api) -> None:
     tokens = await let_in(api)
     got = (await page(api, "GET", "/api/auth/validate", token=tokens["access_token"])).body
     assert (got["valid"], got["cid"], got["scope"]) == (True, f"grant:{tokens['id']}", "read:tasks write:tasks")
@@ -719,7 +719,7 @@ async def test_spec_A8_the_audit_log_tells_what_happened_and_no_secret(api: Api)
         assert (await api.call("GET", f"/api/auth/audit?cursor={cursor}")).status == 422
 
 
-async def test_knocking_fills_no_disk(api: Api) -> None:
+async def test_spec_A8_knocking_fills_no_disk(api: Api) -> None:
     for number in range(300):
         await page(api, "GET", "/api/data/tasks", origin=f"https://evil{number}.example")
     await api.access.tend()

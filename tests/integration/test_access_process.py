@@ -32,7 +32,7 @@ def status_of(endpoint: Endpoint, token: str) -> int:
 
 
 @pytest.mark.spec("A4")
-def test_tokens_outlive_a_restart_and_what_was_revoked_stays_so_after_a_kill(tmp_path: Path) -> None:
+def test_spec_A4_tokens_outlive_a_restart_and_what_was_revoked_stays_so_after_a_kill(tmp_path: Path) -> None:
     with daemon(tmp_path / "home", *STORE) as process:
         endpoint = process.ready()
         until_unlocked(endpoint)
@@ -103,7 +103,7 @@ def test_sec_L33_no_credential_is_in_any_file_log_or_configuration(tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", ["SUPABASE_ANON_KEY", "HYBRIDGW_SUPABASE_SERVICE_KEY"])
-def test_it_refuses_to_start_with_a_secret_that_others_have(tmp_path: Path, name: str) -> None:
+def test_spec_O6_it_refuses_to_start_with_a_secret_that_others_have(tmp_path: Path, name: str) -> None:
     err = fails(tmp_path, 2, "JWT_SECRET_KEY", "Supabase", env={"HYBRIDGW_JWT_SECRET_KEY": SECRET, name: SECRET})
     assert SECRET not in err
     short = fails(tmp_path, 2, "JWT_SECRET_KEY", "32 bytes", env={"HYBRIDGW_JWT_SECRET_KEY": "planted-short"})

@@ -282,7 +282,7 @@ def _of_no_member(member: Member) -> bytes:
     return stranger.make()
 
 
-async def test_what_no_honest_relay_sends_ends_the_link_and_changes_nothing(tmp_path: Path) -> None:
+async def test_sec_P6_what_no_honest_relay_sends_ends_the_link_and_changes_nothing(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         shown, logs, alarm_codes = home.a.shown(), home.a.logs(), home.codes()
         for name, violation in VIOLATIONS.items():
@@ -372,7 +372,7 @@ BAD_BATCHES: Final[dict[str, Callable[[Member], bytes]]] = {
 
 
 @pytest.mark.parametrize("name", BAD_BATCHES)
-async def test_a_bad_batch_of_a_member_ends_its_log_and_no_other(tmp_path: Path, name: str) -> None:
+async def test_sec_P6_a_bad_batch_of_a_member_ends_its_log_and_no_other(tmp_path: Path, name: str) -> None:
     """Alarm `log_broken`; what the log held before stands, nothing after it counts, other logs go on; also later."""
     async with house(tmp_path) as home:
         member = Member(home.b)

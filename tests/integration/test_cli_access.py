@@ -54,7 +54,7 @@ def login(cli: Cli, asked: Any, **headers: str) -> tuple[int, Any]:
 
 
 @pytest.mark.spec("A6")
-def test_an_app_is_listed_let_in_shown_and_thrown_out(cli: Cli) -> None:
+def test_spec_A6_an_app_is_listed_let_in_shown_and_thrown_out(cli: Cli) -> None:
     assert "No apps." in cli("apps").talk
     none = cli("apps", "approve", code=4)
     assert "No app waits" in none.talk
@@ -118,7 +118,7 @@ def test_names_cannot_steer_the_terminal(cli: Cli) -> None:
 
 
 @pytest.mark.spec("A5")
-def test_keys_are_made_listed_changed_and_revoked(cli: Cli) -> None:
+def test_spec_A5_keys_are_made_listed_changed_and_revoked(cli: Cli) -> None:
     assert "keys create" in cli("keys").talk
     made = cli("keys", "create", "--scope", "read:tasks", "--note", "report", "--expires", "7d")
     key = made.out.strip()

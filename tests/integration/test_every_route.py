@@ -126,7 +126,7 @@ async def test_the_attacks_and_the_open_calls_are_these(api: Api) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_sec_L12_sec_L35_every_route_refuses(api: Api, name: str) -> None:
+async def test_sec_P1_sec_L12_sec_L35_every_route_refuses(api: Api, name: str) -> None:
     """One attack against all rows: one constant answer, and nothing has changed."""
     attack, before, bodies = attacks(api)[name], state(api), set()
     for row in build(api.services):
@@ -156,7 +156,7 @@ async def test_sec_L10_no_route_takes_a_form_or_plain_text(api: Api) -> None:
     assert state(api) == before
 
 
-async def test_sec_L10_what_only_reads_changes_nothing(api: Api) -> None:
+async def test_sec_P4_sec_L10_what_only_reads_changes_nothing(api: Api) -> None:
     before = state(api)
     for row in build(api.services):
         if row.method == "GET" and row.stream is None:
@@ -225,7 +225,7 @@ async def each_guarded(api: Api, key: str) -> AsyncIterator[tuple[Command, Answe
                            "collections.define", "conflicts.resolve"}),
     ],
 )  # fmt: skip
-async def test_sec_L14_every_route_asks_for_its_scope(api: Api, scopes: list[str], allowed: set[str]) -> None:
+async def test_sec_P3_sec_L14_every_route_asks_for_its_scope(api: Api, scopes: list[str], allowed: set[str]) -> None:
     key = (await make_key(api, *scopes))["key"]
     async for row, got in each_guarded(api, key):
         assert (got.status == 403) == (row.name not in allowed), f"{row.name}: {got.raw!r}"

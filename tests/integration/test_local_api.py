@@ -54,7 +54,7 @@ async def test_spec_G3_a_document_from_birth_to_death(api: Api) -> None:
     assert (back.status, back.body["data"]["title"]) == (200, "again")
 
 
-async def test_a_put_that_must_be_new_or_must_not(api: Api) -> None:
+async def test_spec_G3_a_put_that_must_be_new_or_must_not(api: Api) -> None:
     made = await api.call("PUT", "/api/data/notes/x", {"a": 1}, If_None_Match="*")
     assert made.status == 200
     assert (await api.call("PUT", "/api/data/notes/x", {"a": 2}, If_None_Match="*")).status == 412
@@ -80,14 +80,14 @@ async def test_conditions_where_they_mean_nothing_are_refused(api: Api) -> None:
 @pytest.mark.parametrize(
     "id", ["a/b", "a b", "ä", "?", "#", "%2F", "..", "a.b", "x" * 64, "01a20dc6-2082-7756-8e5c-12079a1b2c76"]
 )
-async def test_any_id_is_one_part_of_a_path(api: Api, id: str) -> None:
+async def test_sec_P5_any_id_is_one_part_of_a_path(api: Api, id: str) -> None:
     path = f"/api/data/notes/{quote(id, safe='')}"
     assert (await api.call("PUT", path, {"a": 1})).body["id"] == id
     assert (await api.call("GET", path)).body["data"] == {"a": 1}
     assert (await api.call("POST", f"/api/data/other?id={quote(id, safe='')}", {"a": 1})).body["id"] == id
 
 
-async def test_spec_S5_lists_filter_sort_and_page(api: Api) -> None:
+async def test_spec_G3_spec_S5_lists_filter_sort_and_page(api: Api) -> None:
     operations = [
         {"op": "put", "collection": "notes", "id": f"{k:02}", "data": {"n": k, "even": k % 2 == 0}} for k in range(30)
     ]
@@ -142,7 +142,7 @@ async def test_a_request_id_that_is_none_is_replaced(api: Api, given: str) -> No
     assert got.headers["X-Request-ID"].startswith("t-")
 
 
-async def test_every_answer_has_an_id_of_its_own(api: Api) -> None:
+async def test_spec_G3_every_answer_has_an_id_of_its_own(api: Api) -> None:
     ids = {
         (await api.call("GET", path)).headers["X-Request-ID"] for path in ("/health", "/api/data/x", "/nothing", "/")
     }
@@ -184,7 +184,21 @@ async def test_bodies_that_are_no_document(api: Api, raw: bytes) -> None:
     assert (await api.call("GET", "/api/data/notes/x")).status == 404
 
 
-async def test_the_largest_body_and_one_byte_more(api: Api) -> None:
+@pytest.mark.parametrize(
+    "raw",
+    [b'{"a":1,"a":2}', b'{"a":{"b":1,"b":1}}', b'{"a":[{"b":1},{"b":1,"\\u0062":2}]}', b'{"a" :"x:y",\n"a"\t: 1}'],
+)
+async def test_sec_L22_a_name_that_stands_twice_is_refused_and_named(api: Api, raw: bytes) -> None:
+    """Parsers disagree about which of the two counts."""
+    got = await api.call("PUT", "/api/data/notes/x", raw=raw)
+    assert (got.status, got.code, got.body["field"]) == (422, "bad_value", "b" if b"b" in raw else "a")
+    assert (await api.call("GET", "/api/data/notes/x")).status == 404
+    twice = quote('{"a":1,"a":2}')
+    assert (await api.call("GET", f"/api/data/notes?filter={twice}")).status == 422
+    assert (await api.call("PUT", "/api/data/notes/x", raw=b'{"a":{"a":"a:a"},"b":[{"a":1},{"a":2}]}')).status == 200
+
+
+async def test_spec_G5_the_largest_body_and_one_byte_more(api: Api) -> None:
     for extra, status in ((0, 413), (1, 413)):
         raw = b'{"a":"' + b"x" * (1024 * 1024 - 8 + extra) + b'"}'
         got = await api.call("PUT", "/api/data/notes/x", raw=raw)
@@ -207,7 +221,7 @@ async def test_a_caller_that_asks_before_it_sends(api: Api) -> None:
     writer.close()
 
 
-async def test_a_chunked_body_is_bounded_too(api: Api) -> None:
+async def test_spec_G5_a_chunked_body_is_bounded_too(api: Api) -> None:
     head = f"PUT /api/data/notes/x HTTP/1.1\r\nHost: 127.0.0.1:{api.port}\r\nAuthorization: Bearer {TOKEN}\r\n"
     head += "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
     chunk = b"10000\r\n" + b" " * 65_536 + b"\r\n"
@@ -341,13 +355,13 @@ async def test_every_row_has_types_a_right_and_a_place_of_its_own(api: Api) -> N
         assert (row.body is None) is (row.method in ("GET", "DELETE")), row.name
 
 
-async def test_the_reference_page_has_every_call(api: Api) -> None:
+async def test_spec_G3_the_reference_page_has_every_call(api: Api) -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "http-api.md").read_text()
     for row in build(api.services):
         assert f"`{row.method} {row.path}`" in page, f"{row.method} {row.path} is not documented"
 
 
-async def test_one_access_line_per_call_with_the_template_of_its_path(api: Api) -> None:
+async def test_spec_O2_one_access_line_per_call_with_the_template_of_its_path(api: Api) -> None:
     await api.call("PUT", "/api/data/notes/private-name", {"a": 1})
     await api.call("GET", "/private-path")
     await api.call("GET", "/api/data/notes/x", token="wrong")

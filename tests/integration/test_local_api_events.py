@@ -100,7 +100,7 @@ async def test_spec_G4_a_list_and_then_its_changes_without_gap_or_repeat(api: Ap
     stream.close()
 
 
-async def test_a_reader_resumes_by_the_id_of_its_last_event(api: Api) -> None:
+async def test_spec_G3_a_reader_resumes_by_the_id_of_its_last_event(api: Api) -> None:
     stream = await listen(api, "?since=0")
     assert (await stream.event())["event"] == "ready"
     await put(api, "x", {"a": 1})
@@ -147,7 +147,7 @@ async def test_a_reader_that_leaves_is_forgotten(api: Api) -> None:
     assert api.hub.listeners == 0
 
 
-async def test_sec_L23_a_reader_that_never_reads_is_cut_off_and_others_are_not(tmp_path: Path) -> None:
+async def test_spec_G5_sec_L23_a_reader_that_never_reads_is_cut_off_and_others_are_not(tmp_path: Path) -> None:
     async with running(tmp_path, patience=Patience(reader_s=0.5)) as api:
         lazy = socket.create_connection(("127.0.0.1", api.port))
         lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

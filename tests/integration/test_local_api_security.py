@@ -79,7 +79,7 @@ def paths_of(api: Api) -> list[tuple[str, str]]:
      "[0:0:0:0:0:0:0:1]:{port}",
      "127.0.0.1:{port} ", "a@127.0.0.1:{port}", "127.0.0.1:0{port}", "ⅼocalhost:{port}", "localhost:{port}:{port}"],
 )  # fmt: skip
-async def test_sec_L1_another_host_is_refused_before_any_path(api: Api, host: str) -> None:
+async def test_spec_G6_sec_P2_sec_L1_another_host_is_refused_before_any_path(api: Api, host: str) -> None:
     before = seq(api)
     host = host.format(port=api.port)
     bodies = set()
@@ -96,7 +96,7 @@ async def test_sec_L1_another_host_is_refused_before_any_path(api: Api, host: st
     assert seq(api) == before
 
 
-async def test_sec_L1_every_route_looks_at_the_host_first(api: Api) -> None:
+async def test_sec_P1_sec_L1_every_route_looks_at_the_host_first(api: Api) -> None:
     before = seq(api)
     for method, path in paths_of(api):
         check_refusal(await api.call(method, path, raw=b"{}", Host="evil.example"), 421)
@@ -115,7 +115,7 @@ async def test_sec_L1_no_host_and_two_hosts(api: Api) -> None:
 @pytest.mark.parametrize(
     "target", ["http://evil.example/health", "http://127.0.0.1:{port}/api/data/notes/x", "evil.example:443"]
 )
-async def test_an_absolute_target_is_no_way_around(api: Api, target: str) -> None:
+async def test_sec_P2_an_absolute_target_is_no_way_around(api: Api, target: str) -> None:
     target = target.format(port=api.port)
     head = f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1:{api.port}\r\n\r\n"
     got = await api.send(head.encode())
@@ -136,7 +136,7 @@ ORIGINS = ["https://evil.example", "null", "http://127.0.0.1", "http://127.0.0.1
 
 
 @pytest.mark.parametrize("origin", ORIGINS)
-async def test_sec_L8_no_origin_is_approved_yet(api: Api, origin: str) -> None:
+async def test_sec_P2_sec_L8_no_origin_is_approved_yet(api: Api, origin: str) -> None:
     before = seq(api)
     origin = origin.format(port=api.port)
     for method, path in paths_of(api):
@@ -199,7 +199,7 @@ async def test_sec_L12_a_bad_credential(api: Api, credential: str) -> None:
     assert b"WWW-Authenticate: Bearer" in got
 
 
-async def test_sec_L12_without_a_token_every_path_looks_the_same(api: Api) -> None:
+async def test_sec_P7_sec_L12_without_a_token_every_path_looks_the_same(api: Api) -> None:
     before = seq(api)
     bodies = set()
     for method, path in paths_of(api):
@@ -218,7 +218,7 @@ async def test_sec_L12_a_token_in_a_url_does_not_count(api: Api, name: str) -> N
     assert (await api.call("GET", f"/api/data/notes/x?{name}={TOKEN}")).status == 400
 
 
-async def test_a_forwarded_header_makes_nothing_more_trusted(api: Api) -> None:
+async def test_sec_P4_a_forwarded_header_makes_nothing_more_trusted(api: Api) -> None:
     headers = {
         "X_Forwarded_For": "127.0.0.1",
         "X_Forwarded_Host": f"127.0.0.1:{api.port}",
@@ -303,6 +303,16 @@ async def test_sec_L24_half_a_body_is_timed_out(tmp_path: Path) -> None:
         got = await api.send(f"{head}Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{{".encode())
         assert got.startswith(b"HTTP/1.1 408 ")
         assert seq(api) == (None, 0)
+
+
+async def test_spec_G5_a_connection_that_idles_between_requests_is_closed(tmp_path: Path) -> None:
+    async with running(tmp_path, idle_s=0.3) as api:
+        reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+        writer.write(f"GET /health HTTP/1.1\r\nHost: 127.0.0.1:{api.port}\r\n\r\n".encode())
+        got = await asyncio.wait_for(reader.read(), 10)
+        assert got.startswith(b"HTTP/1.1 200 ")
+        assert got.endswith(b'{"status":"ok"}')  # and nothing after it: nobody asked
+        writer.close()
 
 
 async def test_a_caller_that_goes_away_does_not_undo_its_write(api: Api) -> None:

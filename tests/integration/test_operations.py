@@ -78,14 +78,14 @@ async def test_spec_O1_names_labels_and_templates(api: Api) -> None:
     assert {endpoint for _, endpoint, _ in calls} <= templates
 
 
-async def test_metrics_look_at_host_and_origin(api: Api) -> None:
+async def test_spec_O1_metrics_look_at_host_and_origin(api: Api) -> None:
     assert (await api.call("GET", "/metrics", token=None, Host="evil.example")).status == 421
     assert (await api.call("GET", "/metrics", token=None, Origin="https://evil.example")).status == 403
     assert (await api.call("GET", "/metrics", token=None, Sec_Fetch_Site="cross-site")).status == 403
     assert (await api.call("POST", "/metrics", {})).status == 405
 
 
-async def test_metrics_that_are_switched_off_are_not_there(api: Api) -> None:
+async def test_spec_O1_metrics_that_are_switched_off_are_not_there(api: Api) -> None:
     api.services.metrics = None
     got = await api.call("GET", "/metrics", token=None)
     assert (got.status, got.code) == (404, "not_found")
@@ -154,7 +154,7 @@ async def test_spec_G6_an_address_that_is_not_admitted_gets_one_constant_answer(
         ([], ["::1/128"], None, True),
     ],
 )  # fmt: skip
-def test_address_lists(allow: list[str], deny: list[str], address: str | None, is_admitted: bool) -> None:
+def test_spec_G6_address_lists(allow: list[str], deny: list[str], address: str | None, is_admitted: bool) -> None:
     made = AddressFilter([ipaddress.ip_network(n) for n in allow], [ipaddress.ip_network(n) for n in deny])
     assert [made.admits(address) for _ in range(2)] == [is_admitted] * 2
 
@@ -294,7 +294,7 @@ async def test_spec_G3_docs_are_one_page_without_scripts_that_loads_nothing(api:
         assert f"<b>{row.method}</b> <code>{row.path}</code>" in text, row.name
 
 
-def test_docs_escape_everything() -> None:
+def test_sec_P5_docs_escape_everything() -> None:
     evil = "<script>alert(1)</script>\"'&"
     operation = {
         "operationId": evil, "summary": evil, "description": f"`{evil}`", "tags": [evil],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shutil
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from websockets.asyncio.client import connect
 
 from hybridgw_protocol.runtime import Endpoint
 from tests.integration._cli import Cli, relay
@@ -124,7 +126,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_metrics_on_a_port_of_their_own(tmp_path: Path) -> None:
+def test_spec_O1_metrics_on_a_port_of_their_own(tmp_path: Path) -> None:
     port = free_port()
     with daemon(tmp_path / "home", *STORE, env={"HYBRIDGW_METRICS_PORT": str(port)}) as process:
         endpoint = process.ready()
@@ -172,6 +174,7 @@ def test_spec_O2_debug_shows_requests_and_statements_without_their_values(tmp_pa
         endpoint = process.ready()
         call(endpoint, "PUT", "/api/data/notes/planted-id", {"secret field": "planted-value"})
         call(endpoint, "GET", "/api/data/notes?limit=7&filter=%7B%22a%22%3A%22planted%22%7D")
+        asyncio.run(speak(endpoint))
         process.stop()
     lines = [json.loads(line) for line in (tmp_path / "home" / "logs" / "daemon.log").read_text().splitlines()]
     statements = [line["message"] for line in lines if line["event"] == "trace.sql"]
@@ -179,10 +182,28 @@ def test_spec_O2_debug_shows_requests_and_statements_without_their_values(tmp_pa
     requests = [line["message"] for line in lines if line["event"] == "trace.http"]
     assert any("command=data.put" in text and "body=33 B" in text for text in requests), requests
     assert any("query=filter,limit" in text for text in requests)
+    frames = [line["message"].split(" ", 2)[2] for line in lines if line["event"] == "trace.frame"]
+    assert [re.sub(r"\d+ B", "N B", text) for text in frames] == [
+        "auth N B", "command topic.publish N B", "command N B", "malformed N B",
+    ]  # fmt: skip
     assert "planted" not in json.dumps(lines)
 
 
-def test_without_debug_nothing_is_traced(tmp_path: Path) -> None:
+async def speak(endpoint: Endpoint) -> None:
+    """Four frames, each of which holds what must not be seen."""
+    url = f"ws://127.0.0.1:{endpoint.port}/ws/local_install/traced"
+    async with connect(url) as ws:
+        for frame in (
+            {"type": "auth", "token": endpoint.token.reveal()},
+            {"type": "command", "id": 1, "command": "topic.publish", "params": {"topic": "t", "data": "planted"}},
+            {"type": "command", "id": 2, "command": "planted"},
+            {"type": "planted"},
+        ):
+            await ws.send(json.dumps(frame))
+            await ws.recv()
+
+
+def test_spec_O2_without_debug_nothing_is_traced(tmp_path: Path) -> None:
     with daemon(tmp_path / "home", *STORE, "--log-level", "DEBUG") as process:
         call(process.ready(), "PUT", "/api/data/notes/x", {"a": 1})
         process.stop()

@@ -101,7 +101,7 @@ async def test_a_frame_of_exactly_the_limit_is_read(relay: RelayProcess, family:
         assert client.link.receive(message.data) == (Pong(t=5), 9)
 
 
-async def test_sec_R6_a_length_that_is_a_lie_costs_no_memory(relay: RelayProcess, family: Family) -> None:
+async def test_sec_P6_sec_R6_a_length_that_is_a_lie_costs_no_memory(relay: RelayProcess, family: Family) -> None:
     """A WebSocket header that promises an exabyte."""
     parts = urlsplit(relay.url)
     before = relay.rss_bytes()

@@ -203,7 +203,7 @@ async def test_auth_twice_is_refused(relay: RelayProcess) -> None:
 
 
 # ---- strangers and tenants -------------------------------------------------------------------------------------------
-async def test_tenants_are_not_seen_by_strangers(relay: RelayProcess) -> None:
+async def test_sec_P6_tenants_are_not_seen_by_strangers(relay: RelayProcess) -> None:
     """A space that is here, one that is not, and a device of another space: one answer."""
     here, absent, stranger = Family(120), Family(121), Family(122)
     async with (

@@ -92,7 +92,7 @@ FIRST: list[Any] = [
 
 
 @pytest.mark.parametrize("first", FIRST)
-async def test_sec_L22_nothing_before_auth(api: Api, first: Any) -> None:
+async def test_spec_G1_sec_L22_nothing_before_auth(api: Api, first: Any) -> None:
     async with connected(api, auth=False) as ws:
         await ws.send(first)
         answer = await ws.frame()
@@ -113,7 +113,7 @@ async def test_sec_L22_a_command_pipelined_behind_a_wrong_token_is_not_done(api:
     assert (await api.call("GET", "/api/data/notes/x")).status == 404
 
 
-async def test_sec_L22_no_auth_in_time(tmp_path: Path) -> None:
+async def test_spec_G1_sec_L22_no_auth_in_time(tmp_path: Path) -> None:
     async with running(tmp_path, socket_patience=QUICK) as api, connected(api, auth=False) as ws:
         assert (await ws.frame())["type"] == "auth_error"
         assert (await ws.closed()).code == 4408
@@ -128,7 +128,7 @@ async def test_sec_L22_auth_twice(api: Api) -> None:
         assert (await ws.closed()).code == 4401
 
 
-async def test_a_fresh_token_in_band(api: Api) -> None:
+async def test_spec_G1_a_fresh_token_in_band(api: Api) -> None:
     async with connected(api) as ws:
         before = ws.hello
         assert (await ws.auth(renew=True))["type"] == "auth_ok"
@@ -173,6 +173,8 @@ MALFORMED: list[tuple[bytes, str | None]] = [
     (b'{"type":"command","id":1,"command":"health","extra":1}', "extra"),
     (b'{"type":"command","id":-1,"command":"health"}', "id"),
     (b'{"type":"command","id":1,"command":"health","params":{"a":NaN}}', None),
+    (b'{"type":"command","id":1,"id":2,"command":"health"}', "id"),
+    (b'{"type":"command","id":1,"command":"data.put","params":{"collection":"c","id":"a","data":{"a":1,"a":2}}}', "a"),
     (
         b'{"type":"command","id":1,"command":"health","params":{"a":' + b'{"a":' * 90_000 + b"1" + b"}" * 90_001 + b"}",
         None,
@@ -232,7 +234,7 @@ async def test_spec_G2_an_error_names_the_field(
         assert (answer["type"], answer["code"], answer.get("field")) == ("error", code, field), answer
 
 
-async def test_an_error_carries_what_belongs_to_its_code(api: Api) -> None:
+async def test_spec_G2_an_error_carries_what_belongs_to_its_code(api: Api) -> None:
     async with connected(api) as ws:
         await ws.do("data.put", collection="notes", id="x", data={"a": 1})
         answer = await ws.ask("data.patch", collection="notes", id="x", patch={"a": 2}, version=99)
@@ -334,7 +336,7 @@ async def never_reading(api: Api, client: str) -> socket.socket:
     return raw
 
 
-async def test_sec_L23_a_reader_that_never_reads_is_cut_and_others_are_not_affected(api: Api) -> None:
+async def test_spec_G5_sec_L23_a_reader_that_never_reads_is_cut_and_others_are_not_affected(api: Api) -> None:
     lazy = await never_reading(api, "lazy")
     loop = asyncio.get_running_loop()
     await loop.sock_sendall(lazy, text({"type": "command", "command": "topic.subscribe", "params": {"topic": "t"}}))
@@ -385,7 +387,7 @@ async def test_sec_L23_answers_that_are_not_taken_stop_the_reading(tmp_path: Pat
         lazy.close()
 
 
-async def test_a_half_open_connection_is_found(tmp_path: Path) -> None:
+async def test_spec_G1_a_half_open_connection_is_found(tmp_path: Path) -> None:
     """The other side is gone without a word: no frame and no pong."""
     patience = SocketPatience(idle_s=0.5, heartbeat_s=0.1, sweep_s=0.05)
     async with running(tmp_path, socket_patience=patience) as api:
@@ -444,7 +446,7 @@ async def test_what_is_kept_for_all_is_bounded(tmp_path: Path) -> None:
             assert not ws.hello["recovered"]
 
 
-async def test_closing_says_so(tmp_path: Path) -> None:
+async def test_spec_G1_closing_says_so(tmp_path: Path) -> None:
     async with running(tmp_path) as api, connected(api) as ws:
         closing = asyncio.create_task(api.local.close())
         with pytest.raises(Closed) as caught:

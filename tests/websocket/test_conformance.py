@@ -42,7 +42,7 @@ async def test_spec_G2_another_client_library(api: Api, compression: str | None)
     assert (ws.close_code, ws.protocol.close_sent.code) == (1000, 1000)  # type: ignore[union-attr]
 
 
-async def test_the_packed_form_with_another_client_library(api: Api) -> None:
+async def test_spec_G2_the_packed_form_with_another_client_library(api: Api) -> None:
     url = f"ws://127.0.0.1:{api.port}/ws/local_install/other"
     async with connect(url, subprotocols=["unknown.v9", "hybridgw.v1.msgpack"]) as ws:  # type: ignore[list-item]
         assert ws.subprotocol == "hybridgw.v1.msgpack"
@@ -52,7 +52,7 @@ async def test_the_packed_form_with_another_client_library(api: Api) -> None:
         assert msgspec.msgpack.decode(await ws.recv())["code"] == "bad_value"
 
 
-async def test_no_subprotocol_means_json_and_an_unknown_one_is_not_chosen(api: Api) -> None:
+async def test_spec_G2_no_subprotocol_means_json_and_an_unknown_one_is_not_chosen(api: Api) -> None:
     async with opened(api, more="Sec-WebSocket-Protocol: chat, superchat\r\n") as raw:
         assert b"sec-websocket-protocol" not in raw.head.lower()
         raw.writer.write(text(PING))
@@ -218,7 +218,7 @@ def test_compressed_messages_and_bombs() -> None:
     assert caught.value.code == 1007
 
 
-async def test_a_close_code_of_ours_reaches_the_library(api: Api) -> None:
+async def test_spec_G1_a_close_code_of_ours_reaches_the_library(api: Api) -> None:
     async with connect(f"ws://127.0.0.1:{api.port}/ws/toaster/x") as ws:
         with pytest.raises(websockets.ConnectionClosed):
             await ws.recv()

@@ -9,9 +9,13 @@ from typing import Any
 import jsonschema
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hybridgw_protocol import localapi_frames as frames
+from hybridgw_protocol import names
 from hybridgw_protocol.errors import BadValue
+from hybridgw_protocol.localapi_live import PublishTopic
 from tests.integration._local_api import Api
 from tests.websocket._client import FROM_CLIENT, FROM_SERVER, SCHEMA
 
@@ -41,6 +45,14 @@ BAD: list[tuple[Any, str | None]] = [
     (None, None),
     ("text", None),
 ]
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=300),
+    lambda inner: st.lists(inner, max_size=20) | st.dictionaries(st.text(max_size=40), inner, max_size=20),
+    max_leaves=60,
+)  # fmt: skip
 
 
 @pytest.mark.spec("G2")
@@ -100,10 +112,86 @@ def test_sec_L22_bytes_that_say_what_json_cannot(raw: bytes) -> None:
         frames.decode_frame(raw, packed=True)
 
 
-def test_of_a_name_that_stands_twice_the_last_counts() -> None:
-    found = frames.decode_frame(b'{"type":"command","command":"a","command":"b","params":{"x":1,"x":2}}')
+TWICE = [
+    b'{"type":"heartbeat","type":"heartbeat"}',
+    b'{"type":"auth","token":"a","token":"b"}',
+    b'{"type":"command","command":"a","command":"b"}',
+    b'{"type":"command","command":"a","params":{},"params":{}}',
+    b'{"type":"command","id":1,"command":"x","params":{"a":1},"id":2}',
+    b'{"type":"command","command":"x","\\u0063ommand":"y","params":{"a":1}}',
+    b'{"type" :"command","command":"a:","command":"b","params":{"a":1}}',
+]
+TWICE_IN_PARAMS = [
+    b'{"topic":"a","topic":"b"}', b'{"topic":"a","data":1,"data":2}', b'{"topic":"a","data":{"x":1,"x":1}}',
+    b'{"topic":"a","data":null,"data":null}', b'{"topic":"a","data":[{"x":{"y":1,"\\u0079":2}}]}',
+    b'{"topic":"a:","topic":"b"}', b'{"topic" : "a","data":":","topic":"b"}',
+]  # fmt: skip
+ONCE = [
+    b'{"topic":"a"}', b'{"topic":"a:b","data":"c:d"}', b'{"topic":"a","data":[{"x":1},{"x":1}]}',
+    b'{"topic":"a","data":{"topic":{"topic":"\\":"}}}', b'{"topic":"a","data":{"a":12345678901234567890}}',
+]  # fmt: skip
+
+
+class Anything(msgspec.Struct):
+    """Params of any kind: none is needed, and those that are not known are passed over."""
+
+    a: int | None = None
+
+
+def packed_command(params: bytes) -> bytes:
+    """A command in MessagePack. Args: params: in MessagePack."""
+    return b"\x83\xa4type\xa7command\xa7command\xa1x\xa6params" + params
+
+
+@pytest.mark.parametrize("raw", TWICE)
+def test_sec_L22_a_name_that_stands_twice_is_refused(raw: bytes) -> None:
+    with pytest.raises(BadValue, match="twice"):
+        if isinstance(found := frames.decode_frame(raw), frames.CommandFrame):
+            frames.params_of(found, msgspec.json.Decoder(Anything), raw)
+
+
+@pytest.mark.parametrize("params", TWICE_IN_PARAMS)
+def test_sec_L22_a_name_that_stands_twice_in_params_is_refused(params: bytes) -> None:
+    decoder = msgspec.json.Decoder(PublishTopic)
+    for number in (b"", b'"id":7,'):
+        raw = b'{"type":"command",%b"command":"topic.publish","params":%b}' % (number, params)
+        found = frames.decode_frame(raw)
+        assert isinstance(found, frames.CommandFrame)
+        with pytest.raises(BadValue, match="twice") as caught:
+            frames.params_of(found, decoder, raw)
+        assert caught.value.detail["field"]
+
+
+@pytest.mark.parametrize("params", ONCE)
+def test_names_that_only_seem_to_stand_twice_are_taken(params: bytes) -> None:
+    decoder = msgspec.json.Decoder(PublishTopic)
+    raw = b'{"type":"command","command":"topic.publish","params":%b}' % params
+    found = frames.decode_frame(raw)
     assert isinstance(found, frames.CommandFrame)
-    assert (found.command, json.loads(bytes(found.params))) == ("b", {"x": 2})
+    assert msgspec.to_builtins(frames.params_of(found, decoder, raw)) == {"data": None} | json.loads(params)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        b"\x82\xa1a\x01\xa1a\x02",
+        b"\x82\xa1a\x01\xd9\x01a\x02",
+        b"\x81\xa1a\x91\xde\x00\x02\xa1b\xca\x00\x00\x00\x00\xa1b\xc0",
+    ],
+)
+def test_sec_L22_a_key_that_stands_twice_is_refused(params: bytes) -> None:
+    with pytest.raises(BadValue, match="twice"):
+        frames.decode_frame(packed_command(params), packed=True)
+
+
+@given(PLAIN)
+def test_any_map_in_messagepack_has_as_many_pairs_as_it_says(value: Any) -> None:
+    def pairs(item: Any) -> int:
+        inner = item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
+        return (len(item) if isinstance(item, dict) else 0) + sum(map(pairs, inner))
+
+    assert names.pairs_in(msgspec.msgpack.encode(value)) == pairs(value)
+    frames.decode_frame(packed_command(msgspec.msgpack.encode({"x": value})), packed=True)
 
 
 def test_an_event_is_the_same_in_both_forms() -> None:

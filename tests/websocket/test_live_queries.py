@@ -184,7 +184,7 @@ async def test_spec_G4_no_gap_and_no_duplicate_under_concurrent_writes(api: Api,
     assert len(there) > 20
 
 
-async def test_a_reader_that_is_slow_reads_from_the_database(tmp_path: Path) -> None:
+async def test_spec_G4_a_reader_that_is_slow_reads_from_the_database(tmp_path: Path) -> None:
     """More changes than the memory of events holds, told to one who took none of them meanwhile."""
     async with (
         running(tmp_path) as api,

@@ -13,6 +13,7 @@ import pytest
 from hybridgw_daemon.services.rate_limits import RateLimits
 from tests.integration._local_api import TOKEN, Answer, Api, running
 from tests.integration.test_access import OTHER, PAGE, audited, let_in, make_key
+from tests.integration.test_every_route import forged
 from tests.websocket._client import Ws, connected
 
 HEADERS = {"Origin": PAGE, "Sec-Fetch-Site": "cross-site"}
@@ -80,6 +81,42 @@ async def test_sec_L6_a_token_counts_only_from_where_it_was_given(api: Api) -> N
             assert (await ws.auth(token))["type"] == "auth_error"
             assert (await ws.closed()).code == 4401
     assert sum(row["count"] for row in await audited(api, "refused.token")) == 2
+
+
+async def tokens_that_do_not_count(api: Api) -> dict[str, str]:
+    """By what is wrong with each."""
+    issuer = api.access.credentials.issuer
+    app, revoked = await let_in(api, origin=None), await let_in(api)
+    await api.call("DELETE", f"/api/auth/grants/{revoked['id']}")
+    key = await make_key(api, "read:tasks")
+    await api.call("DELETE", f"/api/auth/keys/{key['id']}")
+    head, body, signature = app["access_token"].split(".")
+    return {
+        "expired": forged(iss=issuer, exp=10), "signed by another secret": forged(iss=issuer, secret=b"z" * 32),
+        "of another daemon": forged(iss="hybridgw:other"), "of a grant that is none": forged(iss=issuer),
+        "not signed": f"{head}.{body}.", "signed by nothing": f"eyJhbGciOiJub25lIn0.{body}.",
+        "changed": f"{head}.{body[:-2]}AA.{signature}", "a refresh token": app["refresh_token"],
+        "revoked": revoked["access_token"], "a key that was revoked": key["key"],
+        "a key that is none": "hgw_AAAAAAAA_" + "A" * 49, "the owner's, cut": TOKEN[:-1],
+    }  # fmt: skip
+
+
+async def test_spec_G1_sec_L12_tokens_that_do_not_count_end_the_connection(api: Api) -> None:
+    found = await tokens_that_do_not_count(api)
+    bodies = set()
+    async with connected(api, "bystander") as other:
+        for what, token in found.items():
+            async with connected(api, auth=False) as ws:
+                answer = await ws.auth(token)
+                assert answer["type"] == "auth_error", what
+                assert (await ws.closed()).code == 4401, what
+                bodies.add(json.dumps(answer))
+            async with connected(api, auth=False) as ws:  # nor does one renew a connection that is open
+                assert (await ws.auth())["type"] == "auth_ok"
+                assert (await ws.auth(token, renew=True))["type"] == "auth_error", what
+                assert (await ws.closed()).code == 4401, what
+            await other.do("health")
+    assert len(bodies) == 1
 
 
 async def test_a_token_in_the_url_does_not_count_and_is_noted(api: Api) -> None:
@@ -159,7 +196,7 @@ async def test_spec_G5_bad_tokens_in_frames_are_calls_of_a_stranger(tight: Api) 
 
 
 # ---- what is written down --------------------------------------------------------------------------------------------
-async def test_every_command_is_a_line_and_a_figure_and_none_holds_content(api: Api) -> None:
+async def test_spec_O2_every_command_is_a_line_and_a_figure_and_none_holds_content(api: Api) -> None:
     async with connected(api, "secret-client", mode="local_install", headers={"User-Agent": "ua/1"}) as ws:
         api.calls.clear()
         await ws.do("data.put", collection="notes", id="planted-id", data={"text": "planted-text"})
@@ -186,7 +223,7 @@ async def test_every_command_is_a_line_and_a_figure_and_none_holds_content(api: 
     assert "planted" not in page
 
 
-async def test_logins_and_refreshes_are_counted(api: Api) -> None:
+async def test_spec_O1_logins_and_refreshes_are_counted(api: Api) -> None:
     app = await let_in(api, origin=None)
     body = {"refresh_token": app["refresh_token"]}
     assert (await api.call("POST", "/api/auth/refresh", body, token=None)).status == 200

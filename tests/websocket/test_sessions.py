@@ -55,7 +55,7 @@ async def test_spec_G1_who_comes_back_gets_what_was_missed(api: Api, packed: boo
             assert offsets[0] > seen
 
 
-async def test_events_that_were_sent_and_not_received_come_again(api: Api) -> None:
+async def test_spec_G1_events_that_were_sent_and_not_received_come_again(api: Api) -> None:
     async with connected(api, "reader") as ws:
         await ws.do("topic.subscribe", topic="t")
         for number in range(5):
@@ -72,7 +72,7 @@ async def test_events_that_were_sent_and_not_received_come_again(api: Api) -> No
 
 
 @pytest.mark.parametrize("what", ["session", "epoch", "offset", "client", "mode"])
-async def test_a_session_that_is_not_there_is_not_recovered(api: Api, what: str) -> None:
+async def test_spec_G1_a_session_that_is_not_there_is_not_recovered(api: Api, what: str) -> None:
     async with connected(api, "reader") as ws:
         await ws.do("topic.subscribe", topic="t")
         place: dict[str, Any] = {**ws.resume, "offset": ws.hello["offset"]}
@@ -91,7 +91,7 @@ async def test_a_session_that_is_not_there_is_not_recovered(api: Api, what: str)
         assert not again.events  # subscriptions are gone with it
 
 
-async def test_closing_in_order_ends_the_session(api: Api) -> None:
+async def test_spec_G1_closing_in_order_ends_the_session(api: Api) -> None:
     async with connected(api, "reader") as ws:
         await ws.do("topic.subscribe", topic="t")
     assert (api.local.stats().sessions_detached, api.local.stats().topics) == (0, 0)
@@ -112,7 +112,7 @@ async def test_a_session_is_kept_for_a_while_and_so_many(tmp_path: Path) -> None
             assert not again.hello["recovered"]
 
 
-async def test_more_than_is_kept_is_never_a_part(tmp_path: Path) -> None:
+async def test_spec_G1_more_than_is_kept_is_never_a_part(tmp_path: Path) -> None:
     async with running(tmp_path, bounds=Bounds(keep_frames=10, keep_bytes=10**6)) as api:
         async with connected(api, "reader") as ws, connected(api, "writer") as writer:
             await ws.do("topic.subscribe", topic="t")
@@ -161,7 +161,7 @@ async def test_a_session_moves_from_a_connection_that_only_seems_alive(api: Api)
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_breaking_at_random_loses_nothing_and_repeats_nothing(api: Api, seed: int) -> None:
+async def test_spec_G1_breaking_at_random_loses_nothing_and_repeats_nothing(api: Api, seed: int) -> None:
     """A reader whose connection breaks again and again while two programs write; it resumes or reads anew."""
     chance = random.Random(seed)
     total, seen = 300, []
@@ -212,7 +212,7 @@ class Line:
 
 
 @given(st.lists(st.sampled_from(["publish", "write", "break", "resume", "ack"]), max_size=60), st.integers(1, 12))
-def test_whole_or_not(steps: list[str], keep: int) -> None:
+def test_spec_G1_whole_or_not(steps: list[str], keep: int) -> None:
     """Whatever happens, a resumed reader has every event, in order, once."""
     counter = Counter()
     topics = Topics(counter)

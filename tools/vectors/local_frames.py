@@ -114,10 +114,25 @@ _REFUSED: dict[str, tuple[Any, str | None]] = {
 }  # fmt: skip
 
 
+# name: (JSON, MessagePack), which no encoder makes
+_TWICE: dict[str, tuple[bytes, bytes]] = {
+    "a type twice": (
+        b'{"type":"heartbeat","type":"heartbeat"}', b"\x82\xa4type\xa9heartbeat\xa4type\xa9heartbeat",
+    ),
+    "a token twice": (
+        b'{"type":"auth","token":"a","token":"b"}', b"\x83\xa4type\xa4auth\xa5token\xa1a\xa5token\xa1b",
+    ),
+    "a name twice, written in two ways": (
+        b'{"type":"command","command":"x","\\u0063ommand":"y"}',
+        b"\x83\xa4type\xa7command\xa7command\xa1x\xd9\x07command\xa1y",
+    ),
+}  # fmt: skip
+
+
 def vectors() -> dict[str, Any]:
     """client: what a program may send, refused: what it may not; server: what it must understand, malformed: need not.
 
-    refused names the code of the error and the field.
+    refused names the code of the error and the field; twice: refused, for a name stands twice in one object.
     """
     from_server = {name: encode_frame(frame) for name, frame in _FROM_SERVER.items()}
     from_server |= {name: Told(n, 3, body).json() for n, (name, body) in enumerate(_EVENTS.items(), 1)}
@@ -127,6 +142,7 @@ def vectors() -> dict[str, Any]:
         "server": [_row(name, raw) for name, raw in from_server.items()],
         "malformed": [_malformed(name, text) for name, text in _MALFORMED.items()],
         "refused": [_refused(name, value, field) for name, (value, field) in _REFUSED.items()],
+        "twice": [_twice(name, text, packed) for name, (text, packed) in _TWICE.items()],
     }
 
 
@@ -153,3 +169,15 @@ def _refused(name: str, value: Any, field: str | None) -> dict[str, Any]:
                 continue
         raise AssertionError(name)
     return {"name": name, "json": text, "msgpack": packed, "code": BadValue.code, "field": field}
+
+
+def _twice(name: str, text: bytes, packed: bytes) -> dict[str, Any]:
+    for raw, is_packed in ((text, False), (packed, True)):
+        try:
+            found = frames.decode_frame(raw, packed=is_packed)
+            if isinstance(found, frames.CommandFrame):
+                frames.params_of(found, msgspec.json.Decoder(msgspec.Struct), raw)
+        except BadValue:
+            continue
+        raise AssertionError(name)
+    return {"name": name, "json": text.decode(), "msgpack": packed, "code": BadValue.code}

@@ -26,7 +26,7 @@ const EARLY_MS = 60_000 // before its end a token is exchanged, or a quarter of 
 /** The credentials of this app at one daemon. */
 export class Access {
   private kept: Kept | null = null
-  private life_ms = 0
+  private lifeMs = 4 * EARLY_MS // of a token that an earlier page left, as far as we know
 
   constructor(
     private readonly http: Http,
@@ -97,8 +97,13 @@ export class Access {
   async token(): Promise<string> {
     const grant = this.kept?.grant
     if (grant === undefined) throw new HybridGWError('not_approved', 'Nobody has let this app in yet.')
-    const early_ms = Math.min(EARLY_MS, this.life_ms / 4)
-    return this.nowMs() < grant.expiresMs - early_ms ? grant.access : await this.refresh(grant.access)
+    return this.freshForMs() > 0 ? grant.access : await this.refresh(grant.access)
+  }
+
+  /** How long the token that we have need not be exchanged, milliseconds; 0 or less: now. */
+  freshForMs(): number {
+    const grant = this.kept?.grant
+    return grant === undefined ? 0 : grant.expiresMs - Math.min(EARLY_MS, this.lifeMs / 4) - this.nowMs()
   }
 
   /** Another token than *stale*. Throws `revoked`; network errors leave everything as it is. */
@@ -175,11 +180,11 @@ export class Access {
   }
 
   private async take(grant: string, answer: Record<string, unknown>): Promise<string> {
-    this.life_ms = Number(answer['expires_in']) * 1000
+    this.lifeMs = Number(answer['expires_in']) * 1000
     const access = String(answer['access_token'])
     const refresh = typeof answer['refresh_token'] === 'string' ? answer['refresh_token'] : null
     const scopes = Array.isArray(answer['scopes']) ? answer['scopes'].map(String) : []
-    await this.save({ url: this.http.url, grant: { id: grant, access, refresh, expiresMs: this.nowMs() + this.life_ms, scopes } })
+    await this.save({ url: this.http.url, grant: { id: grant, access, refresh, expiresMs: this.nowMs() + this.lifeMs, scopes } })
     return access
   }
 

@@ -3,14 +3,14 @@
 import { Access, type Asking, type Mode } from './access.js'
 import { fullJitter, pause } from './backoff.js'
 import { Collection } from './collection.js'
-import { asError, HybridGWError } from './errors.js'
+import { asError, HybridGWError, START_OR_ALLOW } from './errors.js'
 import { Close, type AuthOk, type EventFrame, type Resume } from './frames.js'
 import { Http, type Fetch } from './http.js'
 import { newId } from './ids.js'
 import { databaseOutbox, databaseTokens, memoryOutbox, memoryTokens, sessionTokens, type OutboxKeeper, type TokenKeeper } from './keeping.js'
 import { Link, PATIENCE, type End, type OpenSocket, type Patience } from './link.js'
 import { Outbox, type Change, type Rejection, type WireDocument } from './outbox.js'
-import { isActivated, networkPermission, watchPermission } from './permission.js'
+import { isActivated, mayBeKeptAway, networkPermission, watchPermission } from './permission.js'
 import type { Data } from './query.js'
 import { report, Store, type Listener, type Readable } from './store.js'
 import { Topic } from './topic.js'
@@ -19,6 +19,9 @@ import { watchWake } from './wake.js'
 
 export const DEFAULT_URL = 'http://127.0.0.1:8000'
 const STABLE_MS = 5_000 // a connection that held so long ends the series of failures
+const RENEW_LOOK_MS = 30_000 // whether the token in use has to be exchanged
+const RENEW_AGAIN_MS = 2_000 // after it could not be
+const MAX_TIMER_MS = 2 ** 31 - 1 // a longer one would fire at once
 const MAX_REJECTED = 100 // kept in the state; the callback gets all
 
 /** How to connect. Only `app` is needed. */
@@ -306,7 +309,11 @@ export class HybridGW implements Readable<State> {
     const permission = await networkPermission()
     if (permission === 'denied') throw denied()
     if (this.state.status !== 'offline') this.set({ status: 'connecting' })
-    const link = new Link(this.openSocket, { opened: (ok) => this.opened(link, ok), event: (frame) => this.event(frame) }, this.patience)
+    const link = new Link(
+      this.openSocket,
+      { opened: (ok) => this.opened(link, ok), renewed: (ok) => this.renewFor(link, ok), event: (frame) => this.event(frame) },
+      this.patience,
+    )
     this.link = link
     const url = `${this.url.replace(/^http/, 'ws')}/ws/${this.mode}/${this.clientId}`
     const end = await link.run(url, token, this.resume)
@@ -339,7 +346,7 @@ export class HybridGW implements Readable<State> {
     }
     if (end.refusal?.code === 'bad_frame') throw new HybridGWError('not_running', `Another program answers at ${this.url}, not HybridGW.`, { retryable: true })
     const said = end.reason.startsWith('HTTP ') ? `refuses the connection (${end.reason})` : 'does not answer'
-    this.set({ status: 'offline', error: new HybridGWError('not_running', `HybridGW ${said} at ${this.url}.`, { retryable: true }) })
+    this.set({ status: 'offline', error: await unreachable(`HybridGW ${said} at ${this.url}.`) })
     // A page cannot see why its WebSocket was refused. If it never opened, the rights may have ended meanwhile.
     if (!end.wasOpen && this.access !== null) await this.access.check(token)
   }
@@ -367,6 +374,7 @@ export class HybridGW implements Readable<State> {
           const permission = await networkPermission()
           if (permission === 'denied') return await this.overcome(denied())
           if (permission === 'prompt') return await this.overcome(unanswered()) // had it been answered, it would not be `prompt`
+          idle.error = await unreachable(error.message, error)
         }
         if (error.code === 'too_many_requests' && (await this.access?.load()) === 'nothing') {
           this.set({ ...idle, status: 'unapproved' })
@@ -405,7 +413,7 @@ export class HybridGW implements Readable<State> {
       }
     }
     for (const entry of this.followed.values()) if (entry.sub === null) this.begin(link, entry)
-    if (ok.expires_ms !== null && this.access !== null) this.renewBefore(link)
+    this.renewFor(link, ok)
     this.outbox.drain()
   }
 
@@ -414,21 +422,39 @@ export class HybridGW implements Readable<State> {
     for (const entry of this.bySub.get(frame.sub) ?? []) report(() => entry.by.event(frame))
   }
 
-  /** A fresh token before the old one ends, so that the connection stays. */
-  private renewBefore(link: Link): void {
+  private renewFor(link: Link, ok: AuthOk): void {
+    if (ok.expires_ms === null) return
+    if (this.access !== null) return this.renewBefore(link)
+    if (typeof this.options.token !== 'function') return // there is no other one
     clearTimeout(this.renewal)
+    const ask = (): void => {
+      const got = this.token as () => Promise<string>
+      void got().then(
+        (token) => this.link === link && link.renew((this.lastToken = token)),
+        () => undefined, // its end will tell, and another connection asks again
+      )
+    }
+    this.renewal = setTimeout(ask, Math.min(Math.max((ok.expires_ms - Date.now()) * 0.7, RENEW_AGAIN_MS), MAX_TIMER_MS))
+    ;(this.renewal as { unref?: () => void }).unref?.()
+  }
+
+  /** A fresh token before the old one ends, so that the connection stays. */
+  private renewBefore(link: Link, waitMs = 0): void {
+    clearTimeout(this.renewal)
+    const access = this.access as Access
     const again = (): void => {
       const stale = this.lastToken
-      void (this.access as Access).token().then(
+      void access.token().then(
         (token) => {
           if (this.link !== link) return
           if (token !== stale) link.renew((this.lastToken = token))
-          this.renewBefore(link)
+          this.renewBefore(link, RENEW_AGAIN_MS)
         },
-        () => undefined, // the end of the connection will tell
+        () => this.link === link && this.renewBefore(link, RENEW_AGAIN_MS), // its end will tell, if it cannot be had
       )
     }
-    this.renewal = setTimeout(again, 30_000)
+    // Not later than every half a minute: another tab may have exchanged it, and the computer's clock may be set.
+    this.renewal = setTimeout(again, Math.min(Math.max(access.freshForMs(), waitMs), RENEW_LOOK_MS))
     ;(this.renewal as { unref?: () => void }).unref?.()
   }
 
@@ -515,6 +541,10 @@ export type { Change }
 
 function denied(): HybridGWError {
   return new HybridGWError('permission_denied', 'The browser does not let this page reach HybridGW.')
+}
+
+async function unreachable(message: string, cause?: unknown): Promise<HybridGWError> {
+  return new HybridGWError('not_running', message, { retryable: true, cause, ...((await mayBeKeptAway()) && { next: START_OR_ALLOW }) })
 }
 
 function unanswered(): HybridGWError {

@@ -17,25 +17,31 @@ export class HybridGWError extends Error {
   /** Facts that belong to the code, such as `version` or `field`. */
   readonly detail: Readonly<Record<string, unknown>>
 
-  constructor(code: string, message: string, options: { retryable?: boolean; detail?: Record<string, unknown>; cause?: unknown } = {}) {
+  constructor(code: string, message: string, options: { retryable?: boolean; detail?: Record<string, unknown>; next?: string; cause?: unknown } = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause })
     this.code = code
     this.retryable = options.retryable ?? false
-    this.next = NEXT[code] ?? (this.retryable ? 'Try again in a moment.' : 'Change the call as the message says.')
+    this.next = options.next ?? NEXT[code] ?? (this.retryable ? 'Try again in a moment.' : 'Change the call as the message says.')
     this.detail = options.detail ?? {}
   }
 }
 
 const START = 'Start HybridGW on this computer (hybridgw up). This page connects by itself as soon as it runs.'
 
+const ALLOW =
+  'Allow "local network access" (also called "apps on device") in the settings of this site, left of the address, then ' +
+  'try again.'
+
+/** For a page of the internet in a browser that does not tell whether it keeps the page from this computer. */
+export const START_OR_ALLOW = `${START} If it runs, the browser may keep this page from it. ${ALLOW}`
+
 const NEXT: Readonly<Record<string, string>> = {
   not_running: START,
   offline: START,
   permission_needed: 'Call ask() from a click: only then does the browser show its question.',
   permission_denied:
-    'The browser keeps this page from programs on this computer. Allow "local network access" (also called "apps on ' +
-    'device") in the settings of this site, left of the address, then try again. A page without https is never let ' +
-    'through; in a frame, the page around it needs allow="loopback-network; local-network-access".',
+    `The browser keeps this page from programs on this computer. ${ALLOW} A page without https is never let through; in ` +
+    'a frame, the page around it needs allow="loopback-network; local-network-access".',
   not_approved: 'Call ask() from a click, then compare the six digits in HybridGW (hybridgw apps) and approve.',
   expired: 'Ask again: a request waits for two minutes.',
   refused: 'The person said no. It may ask again after a day.',

@@ -41,6 +41,8 @@ export interface End {
 
 export interface LinkEvents {
   opened(ok: AuthOk): void
+  /** The answer to `renew`. */
+  renewed(ok: AuthOk): void
   event(frame: EventFrame): void
 }
 
@@ -175,7 +177,7 @@ export class Link {
   }
 
   private greeted(ok: AuthOk): void {
-    if (this.isOpen) return // the answer to `renew`
+    if (this.isOpen) return this.events.renewed(ok)
     this.isOpen = true
     this.offset = ok.offset
     this.heartbeatMs = Math.min(this.patience.heartbeatMs, ok.heartbeat_s * 700)

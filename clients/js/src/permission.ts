@@ -2,8 +2,8 @@
  * The browser's own question before a page may reach programs on this computer (Local Network Access).
  *
  * Chromium 142 brought it as `local-network-access`, 145 split it into `loopback-network` and `local-network`; Firefox
- * follows. The state is asked for silently; the question itself is only ever caused by a click, for a browser that was
- * told no keeps to it.
+ * follows, and does not tell how it stands. The state is asked for silently; the question itself is only ever caused by
+ * a click, for a browser that was told no keeps to it.
  */
 
 export type NetworkPermission = 'granted' | 'denied' | 'prompt' | 'unknown'
@@ -15,6 +15,11 @@ export async function networkPermission(): Promise<NetworkPermission> {
   const found = await status()
   if (found === null) return 'unknown'
   return isSecureContext ? found.state : 'denied' // a page without https is not even asked about
+}
+
+/** May this browser keep us from this computer without telling: a page of the internet, and no answer to how it stands. */
+export async function mayBeKeptAway(): Promise<boolean> {
+  return isPage() && !isLoopback(location.hostname) && (await status()) === null
 }
 
 /** Calls back when the person changes it. Returns what ends that. */

@@ -44,6 +44,7 @@ _DONE: Final = (False, b"")
 Row = Command | SocketCommand
 
 log = logging.getLogger(__name__)
+trace = logging.getLogger("trace.frame")  # enabled in debug only
 
 
 class Connection(Protocol):
@@ -145,7 +146,10 @@ class Socket:
         self._origin, self._is_packed, self._deflated = origin, is_packed, is_deflated
         self._loop = asyncio.get_running_loop()
         self._reader = websocket.Reader(
-            self._on_message, self._on_control, max_bytes=STRANGER_BYTES, deflated=is_deflated
+            self._on_traced if trace.isEnabledFor(logging.DEBUG) else self._on_message,
+            self._on_control,
+            max_bytes=STRANGER_BYTES,
+            deflated=is_deflated,
         )
         self.ended: asyncio.Future[None] = self._loop.create_future()
         self.start: Callable[[Coroutine[Any, Any, None]], object] = lambda work: work.close()
@@ -224,7 +228,7 @@ class Socket:
             self._on_first(frame)
         elif type(frame) is frames.CommandFrame:
             self._malformed = 0
-            self._do(frame)
+            self._do(frame, None if self._is_packed else payload)
         elif type(frame) is frames.Heartbeat:
             self._send(frames.HeartbeatAck(t=self._common.connections.clock()))
             if frame.offset is not None:
@@ -233,6 +237,19 @@ class Socket:
             self._on_auth_again(frame)
         if self._connection.writing_paused:
             self._hold()
+
+    def _on_traced(self, opcode: int, payload: bytes) -> None:
+        """In debug: note what came, by its kind, its command and its size, never by what it says."""
+        try:
+            frame = frames.decode_frame(payload, packed=self._is_packed)
+            what = frames.kind_of(frame)
+            if type(frame) is frames.CommandFrame and frame.command in self._common.rows:
+                what = f"{what} {frame.command}"
+        except BadValue:
+            what = "malformed"
+        extra = {"event": "trace.frame", "connection_id": self._live.id}
+        trace.debug("in connection=%s %s %d B", self._live.id, what, len(payload), extra=extra)
+        self._on_message(opcode, payload)
 
     def _on_control(self, opcode: int, payload: bytes) -> None:
         if opcode == websocket.PING:
@@ -342,7 +359,7 @@ class Socket:
         )  # fmt: skip
 
     # ---- commands ----------------------------------------------------------------------------------------------------
-    def _do(self, frame: frames.CommandFrame) -> None:
+    def _do(self, frame: frames.CommandFrame, raw: bytes | None) -> None:
         number, started, common = frame.id, time.perf_counter(), self._common
         row: Row | None = None
         try:
@@ -353,7 +370,7 @@ class Socket:
             if found is None:
                 raise NotFound("There is no such command.", field="command")
             row, decoder = found
-            command = frames.params_of(frame, decoder)
+            command = frames.params_of(frame, decoder, raw)
             require(self.principal, row, command)
             if type(row) is SocketCommand:
                 result = row.handler(self, command)

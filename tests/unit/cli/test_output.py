@@ -27,7 +27,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_text_from_outside_cannot_steer_a_terminal() -> None:
+def test_sec_P5_text_from_outside_cannot_steer_a_terminal() -> None:
     hostile = "a\x1b[2Jb\x9b31mc\u202ed\u2066e\rf\ng\ud800h\x00"
     shown = clean(hostile)
     assert shown == "a\\x1b[2Jb\\x9b31mc\\u202ed\\u2066e\\rf\\ng\\ud800h\\x00"

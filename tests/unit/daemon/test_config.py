@@ -66,7 +66,7 @@ def test_prefixed_names_in_an_env_file_count_too(tmp_path: Path) -> None:
     assert config.server.port == 9001
 
 
-def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
+def test_spec_O6_all_faults_are_told_at_once(tmp_path: Path) -> None:
     faults = faults_of(
         tmp_path,
         'server_port = 70000\nlog_level = "LOUD"\nsever_host = "x"\ndebug = "perhaps"\n',
@@ -81,7 +81,7 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.com", "", 7])  # noqa: S104 - is refused
-def test_a_host_beyond_loopback_is_refused(tmp_path: Path, host: object) -> None:
+def test_spec_G6_a_host_beyond_loopback_is_refused(tmp_path: Path, host: object) -> None:
     assert "TLS" in faults_of(tmp_path, f"server_host = {host!r}")[0]
 
 
@@ -91,7 +91,7 @@ def test_loopback_hosts_are_taken(tmp_path: Path, host: str) -> None:
 
 
 @pytest.mark.spec("A4")
-def test_origins_of_pages_are_exact(tmp_path: Path) -> None:
+def test_spec_G6_origins_of_pages_are_exact(tmp_path: Path) -> None:
     text = "https://app.example.com, http://nas.local:8080,chrome-extension://" + "abcdefghijklmnop" * 2
     config = read(tmp_path, f'allowed_origins = "{text}"')
     assert config.access.origins == tuple(part.strip() for part in text.split(","))
@@ -129,7 +129,7 @@ def test_a_secret_of_tokens_that_is_a_key_of_supabase_too_is_refused(tmp_path: P
 
 
 @pytest.mark.spec("A4")
-def test_tokens_are_configured_and_their_secret_is_never_shown(tmp_path: Path) -> None:
+def test_spec_A4_tokens_are_configured_and_their_secret_is_never_shown(tmp_path: Path) -> None:
     config = read(
         tmp_path, f'jwt_secret_key = "{SECRET}"\njwt_algorithm = "EdDSA"\njwt_expiration_hours = "0.5"',
         {"SUPABASE_ANON_KEY": "another"},
@@ -189,6 +189,33 @@ def test_names_of_other_parts_are_no_fault_and_are_never_shown_with_their_value(
     )
     assert len(config.warnings) == 2  # the unknown one of each source
     assert "planted" not in repr(config)
+
+
+# One file for all parts, as an operator has it.
+SHARED = {
+    "SERVER_HOST": "127.0.0.1", "SERVER_PORT": "8000", "DEBUG": "false", "ENVIRONMENT": "production",
+    "JWT_SECRET_KEY": "s" * 32, "JWT_ALGORITHM": "HS256", "JWT_EXPIRATION_HOURS": "24", "REDIS_URL": "redis://x",
+    "REDIS_PASSWORD": "planted", "DATABASE_URL": "sqlite:///x", "SUPABASE_URL": "https://x.example",
+    "SUPABASE_ANON_KEY": "planted-anon", "SUPABASE_SERVICE_KEY": "planted-service", "WS_MAX_CONNECTIONS": "10000",
+    "WS_HEARTBEAT_INTERVAL": "30", "WS_CONNECTION_TIMEOUT": "300", "RATE_LIMIT_PER_MINUTE": "60",
+    "RATE_LIMIT_BURST": "10", "METRICS_ENABLED": "true", "METRICS_PORT": "9091", "LOG_LEVEL": "INFO",
+    "ALLOWED_ORIGINS": "https://app.example.com", "ALLOWED_METHODS": "GET,POST",
+    "ALLOWED_HEADERS": "Authorization,Content-Type,X-HybridGW-Client",
+}  # fmt: skip
+
+
+def test_spec_O6_a_file_with_every_name_is_taken_and_each_is_one_parts(tmp_path: Path) -> None:
+    env_file = tmp_path / ".env"
+    env_file.write_text("".join(f"{name}={value}\n" for name, value in SHARED.items()))
+    config = load(file=tmp_path / "none", environment={}, flags={}, env_file=env_file)
+    (warning,) = config.warnings
+    assert "SUPABASE_SERVICE_KEY" in warning
+    assert "planted" not in warning + repr(config)
+    elsewhere = SHARED.keys() - set(KEYS)
+    assert {s.name for s in config.settings if s.source.startswith(str(env_file))} == SHARED.keys() - elsewhere
+    assert elsewhere == {
+        "REDIS_URL", "REDIS_PASSWORD", "DATABASE_URL", "SUPABASE_URL", "SUPABASE_ANON_KEY", "SUPABASE_SERVICE_KEY"
+    }  # fmt: skip
 
 
 def test_the_home_variable_is_no_unknown_name(tmp_path: Path) -> None:

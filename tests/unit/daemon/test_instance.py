@@ -100,7 +100,7 @@ def close(sockets: list[socket.socket]) -> int:
     return port
 
 
-def test_sec_L28_only_loopback_is_bound(profile: paths.Paths) -> None:
+def test_spec_G6_sec_L28_only_loopback_is_bound(profile: paths.Paths) -> None:
     sockets = instance.open_sockets(profile, 0)
     assert {s.getsockname()[0] for s in sockets} <= {"127.0.0.1", "::1"}
     assert len({s.getsockname()[1] for s in sockets}) == 1

@@ -43,7 +43,7 @@ def test_spec_O2_a_line_is_json_with_the_named_fields(file: Path) -> None:
     }  # fmt: skip
 
 
-def test_the_access_line_has_the_same_form(tmp_path: Path) -> None:
+def test_spec_O2_the_access_line_has_the_same_form(tmp_path: Path) -> None:
     made = logs.setup(tmp_path / "a.log", level="INFO", debug=False, readable=False, terminal=False)
     made.access("GET", "/api/data/{collection}", 404, 1.5, "r-2", "not_found", "owner", "127.0.0.1", "curl/8")
     made.access('X"Y', "-", 400, 0.1, "r-3", user_agent='"}\n{"level":"FAKE"\x00\udcff', client_ip="::1")

@@ -64,14 +64,14 @@ def test_spec_G5_a_credential_has_its_own_budget(limits: RateLimits, time: Time)
     assert taken(limits, OWNER, 100_000) == 40_000  # generous, but bounded
 
 
-def test_sec_a_bad_credential_spends_nothing_of_a_good_one_nor_of_a_probe(limits: RateLimits) -> None:
+def test_sec_P3_a_bad_credential_spends_nothing_of_a_good_one_nor_of_a_probe(limits: RateLimits) -> None:
     assert taken(limits, None, 1_000, bad=True) == 10
     assert taken(limits, None, 10) == 10
     assert taken(limits, app("a"), 100) == 100
     assert taken(limits, OWNER, 100) == 100
 
 
-def test_origins_of_strangers_are_counted_apart_and_together(limits: RateLimits) -> None:
+def test_sec_P3_origins_of_strangers_are_counted_apart_and_together(limits: RateLimits) -> None:
     assert taken(limits, None, 50, "https://a.example") == 10
     assert taken(limits, None, 50, "https://b.example") == 10
     passed = sum(taken(limits, None, 1, f"https://{n}.example") for n in range(100_000))
@@ -80,7 +80,7 @@ def test_origins_of_strangers_are_counted_apart_and_together(limits: RateLimits)
     assert taken(limits, app("a"), 10) == 10
 
 
-def test_headers_say_what_is_left(limits: RateLimits) -> None:
+def test_spec_G5_headers_say_what_is_left(limits: RateLimits) -> None:
     first = limits.take(None, None)
     assert first.headers == 'RateLimit-Policy: "stranger";q=60;w=60\r\nRateLimit: "stranger";r=9;t=1\r\n'
     for _ in range(9):

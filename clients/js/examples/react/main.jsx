@@ -13,7 +13,7 @@ function App() {
   const { docs } = useReadable(tasks)
   const [title, setTitle] = useState('')
   const [problem, setProblem] = useState(null)
-  const shown = problem ?? (status === 'offline' ? null : error)
+  const shown = problem ?? error
 
   const add = (event) => {
     event.preventDefault()

@@ -9,7 +9,7 @@ const tasks = db.collection('tasks')
 db.subscribe(({ status, code, error, queued }) => {
   at('status').textContent = queued > 0 ? `${status}, ${queued} waiting` : status
   at('code').textContent = code ?? ''
-  at('problem').textContent = error && status !== 'offline' ? `${error.message} ${error.next}` : ''
+  at('problem').textContent = error ? `${error.message} ${error.next}` : ''
   at('connect').hidden = !['unapproved', 'refused', 'revoked', 'blocked'].includes(status)
 })
 at('connect').onclick = () => db.ask().catch(() => undefined) // what went wrong is shown already

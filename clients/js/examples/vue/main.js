@@ -33,7 +33,7 @@ createApp({
       <button v-if="['unapproved', 'refused', 'revoked', 'blocked'].includes(state.status)" id="connect" @click="ask">Connect HybridGW</button>
     </p>
     <p id="code">{{ state.code }}</p>
-    <p id="problem" role="alert">{{ problem ? problem.message + ' ' + problem.next : state.error && state.status !== 'offline' ? state.error.message + ' ' + state.error.next : '' }}</p>
+    <p id="problem" role="alert">{{ problem ? problem.message + ' ' + problem.next : state.error ? state.error.message + ' ' + state.error.next : '' }}</p>
     <form id="add" @submit.prevent="add"><input name="title" v-model="title" /><button>Add</button></form>
     <ul id="tasks">
       <li v-for="{ id, data, isPending } in list.docs" :key="id" :class="{ pending: isPending }">
