@@ -50,6 +50,7 @@ from .services.membership import MembershipService
 from .services.metrics import Metrics
 from .services.nearby import Nearby
 from .services.pairing import PairingService
+from .services.peers import LAN_BEGINS
 from .services.probing import ProbingService
 from .services.rate_limits import RateLimits
 from .services.relays import RelayService
@@ -456,6 +457,8 @@ class DirectLinks:
         self._config, self._sync = config, sync
         self._choice = Choice(config.allow, config.deny)
         self.nearby = Nearby(database, clock=clock)
+        if config.enabled:
+            sync.peers.lan.off = LAN_BEGINS
         place, desk = TlsPlace(host=config.host, port=config.port, folder=folder, steady_ms=steady), Desk()
         self.gateway = LanGateway(sync, self.nearby, place, entropy=os.urandom, desk=desk)
         self.pairing = LanPairing(sync, self.gateway, self.nearby, place, desk, offer=self._offer, find=self._find)

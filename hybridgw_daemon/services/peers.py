@@ -30,6 +30,7 @@ Paths = Literal["none", "relay", "lan", "both"]
 log = logging.getLogger(__name__)
 
 LAN_OFF: Final = "Direct links are off (LAN_ENABLED)."
+LAN_BEGINS: Final = "Direct links begin when the keys of this device are open."
 SAVE_CONFIRMED_S: Final = 1.0  # what peers confirmed is only a hint: saved together, not per acknowledgement
 
 

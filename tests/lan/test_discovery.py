@@ -228,7 +228,7 @@ def test_spec_D3_announcements_hold_no_name_and_nothing_that_lasts(lab: Lab, tmp
         if start == 0:
             before = len(wire.instances(recorder.datagrams()))
             finder.ask("renew")
-            settle(10)
+            settle(2)
             assert len(wire.instances(recorder.datagrams())) == before + 1
         assert finder.process.stdin is not None
         finder.process.stdin.close()
