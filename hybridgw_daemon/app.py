@@ -490,7 +490,8 @@ class DirectLinks:
         await self.discovery.run()
 
     def keys_changed(self) -> None:
-        """Perhaps they did: then this device is announced by the newest."""
+        """Perhaps they did: then this device is announced by the newest. Perhaps a device is out."""
+        self.gateway.members_changed()
         if self.discovery is not None:
             mark, self._mark = self._mark, self._sync.space.discovery_keys().mark(bytes(8))
             if mark and mark != self._mark:

@@ -13,6 +13,7 @@ from hybridgw_daemon.core.addresses import Address
 from hybridgw_daemon.core.operations import Create, Edit
 from hybridgw_daemon.services.nearby import Nearby
 from hybridgw_daemon.stores import queries
+from hybridgw_daemon.stores.addresses import LastGood
 from hybridgw_daemon.transports.peers.lan import LanGateway
 from hybridgw_daemon.transports.peers.lan_pairing import LanPairing
 from hybridgw_daemon.transports.peers.mailbox import Desk
@@ -33,6 +34,12 @@ class Told(Nearby):
 
     def candidates(self) -> list[Address]:
         return list(self.addresses)
+
+    def last_good(self) -> list[LastGood]:
+        return [LastGood(device, address, 0) for device, address in self.good]
+
+    async def forget(self, device: DeviceId) -> None:
+        self.good = [known for known in self.good if known[0] != device]
 
     def on_change(self, action: Callable[[], None]) -> None:
         self.actions.append(action)

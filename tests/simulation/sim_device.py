@@ -76,6 +76,8 @@ def watched_sync(base: type[SyncService], device: Device) -> type[SyncService]:
                 sometimes("gap")
             if stored.fresh < len(opened.items):
                 sometimes("batch received twice")
+                if self.peers.path() == "both":
+                    sometimes("came over both ways")
             if stored.forks:
                 sometimes("fork found")
             return stored

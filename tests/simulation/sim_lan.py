@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from hybridgw_daemon.core.addresses import Address
 from hybridgw_daemon.services.gateway import DirectChannel
 from hybridgw_daemon.services.nearby import Nearby
+from hybridgw_daemon.stores.addresses import LastGood
 from hybridgw_daemon.transports.peers.driver import Conversation
 from hybridgw_daemon.transports.peers.greeting import Greeting
 from hybridgw_daemon.transports.peers.lan import LanGateway
@@ -55,6 +56,10 @@ class SimNearby(Nearby):
         """Somebody came."""
         for action in self._actions:
             action()
+
+    def last_good(self) -> list[LastGood]:
+        """Nothing is remembered."""
+        return []
 
     async def worked(self, device: DeviceId, address: Address) -> None:
         """It is not remembered: all are known."""

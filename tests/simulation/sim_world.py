@@ -362,6 +362,8 @@ class World:
         if kind != 2:
             self.net.block(other.name, device.name)
         self.sometimes("one-way partition" if kind else "partition")
+        if isinstance(other, Device):
+            self.sometimes("devices parted")
 
     def unblock(self, _device: Device) -> None:
         """It is over."""

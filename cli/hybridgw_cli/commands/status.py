@@ -135,8 +135,8 @@ def waiting_line(sync: Json) -> str:
 
 def _path_line(app: App, sync: Json) -> str:
     words = {"both": "direct and relay", "lan": "direct", "none": app.out.paint("none", "yellow")}
-    reason = "" if sync["path_reason"] == sync.get("message") else f"  {app.told(sync['path_reason'])}"
-    return f"{words.get(sync['path'], clean(sync['path']))}{reason}"
+    reason = sync["path_reason"].replace(sync.get("message") or "\0", "").strip()  # the line above says it
+    return f"{words.get(sync['path'], clean(sync['path']))}  {app.told(reason)}".rstrip()
 
 
 def _direct_line(link: Json) -> str:

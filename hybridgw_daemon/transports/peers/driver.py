@@ -122,8 +122,8 @@ class Conversation:
                 self._sync.peers.connected(self)
             await self._pump()
         except RemoteError as error:
-            if self._is_direct:
-                await self._line.refuse(error)
+            if self._is_direct and (self.is_ready.is_set() or self._greeting.role is Role.SERVER):
+                await self._line.refuse(error)  # a caller that turned away before says nothing
             raise
         finally:
             self.is_over.set()

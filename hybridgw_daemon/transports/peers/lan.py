@@ -17,6 +17,7 @@ from hybridgw_protocol.errors import HybridGWError, NotAdmitted, RemoteClosed, R
 from hybridgw_protocol.ids import DeviceId
 from hybridgw_protocol.limits import BACKOFF_FIRST_S, BACKOFF_MAX_S
 from hybridgw_protocol.link import DEFAULT_FLOW, Flow
+from hybridgw_protocol.membership import Status
 
 from ...core.addresses import Address
 from ...services.gateway import DirectChannel
@@ -91,6 +92,7 @@ class LanGateway:
     async def _follow(self, group: asyncio.TaskGroup) -> None:
         """One link per address that may be good."""
         while True:
+            await self._forget_those_out()
             candidates = self._nearby.candidates()
             for address in [a for a in self._links if a not in candidates and self._links[a].conversation is None]:
                 self._tasks.pop(address).cancel()
@@ -102,6 +104,15 @@ class LanGateway:
                     self._tasks[address] = group.create_task(link.run(), name=f"lan {address}")
             await self._changed.wait()
             self._changed.clear()
+
+    async def _forget_those_out(self) -> None:
+        for row in self._nearby.last_good():
+            if self._sync.space.standing(row.device) is not Status.ACTIVE:
+                await self._nearby.forget(row.device)
+
+    def members_changed(self) -> None:
+        """Control records came: addresses of devices that are out are not tried again."""
+        self._changed.set()
 
     def reconnect(self, full: bool = False) -> None:
         """Every address is tried now. full: the live connections are made anew."""
@@ -159,6 +170,7 @@ class LanGateway:
         finally:
             link.conversation = None
             self._leave(taken, conversation)
+            self._changed.set()  # the address may be no candidate any more
 
     def begin(self, channel: DirectChannel, greeting: Greeting) -> Conversation:
         """A conversation over a new connection."""

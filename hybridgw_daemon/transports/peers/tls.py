@@ -13,10 +13,12 @@ import logging
 import os
 import socket
 import ssl
+import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from hybridgw_protocol.auth import certificate_endpoint
 from hybridgw_protocol.errors import BadFrame, Offline, PortTaken
@@ -87,6 +89,9 @@ class TlsChannel:
                 await self._writer.wait_closed()
         except (OSError, TimeoutError):
             self._writer.transport.abort()
+        except BaseException:
+            self._writer.transport.abort()
+            raise
 
 
 Serve = Callable[[TlsChannel, str], Awaitable[None]]  # a connection that came in, and its address
@@ -152,17 +157,19 @@ class TlsPlace:
                 listening.close()
 
     async def _accept(self, listening: socket.socket, serve: Serve, group: asyncio.TaskGroup) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             try:
-                caller, where = await loop.sock_accept(listening)
+                caller, where = await _accepted(listening)
+            except BlockingIOError:  # it went away again
+                continue
             except OSError as error:  # no file left, or the caller went away
                 log.warning("no connection was taken: %s", error, extra={"event": "lan.refused"})
                 await asyncio.sleep(REST_S)
                 continue
             host = str(where[0])
             if self._door.enter(host):
-                group.create_task(self._serve(caller, host, serve), name="lan guest")
+                task = group.create_task(self._serve(caller, host, serve), name="lan guest")
+                task.add_done_callback(partial(_close, caller))  # it may be cancelled before it has begun
             else:
                 caller.close()
 
@@ -205,6 +212,26 @@ class TlsPlace:
             raise Offline(f"{address} cannot be reached: {reason(error)}") from error
         writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return TlsChannel(reader, writer, str(address))
+
+
+async def _accepted(listening: socket.socket) -> tuple[socket.socket, Any]:
+    """The next connection and where it comes from. Raises: OSError."""
+    loop = asyncio.get_running_loop()
+    if sys.platform == "win32":  # its event loop has no readers
+        return await loop.sock_accept(listening)
+    ready = asyncio.Event()
+    loop.add_reader(listening, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(listening)
+    caller, where = listening.accept()  # in one step with the above, so that a cancel never loses a connection
+    caller.setblocking(False)
+    return caller, where
+
+
+def _close(caller: socket.socket, _task: asyncio.Task[None]) -> None:
+    caller.close()
 
 
 def listening_sockets(host: str | None, port: int) -> list[socket.socket]:
