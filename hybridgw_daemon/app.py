@@ -50,7 +50,6 @@ from .services.membership import MembershipService
 from .services.metrics import Metrics
 from .services.nearby import Nearby
 from .services.pairing import PairingService
-from .services.peers import LAN_BEGINS
 from .services.probing import ProbingService
 from .services.rate_limits import RateLimits
 from .services.relays import RelayService
@@ -455,10 +454,10 @@ class DirectLinks:
 
     def __init__(self, config: LanConfig, folder: Path, database: SqliteDatabase, sync: SyncService) -> None:
         self._config, self._sync = config, sync
+        if config.enabled:
+            sync.peers.lan_starts()
         self._choice = Choice(config.allow, config.deny)
         self.nearby = Nearby(database, clock=clock)
-        if config.enabled:
-            sync.peers.lan.off = LAN_BEGINS
         place, desk = TlsPlace(host=config.host, port=config.port, folder=folder, steady_ms=steady), Desk()
         self.gateway = LanGateway(sync, self.nearby, place, entropy=os.urandom, desk=desk)
         prober = LanProber(

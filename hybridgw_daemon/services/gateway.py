@@ -61,9 +61,8 @@ class DirectMailbox(Mailbox, Protocol):
 class DirectPairing(Protocol):
     """Pairing between two devices on one network."""
 
-    @property
-    def off(self) -> str | None:
-        """Why it cannot be done; None: it can."""
+    async def why_not(self) -> str | None:
+        """Why it cannot be done; None: it can. Waits a moment for direct links that are about to begin."""
         ...
 
     async def open_mailbox(self, nameplate: int) -> DirectMailbox:

@@ -140,11 +140,13 @@ class PairingService:
         """
         code = parse_code(text)
         self._space.check_may_join()
-        if not code.relay and (self._direct is None or self._direct.off):
-            why = f"{self._direct.off} " if self._direct is not None else ""
-            raise BadValue(
-                f"This code does not say which relay. {why}Type it as shown, like 417-803-265@relay.example.com."
+        if not code.relay and (why := "" if self._direct is None else await self._direct.why_not()) is not None:
+            reasons = (
+                "This code does not say which relay.",
+                why,
+                "Type it as shown, like 417-803-265@relay.example.com.",
             )
+            raise BadValue(" ".join(filter(None, reasons)))
         running = self._begin()
         running.task = self._group.create_task(self._guard(running, self._join(running, code, name)), name="pairing")
         await asyncio.sleep(0)
@@ -155,7 +157,7 @@ class PairingService:
         try:
             mailbox, url = await self._gateway.open_mailbox(relay)
         except Offline:
-            if relay is not None or self._direct is None or self._direct.off:
+            if relay is not None or self._direct is None or await self._direct.why_not() is not None:
                 raise
             nameplate = int.from_bytes(self._entropy(8), "big") % 10**PAIRING_NAMEPLATE_DIGITS
             direct = await self._direct.open_mailbox(nameplate)

@@ -30,7 +30,7 @@ Paths = Literal["none", "relay", "lan", "both"]
 log = logging.getLogger(__name__)
 
 LAN_OFF: Final = "Direct links are off (LAN_ENABLED)."
-LAN_BEGINS: Final = "Direct links begin when the keys of this device are open."
+LAN_STARTING: Final = "Direct links are not there yet; they begin when the key of this profile is open."
 SAVE_CONFIRMED_S: Final = 1.0  # what peers confirmed is only a hint: saved together, not per acknowledgement
 
 
@@ -70,11 +70,12 @@ class PeerState:
 
 
 class Lan:
-    """Direct links as a whole. off: why there are none, None: this device listens, at `port`; errors: why an address
-    is not connected."""
+    """Direct links as a whole. off: why there are none, None: this device listens, at `port`; is_starting: they are not
+    yet there; errors: why an address is not connected."""
 
     def __init__(self) -> None:
         self.off: str | None = LAN_OFF
+        self.is_starting = False
         self.port = 0
         self.errors: dict[str, HybridGWError] = {}
 
@@ -240,6 +241,20 @@ class Peers:
     def reconnect(self, *, full: bool = False) -> None:
         """Try those that are not connected now. full: connect the others anew too, which compares everything."""
         self._reconnect(full)
+
+    def lan_starts(self) -> None:
+        """Direct links begin soon."""
+        self.lan.off, self.lan.is_starting = LAN_STARTING, True
+
+    def lan_listens(self, port: int) -> None:
+        """They have begun."""
+        self.lan.off, self.lan.is_starting, self.lan.port = None, False, port
+        self.changed()
+
+    def lan_failed(self, why: str) -> None:
+        """There will be none."""
+        self.lan.off, self.lan.is_starting = why, False
+        self.changed()
 
     # ---- waiting --------------------------------------------------------------------------------------------------
     async def wait_for(self, condition: Callable[[], Awaitable[bool]], timeout_s: float, *, look_s: float) -> bool:

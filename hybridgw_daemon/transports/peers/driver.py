@@ -64,6 +64,7 @@ Row = tuple[int, LogId, int, bytes]  # rid, log, n, blob
 
 PIPELINE: Final = 3  # frames opened ahead of the one being applied
 LATER_S: Final = 0.5  # what another device wrote waits so long: it most likely sends that itself just now
+MOST_BEFORE: Final = 4
 TELL_S: Final = 0.1  # what came from elsewhere is told at most so often
 PROBE_S: Final = 1.0  # a device on the same network that is there answers within milliseconds
 
@@ -78,8 +79,11 @@ class Conversation:
         self._line = Line(channel, greeting.role, peer=greeting.peer, flow=flow)
         self._have: dict[LogId, int] = {}  # what the other side holds, as far as we know
         self._moved_s: dict[LogId, float] = {}  # when the other side got more of a log, and not from here
+        self._got_s = 0.0  # of any log; at first when it told what it holds
+        self._met_row = 0  # the last row then
         self._news: dict[LogId, Head] = {}  # stored here, from elsewhere, and not told yet
         self._told_s = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self._refused: set[LogId] = set()  # forked logs: a relay takes no other branch until they are closed
         self._cursor, self._cuts, self._ends = 0, sync.cuts, sync.ends
         self._told_control: set[bytes] = set()
@@ -179,6 +183,8 @@ class Conversation:
         if not self._is_met and self._refused and not self._is_direct:
             await self._want_anew()
         self._is_met = True
+        self._met_row = await self._sync.last_row() if self._is_direct else 0
+        self._got_s = asyncio.get_running_loop().time()
         self._mark_progress()
         self._wake_out.set()
 
@@ -326,24 +332,49 @@ class Conversation:
             self._sync.peers.changed()
 
     def _due(self, rows: list[Row]) -> tuple[list[Row], bool]:
-        """Without those at the end that their own device most likely sends just now. Returns also: are there such."""
+        """Without those at the end that somebody else most likely sends just now. Returns also: are there such.
+
+        What came lately of another device, that one sends. What a device lacks that comes back, one of those sends that
+        are connected with it, the others only if it gets nothing.
+        """
         now_s, own = asyncio.get_running_loop().time(), self._sync.space.own_log
+        if rows and rows[0][0] <= self._met_row and now_s < self._got_s + LATER_S * self._rank():
+            self._cursor = rows[0][0] - 1
+            self._wake_later(LATER_S)
+            return [], True
         settled = self._sync.settled_row(now_s - LATER_S)
         start = max((k for k, row in enumerate(rows) if row[1] == own), default=-1) + 1  # what ours may depend on goes
         for k in range(start, len(rows)):
             rid, entry, *_ = rows[k]
             if rid > settled or now_s - self._moved_s.get(entry, -LATER_S) < LATER_S:
                 self._cursor = rid - 1
-                asyncio.get_running_loop().call_later(LATER_S, self._wake_out.set)
+                self._wake_later(LATER_S)
                 return rows[:k], True
         return rows, False
+
+    def _rank(self) -> int:
+        """How many others are before this device when one is to send; most likely they are connected with it too."""
+        own, other = self._sync.identity.device, self.state.device
+        if other is None:
+            return 0
+        before = sum(state.device < own for state in self._sync.peers.directs() if state.device not in (None, other))
+        return min(before, MOST_BEFORE)
+
+    def _wake_later(self, seconds: float) -> None:
+        """Look for something to send after so long, if not sooner; one timer, however often it is asked for."""
+        loop = asyncio.get_running_loop()
+        due_s = loop.time() + seconds
+        if self._timer is None or self._timer.cancelled() or not loop.time() < self._timer.when() <= due_s:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = loop.call_at(due_s, self._wake_out.set)
 
     def _holds(self, entry: LogId, n: int, *, is_moving: bool) -> None:
         """The other side has told that it has batch n of a log, which it may have got from elsewhere."""
         if n > self._have.get(entry, 0):
             self._have[entry] = n
             if is_moving:
-                self._moved_s[entry] = asyncio.get_running_loop().time()
+                self._moved_s[entry] = self._got_s = asyncio.get_running_loop().time()
 
     def tell(self, heads: Mapping[LogId, Head]) -> None:
         """So much is stored here now, from elsewhere: a device that knows need not send it."""
@@ -355,7 +386,7 @@ class Conversation:
         if not self._news or not self._is_met:
             return
         if (wait_s := self._told_s + TELL_S - loop.time()) > 0:
-            loop.call_later(wait_s, self._wake_out.set)
+            self._wake_later(wait_s)
             return
         self._told_s = loop.time()
         news, self._news = self._news, {}

@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 DIALS: Final = 8  # addresses tried at a time
 NO_SOON: Final = (NotAdmitted, Revoked, UnsupportedVersion)  # trying again soon helps nobody
+LOOK_S: Final = 1.0  # whoever repeats announcements must not make this device dial all the time
 FOREVER_S: Final = 1e8
 SETTLED_RETRY_MS: Final = 1_000
 
@@ -70,6 +71,8 @@ class LanGateway:
         self._settling: defaultdict[DeviceId, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._dials = asyncio.Semaphore(DIALS)
         self._changed = asyncio.Event()
+        self._looked_s = -LOOK_S
+        self._look_later: asyncio.TimerHandle | None = None
 
     async def run(self, opened: Callable[[int], Coroutine[None, None, None]] | None = None) -> None:
         """Until cancelled; keys must be there. Args: opened: run beside it once this device listens, told the port."""
@@ -77,12 +80,12 @@ class LanGateway:
         try:
             await self._place.open()
         except StateError as error:
-            peers.lan.off = error.message
+            peers.lan_failed(error.message)
             log.warning("no direct links: %s", error.message, extra={"event": "lan.off"})
             return
-        peers.lan.off, peers.lan.port = None, self._place.port
+        peers.lan_listens(self._place.port)
         log.info("direct links on port %d", self._place.port, extra={"event": "lan.ready"})
-        self._nearby.on_change(self.reconnect)
+        self._nearby.on_change(self._look)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._place.serve(self._serve), name="lan serve")
             if opened is not None:
@@ -113,6 +116,16 @@ class LanGateway:
     def members_changed(self) -> None:
         """Control records came: addresses of devices that are out are not tried again."""
         self._changed.set()
+
+    def _look(self) -> None:
+        """Candidates may have changed: try them now, but not more often than makes sense."""
+        loop = asyncio.get_running_loop()
+        wait_s = self._looked_s + LOOK_S - loop.time()
+        if wait_s <= 0:
+            self._looked_s = loop.time()
+            self.reconnect()
+        elif self._look_later is None or self._look_later.when() <= loop.time():
+            self._look_later = loop.call_later(wait_s, self._look)
 
     def reconnect(self, full: bool = False) -> None:
         """Every address is tried now. full: the live connections are made anew."""

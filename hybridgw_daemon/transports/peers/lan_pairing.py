@@ -23,6 +23,7 @@ from .mailbox import Desk, FrameMailbox, JoinMailbox
 
 log = logging.getLogger(__name__)
 
+START_S: Final = 5.0  # the certificate of a run takes a fraction of a second
 NOBODY: Final = "No device on this network shows this code."
 HELPS: Final = "Both machines must be on one network; or name the other one's address first: hybridgw lan add HOST:PORT"
 
@@ -62,10 +63,15 @@ class LanPairing:
         self._offer, self._find, self._why = offer, find, why
         self._addresses: dict[str, Address] = {}  # authority -> where it was reached
 
-    @property
-    def off(self) -> str | None:
+    async def why_not(self) -> str | None:
         """See DirectPairing."""
-        return self._sync.peers.lan.off
+        lan = self._sync.peers.lan
+
+        async def is_decided() -> bool:
+            return not lan.is_starting
+
+        await self._sync.peers.wait_for(is_decided, START_S, look_s=START_S)
+        return lan.off
 
     async def open_mailbox(self, nameplate: int) -> DirectMailbox:
         """See DirectPairing."""
