@@ -463,12 +463,14 @@ class DirectLinks:
         self.nearby = Nearby(database, clock=clock)
         place, desk = TlsPlace(host=config.host, port=config.port, folder=folder, steady_ms=steady), Desk()
         self.gateway = LanGateway(sync, self.nearby, place, entropy=os.urandom, desk=desk)
-        self.pairing = LanPairing(sync, self.gateway, self.nearby, place, desk, offer=self._offer, find=self._find)
         prober = LanProber(
             self.nearby, lambda: self.discovery, choice=self._choice, greet=Greeter(sync, place), state=self._state,
             connected=lambda: len(sync.peers.directs()), clock_ms=sync.peers.correction_ms,
         )  # fmt: skip
         self.probing = ProbingService(self.nearby, prober, state=self._state)
+        self.pairing = LanPairing(
+            sync, self.gateway, self.nearby, place, desk, offer=self._offer, find=self._find, why=self.probing.cause
+        )
         self.discovery: Discovery | None = None
         self.keys_open = asyncio.Event()
         self._mark = b""

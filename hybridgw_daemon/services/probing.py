@@ -71,7 +71,7 @@ class Facts:
 def diagnose(facts: Facts) -> list[LanCheck]:
     """What stands in the way, the most basic first; with nothing in the way, what works."""
     if facts.off is not None:
-        return [LanCheck("lan_off", "warn", facts.off, "set LAN_ENABLED to true, or see: hybridgw config")]
+        return [LanCheck("lan_off", "warn", facts.off, "see: hybridgw status, and LAN_ENABLED in hybridgw config")]
     checks = [*_interfaces(facts), *_route(facts), *_clock(facts)]
     for target in facts.targets:
         if not target.is_hint:

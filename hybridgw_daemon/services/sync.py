@@ -246,6 +246,10 @@ class SyncService:
                 found[log_id] = end.fork
         return found
 
+    async def last_row(self) -> int:
+        """The row that arrived last."""
+        return self._database.peek(oplog.last_row)
+
     def settled_row(self, since_s: float) -> int:
         """The last row that arrived before *since_s*, a time of the event loop; a very high one if nothing came since.
 

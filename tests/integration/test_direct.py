@@ -70,12 +70,16 @@ class Direct:
         self.offered: list[int | None] = []
         self.found: list[Address] = []  # who announces a code
         device.direct = LanPairing(
-            device.sync, self.gateway, self.nearby, self.place, desk, offer=self.offered.append, find=self._find
-        )
+            device.sync, self.gateway, self.nearby, self.place, desk, offer=self.offered.append, find=self._find,
+            why=self._why,
+        )  # fmt: skip
         device.sync.peers.on_reconnect(self._reconnect)
 
     async def _find(self, _nameplate: int) -> list[Address]:
         return self.found
+
+    async def _why(self) -> str:
+        return "The access point keeps them apart."
 
     def _reconnect(self, full: bool) -> None:
         self.device.gateway.reconnect(full)

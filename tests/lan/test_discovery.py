@@ -88,6 +88,22 @@ def test_spec_D3_two_devices_find_each_other_over_ipv4_and_ipv6(lab: Lab, tmp_pa
     assert not any(":47801" in address for address in a.candidates)  # never itself
 
 
+def test_two_profiles_of_one_machine_find_each_other(lab: Lab, tmp_path: Path) -> None:
+    host = lab.network().host("10.77.0.1/24")
+    a, b = Finder(host, tmp_path / "a"), Finder(host, tmp_path / "b", port=47802)
+    a.finds("10.77.0.1:47802", within_s=5)
+    b.finds("10.77.0.1:47801", within_s=5)
+
+
+def test_a_network_that_loses_a_third_is_enough(lab: Lab, tmp_path: Path) -> None:
+    network = lab.network()
+    one, two = network.host("10.77.0.1/24"), network.host("10.77.0.2/24")
+    with one.losing(33), two.losing(33):
+        a, b = Finder(one, tmp_path / "a"), Finder(two, tmp_path / "b")
+        a.finds("10.77.0.2:47801", within_s=15)
+        b.finds("10.77.0.1:47801", within_s=15)
+
+
 def test_an_interface_that_comes_later_is_used(lab: Lab, tmp_path: Path) -> None:
     network = lab.network()
     one, two = network.host("10.77.0.1/24"), network.host()
@@ -228,7 +244,7 @@ def test_spec_D3_announcements_hold_no_name_and_nothing_that_lasts(lab: Lab, tmp
         if start == 0:
             before = len(wire.instances(recorder.datagrams()))
             finder.ask("renew")
-            settle(10)
+            settle(2)
             assert len(wire.instances(recorder.datagrams())) == before + 1
         assert finder.process.stdin is not None
         finder.process.stdin.close()

@@ -89,7 +89,7 @@ def test_spec_D5_a_household_and_its_relay(world: dict[str, Any]) -> None:
     took: dict[str, float] = {}
     try:
         pair_over(relay, a, b)
-        took["both ways after pairing"] = paths(a, b, "both", 20)
+        took["both ways after pairing"] = paths(a, b, "both", 6)
         took["an edit"] = both_ways(a, b, "first")
 
         router.down("eth1")  # the internet is gone

@@ -111,3 +111,26 @@ def test_sec_a_lan_test_refuses_what_is_no_address(lab: Lab, tmp_path: Path) -> 
         assert a.get("/api/lan")["addresses"] == []
     finally:
         a.kill()
+
+
+@pytest.mark.spec("D7")
+def test_spec_D7_a_pairing_that_meets_nobody_says_why(lab: Lab, tmp_path: Path) -> None:
+    home, elsewhere = lab.network(), lab.network()
+    a = Machine(tmp_path, "a", home.host("10.77.0.1/24"))
+    b = Machine(tmp_path, "b", elsewhere.host("10.88.0.1/24"))
+    try:
+        for machine in (a, b):
+            machine.start()
+            until(lambda m=machine: m.get("/api/lan")["port"], what="direct links")
+        offer = a.post("/api/devices/pair")
+        joined = b.post("/api/devices/pair/join", {"code": offer["code"]})
+        failed = until(
+            lambda: next((s for s in [b.get(f"/api/devices/pair/{joined['id']}")] if s["state"] == "failed"), None),
+            what="the pairing to fail",
+        )
+        for part in ("shows this code", "Nobody on eth0 answers to multicast", "hybridgw lan add"):
+            assert part in failed["error"]
+    finally:
+        for machine in (a, b):
+            if machine.process is not None:
+                machine.kill()

@@ -102,6 +102,7 @@ class World:
         self.went_back = False
         self.tokens = 0
         self.traffic = 0  # frames of batches
+        self.batch_bytes = 0  # of those
         self.net.on_send = self.saw_sent
         self.ids = ["a", "b", new_uuid7(START_MS - 3 * DAY_MS, bytes(10)), new_uuid7(START_MS, bytes(10))]
         self.relays = [Relay(self, f"relay{k}") for k in range(relays or rng.choice((1, 1, 2)))]
@@ -615,6 +616,7 @@ class World:
         """Called for everything that is sent."""
         if data[1] in (FrameType.PUSH, FrameType.BATCHES) and len(data) > BATCH_MIN_BYTES:
             self.traffic += 1
+            self.batch_bytes += len(data)
 
     def is_in_step(self) -> bool:
         """Do all members and relays hold and show the same."""

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RENEW_S: Final = 86_400.0  # a day under one name
-DAMPING_S: Final = 10.0  # at most one new announcement per interface in this time, however often its addresses change
+DAMPING_S: Final = 10.0  # at most one announcement per interface in this time, however often its addresses change
 RETRY_S: Final = 30.0  # a session that failed (no multicast there) is tried again after it
 SLEEP_GAP_S: Final = 20.0  # clocks that differ by more: the machine slept
 FLOOD_S: Final = 60.0  # an interface that is flooded is begun anew after it, which frees the memory
@@ -91,7 +91,7 @@ class Discovery:
         """Until cancelled. Needs open keys (mark is called). No interface, no multicast, sleep and wake, another
         address: it goes on when there is something to go on with."""
         running: dict[str, tuple[_Wanted, asyncio.Task[None]]] = {}
-        due_s: dict[str, float] = {}  # when an interface may be announced on again, by the loop's clock
+        begun: dict[str, tuple[float, int]] = {}  # interface -> when it was announced on last, and which generation
         loop = asyncio.get_running_loop()
         sleep = _Sleep(self._clock, loop.time)
         renewed_s = loop.time()
@@ -114,11 +114,13 @@ class Discovery:
                             await _end(task)
                             del running[name]
                     for name, what in wanted.items():
-                        if name not in running and loop.time() >= due_s.get(name, 0.0):
-                            due_s[name] = loop.time() + DAMPING_S
+                        at_s, generation = begun.get(name, (-DAMPING_S, self._generation))
+                        is_due = loop.time() - at_s >= DAMPING_S or generation != self._generation
+                        if name not in running and is_due:
+                            begun[name] = loop.time(), self._generation
                             task = asyncio.create_task(self._keep(found[name]), name=f"discovery-{name}")
                             running[name] = what, task
-                    due_s = {name: at_s for name, at_s in due_s.items() if name in wanted or at_s > loop.time()}
+                    begun = {name: (s, g) for name, (s, g) in begun.items() if loop.time() - s < DAMPING_S}
                     self.failures = {name: why for name, why in self.failures.items() if name in wanted}
                     await next_look(looks)
         finally:

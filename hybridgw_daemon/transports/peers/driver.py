@@ -64,6 +64,7 @@ Row = tuple[int, LogId, int, bytes]  # rid, log, n, blob
 
 PIPELINE: Final = 3  # frames opened ahead of the one being applied
 LATER_S: Final = 0.5  # what another device wrote waits so long: it most likely sends that itself just now
+MOST_BEFORE: Final = 4
 TELL_S: Final = 0.1  # what came from elsewhere is told at most so often
 PROBE_S: Final = 1.0  # a device on the same network that is there answers within milliseconds
 
@@ -78,6 +79,8 @@ class Conversation:
         self._line = Line(channel, greeting.role, peer=greeting.peer, flow=flow)
         self._have: dict[LogId, int] = {}  # what the other side holds, as far as we know
         self._moved_s: dict[LogId, float] = {}  # when the other side got more of a log, and not from here
+        self._got_s = 0.0  # of any log; at first when it told what it holds
+        self._met_row = 0  # the last row then
         self._news: dict[LogId, Head] = {}  # stored here, from elsewhere, and not told yet
         self._told_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -180,6 +183,8 @@ class Conversation:
         if not self._is_met and self._refused and not self._is_direct:
             await self._want_anew()
         self._is_met = True
+        self._met_row = await self._sync.last_row() if self._is_direct else 0
+        self._got_s = asyncio.get_running_loop().time()
         self._mark_progress()
         self._wake_out.set()
 
@@ -327,8 +332,16 @@ class Conversation:
             self._sync.peers.changed()
 
     def _due(self, rows: list[Row]) -> tuple[list[Row], bool]:
-        """Without those at the end that their own device most likely sends just now. Returns also: are there such."""
+        """Without those at the end that somebody else most likely sends just now. Returns also: are there such.
+
+        What came lately of another device, that one sends. What a device lacks that comes back, one of those sends that
+        are connected with it, the others only if it gets nothing.
+        """
         now_s, own = asyncio.get_running_loop().time(), self._sync.space.own_log
+        if rows and rows[0][0] <= self._met_row and now_s < self._got_s + LATER_S * self._rank():
+            self._cursor = rows[0][0] - 1
+            self._wake_later(LATER_S)
+            return [], True
         settled = self._sync.settled_row(now_s - LATER_S)
         start = max((k for k, row in enumerate(rows) if row[1] == own), default=-1) + 1  # what ours may depend on goes
         for k in range(start, len(rows)):
@@ -338,6 +351,14 @@ class Conversation:
                 self._wake_later(LATER_S)
                 return rows[:k], True
         return rows, False
+
+    def _rank(self) -> int:
+        """How many others are before this device when one is to send; most likely they are connected with it too."""
+        own, other = self._sync.identity.device, self.state.device
+        if other is None:
+            return 0
+        before = sum(state.device < own for state in self._sync.peers.directs() if state.device not in (None, other))
+        return min(before, MOST_BEFORE)
 
     def _wake_later(self, seconds: float) -> None:
         """Look for something to send after so long, if not sooner; one timer, however often it is asked for."""
@@ -353,7 +374,7 @@ class Conversation:
         if n > self._have.get(entry, 0):
             self._have[entry] = n
             if is_moving:
-                self._moved_s[entry] = asyncio.get_running_loop().time()
+                self._moved_s[entry] = self._got_s = asyncio.get_running_loop().time()
 
     def tell(self, heads: Mapping[LogId, Head]) -> None:
         """So much is stored here now, from elsewhere: a device that knows need not send it."""

@@ -24,10 +24,8 @@ from .mailbox import Desk, FrameMailbox, JoinMailbox
 log = logging.getLogger(__name__)
 
 START_S: Final = 5.0  # the certificate of a run takes a fraction of a second
-NOBODY: Final = (
-    "No device on this network shows this code. Both machines must be on one network; or name the other one's address "
-    "first: hybridgw lan add HOST:PORT"
-)
+NOBODY: Final = "No device on this network shows this code."
+HELPS: Final = "Both machines must be on one network; or name the other one's address first: hybridgw lan add HOST:PORT"
 
 
 class _Shown:
@@ -57,10 +55,12 @@ class LanPairing:
     def __init__(
         self, sync: SyncService, gateway: LanGateway, nearby: Nearby, place: Place, desk: Desk, *,
         offer: Callable[[int | None], None], find: Callable[[int], Awaitable[list[Address]]],
+        why: Callable[[], Awaitable[str]],
     ) -> None:  # fmt: skip
-        """Args: offer: announce a nameplate, or nothing any more; find: who announces one, in a few seconds."""
+        """Args: offer: announce a nameplate, or nothing any more; find: who announces one, in a few seconds; why: what
+        may keep the two apart, found out by trying, empty if nothing is known to."""
         self._sync, self._gateway, self._nearby, self._place, self._desk = sync, gateway, nearby, place, desk
-        self._offer, self._find = offer, find
+        self._offer, self._find, self._why = offer, find, why
         self._addresses: dict[str, Address] = {}  # authority -> where it was reached
 
     async def why_not(self) -> str | None:
@@ -89,7 +89,7 @@ class LanPairing:
         finally:
             named.cancel()
         if box is None:
-            raise Offline(NOBODY)
+            raise Offline(" ".join(filter(None, (NOBODY, await self._why(), HELPS))))
         return box
 
     async def _try(self, addresses: list[Address], nameplate: int) -> JoinMailbox | None:
