@@ -388,6 +388,20 @@ class ControlLog:
             return self.heads
         return sorted(sorted(self._heads, key=self._preference, reverse=True)[:most])
 
+    def heads_without(self, digests: Iterable[Digest]) -> list[Digest]:
+        """Heads of what is left without these records and all that rest on them: what an expel may name as `keep`,
+        with `signing_heads` as its prevs. The deepest 64 if there are more."""
+        out = sum({1 << self._index[digest] for digest in digests})
+        left = self._below(self.signing_heads)
+        for i in bits(left):
+            if (self._past[i] | 1 << i) & out:
+                left &= ~(1 << i)
+        below = 0
+        for i in bits(left):
+            below |= self._past[i]
+        tops = sorted(self._names(left & ~below), key=self._preference, reverse=True)
+        return sorted(tops[:MAX_PREVS])
+
     def missing_from(self, heads: Iterable[bytes]) -> list[bytes]:
         """Raw records that somebody with these heads lacks, prevs first. Args: heads: 32 bytes or 16-byte prefixes;
         unknown ones are left out (then it gets more than it needs, never less). Leaves go along unless the heads are

@@ -12,8 +12,11 @@ from typing import Any
 
 from hybridgw_daemon.core.rest import RestSealer
 from hybridgw_daemon.services.devices import DeviceService
+from hybridgw_daemon.services.expelling import ExpellingService
 from hybridgw_daemon.services.membership import MembershipService
 from hybridgw_daemon.services.pairing import PairingService
+from hybridgw_daemon.services.quarantine import QuarantineService
+from hybridgw_daemon.services.recovery import RecoveryService
 from hybridgw_daemon.services.relays import RelayService
 from hybridgw_daemon.services.replica import Replica
 from hybridgw_daemon.services.space import Space
@@ -47,10 +50,19 @@ class Device:
         self.gateway = RelayGateway(self.sync, entropy=os.urandom, enrol=lambda url: self.relays.enrol_secret(url))
         self.relays = RelayService(self.database, self.sync, self.gateway, clock=self.clock, entropy=os.urandom)
         self.sync.peers.on_reconnect(self.gateway.reconnect)
-        self.devices = DeviceService(self.database, self.space, self.sync)
+        self.devices = DeviceService(
+            self.database, self.replica, self.space, self.sync, clock=self.clock, forget_relays=self.relays.forget_all
+        )
         self.membership = MembershipService(
             self.database, self.replica, self.space, self.sync, clock=self.clock, entropy=os.urandom
         )
+        parts = (self.database, self.replica, self.space, self.sync, self.devices)
+        self.expelling = ExpellingService(*parts, clock=self.clock)
+        self.quarantine = QuarantineService(*parts, clock=self.clock)
+        self.recovery = RecoveryService(
+            self.space, self.sync, self.membership, self.devices, self.gateway, self.relays, clock=self.clock,
+            entropy=os.urandom,
+        )  # fmt: skip
 
     def clock(self) -> int:
         return now_ms() + self.ahead_ms

@@ -197,6 +197,8 @@ BODIES: dict[str, Any] = {  # bodies that are understood, so that only the right
     "data.create": {"a": 1}, "data.put": {"a": 1}, "data.patch": {"a": 1}, "data.restore": {"a": 1},
     "data.batch": {"operations": [{"op": "put", "collection": "notes", "id": "x", "data": {}}]},
     "conflicts.resolve": {"version": 1, "keep": "shown"},
+    "devices.rename": {"name": "x"}, "devices.expel": {"words": "x"}, "devices.undo": {"words": "x", "since_ms": 1},
+    "recovery.confirm": {"words": "x"}, "recovery.recover": {"words": "x", "relay": "x"},
     "pairing.join": {"code": "1"}, "pairing.confirm": {"accept": True}, "relays.add": {"link": "x"},
     "auth.grants.approve": {"code": "1"}, "auth.keys.create": {"scopes": ["read:tasks"]},
     "auth.audit.export": {"collection": "tasks", "documents": 1, "format": "csv"},

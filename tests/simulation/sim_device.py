@@ -14,10 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hybridgw_daemon.core.keys import rotate
+from hybridgw_daemon.core.keys import DeviceKeys, rotate
 from hybridgw_daemon.core.operations import Request, decode_pending
-from hybridgw_daemon.core.rest import RestSealer
-from hybridgw_daemon.services.membership import MembershipService
+from hybridgw_daemon.core.rest import Purpose, RestSealer
+from hybridgw_daemon.services.devices import DeviceService
+from hybridgw_daemon.services.membership import DEVICE_SEED, MembershipService
 from hybridgw_daemon.services.pairing import PairingService
 from hybridgw_daemon.services.relays import RelayService
 from hybridgw_daemon.services.replica import PROVISIONAL, Replica, Sealer, Stored
@@ -31,8 +32,9 @@ from hybridgw_daemon.transports.peers.relay import RelayLink
 from hybridgw_protocol.auth import endpoint
 from hybridgw_protocol.batch import Batch, Head
 from hybridgw_protocol.errors import HybridGWError, SecretsLocked, StateError
-from hybridgw_protocol.ids import LogId, key_id
+from hybridgw_protocol.ids import DeviceId, LogId, key_id
 from hybridgw_protocol.invite import Invite
+from hybridgw_protocol.localapi import RemoveDevice, RestoreDevice
 from hybridgw_storage.database import InlineDatabase, Tx
 from tests.simulation import sim_checks
 from tests.simulation.sim_checks import State, applied_heads_of
@@ -173,6 +175,10 @@ class Device:
             self.relays = RelayService(
                 self.disk, self.sync, self.gateway, clock=self.clock.now_ms, entropy=self.rng.randbytes
             )
+            self.devices = DeviceService(
+                self.disk, self.replica, self.space, self.sync, clock=self.clock.now_ms,
+                forget_relays=self.relays.forget_all,
+            )  # fmt: skip
             self.sync.peers.on_reconnect(self.gateway.reconnect)
             loop.create_task(world.guard(self, self._main))
 
@@ -294,6 +300,16 @@ class Device:
             await self.sync.add_records([rotate(self.space._hand(self.clock.now_ms()))])
             self.world.sometimes("key rotated")
 
+    async def remove(self, target: Device) -> None:
+        """`devices remove`."""
+        await self.devices.remove(RemoveDevice(id=target.device_id().hex()))
+        self.world.sometimes("device removed")
+
+    async def restore(self, target: Device) -> None:
+        """`devices restore`."""
+        await self.devices.restore(RestoreDevice(id=target.device_id().hex()))
+        self.world.sometimes("device restored")
+
     # ---- what it is ------------------------------------------------------------------------------------------------
     def vault(self) -> RestVault:
         """Opens what is sealed at rest."""
@@ -324,6 +340,16 @@ class Device:
     def records(self) -> list[bytes]:
         """Its control records."""
         return self.peek(control.records)
+
+    def device_id(self) -> DeviceId:
+        """Its keys' id; empty before its first start has come so far."""
+        return DeviceId(self.peek(lambda c: meta.get(c, "device", b"")))
+
+    def keys(self) -> DeviceKeys:
+        """Its keys, from its disk and its keyring."""
+        sealed = self.peek(lambda c: control.secret(c, DEVICE_SEED))
+        assert sealed is not None
+        return DeviceKeys.from_seed(self.rest.open(Purpose.DEVICE_SEED, (DEVICE_SEED,), sealed))
 
     def space_id(self) -> bytes:
         """The space it belongs to; empty before its first start has come so far."""

@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hybridgw_daemon.core.keys import RootKeys
+from hybridgw_daemon.core.keys import KeyRing, RootKeys
 from hybridgw_daemon.core.operations import Create, Edit, Request
 from hybridgw_daemon.core.rest import Purpose
 from hybridgw_daemon.core.uuid7 import new_uuid7
@@ -40,7 +40,7 @@ from hybridgw_protocol.invite import Invite
 from hybridgw_protocol.limits import BATCH_MIN_BYTES, SHORT_HASH_BYTES
 from hybridgw_protocol.link import DEFAULT_FLOW, Flow
 from hybridgw_protocol.membership import Close, ControlLog
-from hybridgw_protocol.records import ROOT, LogClose, sign_record
+from hybridgw_protocol.records import ROOT, LogClose, read_record, sign_record
 from hybridgw_relay.services.batches import BatchService
 from hybridgw_relay.services.conversation import Conversation as RelayConversation
 from hybridgw_relay.stores.sqlite import SqliteRelayStore
@@ -96,7 +96,9 @@ class World:
         tiny = Flow(rng.choice((1_000, 4_000, 20_000)), rng.choice((600, 3_000)), rng.choice((1, 3, 50)))
         self.flow = flow or (tiny if rng.random() < 0.4 else DEFAULT_FLOW)
         self.copying = rng.random() < 0.4  # may databases of devices be put back or cloned in this life
+        self.removing = not self.copying and random.Random(f"removing {seed}").random() < 0.5  # may devices be put out
         self.went_back = False
+        self._first_log: ControlLog | None = None
         self.tokens = 0
         self.traffic = 0  # frames of batches
         self.net.on_send = self.saw_sent
@@ -159,11 +161,33 @@ class World:
 
     def members(self) -> list[Device]:
         """Devices of the space that are not put out."""
-        return [d for d in self.devices if d.is_honest and self.is_member(d)]
+        return [d for d in self.honest() if self.is_member(d)]
 
     def honest(self) -> list[Device]:
         """Devices that are not put out."""
-        return [d for d in self.devices if d.is_honest]
+        return [d for d in self.devices if d.is_honest and not self.is_out(d)]
+
+    def is_out(self, device: Device) -> bool:
+        """Is it removed, as the first device knows; it never is itself. Who was let in by one that is out, and is not
+        known, never will be."""
+        if not self.removing or device is self.first or not self.is_member(device):
+            return False
+        log, own = self.first_log(), device.device_id()
+        if log.device(own) is not None:
+            return not log.is_active(own)
+        its = self.control_log(device)
+        info = its.device(own) if its else None
+        adder = its.seat(info.added_by) if its and info else None
+        return adder is not None and log.device(adder.device) is not None and not log.is_active(adder.device)
+
+    def first_log(self) -> ControlLog:
+        """What the first device's control records say; read anew when there are more."""
+        records = self.first.records()
+        if self._first_log is None or len(self._first_log) != len(records):
+            found = self.control_log(self.first)
+            assert found is not None
+            self._first_log = found
+        return self._first_log
 
     def control_log(self, device: Device) -> ControlLog | None:
         """What its control records say."""
@@ -275,6 +299,8 @@ class World:
             (3, self.set_clock), (2, self.drift), (2, self.fill_disk), (2, self.fail_disk), (2, self.rotate),
             (2, self.crash_relay), (2, self.copy_relay), (2, self.roll_back_relay), (3, self.lie),
         ]  # fmt: skip
+        if self.removing:
+            found += [(7, self.remove_some), (12, self.restore_some), (8, self.cross_removes)]
         if self.copying:
             found += [(8, self.copy), (6, self.put_back), (4, self.clone)]
         return found
@@ -340,6 +366,42 @@ class World:
         """A new space key."""
         if device.is_up and not device.space.locked and self.is_member(device):
             device.run(device.rotate)
+
+    # ---- who belongs ----------------------------------------------------------------------------------------------
+    def remove_some(self, device: Device) -> None:
+        """A person puts a device out, perhaps one that cannot be reached, perhaps on one that cannot be."""
+        targets = [d for d in self.members() if d is not device and d is not self.first]
+        if self.may_act(device) and targets:
+            if self.net.is_divided:
+                self.sometimes("removed during a partition")
+            device.run(partial(device.remove, self.rng.choice(targets)))
+
+    def restore_some(self, device: Device) -> None:
+        """And lets one in again: who put it out can."""
+        if self.may_act(device):
+            log, seat = self.first_log(), device.space.identity.seat
+            targets = [d for d in self.devices if d.device_id() and log.standing_removes(d.device_id(), seat)]
+            if targets:
+                device.run(partial(device.restore, self.rng.choice(targets)))
+
+    def cross_removes(self, device: Device) -> None:
+        """Two devices put each other out, or a third one each, and neither has heard of the other's remove."""
+        others = [d for d in self.members() if d is not device and d is not self.first and self.may_act(d)]
+        if device is self.first or not self.may_act(device) or not others or not self.is_member(device):
+            return
+        other = self.rng.choice(others)
+        known = [d for d in self.members() if d is not self.first]
+        for one, another in ((device, other), (other, device)):
+            for relay in self.relays:
+                self.net.block(one.name, relay.name)
+                self.net.block(relay.name, one.name)
+            third = self.rng.choice([another, *(d for d in known if d not in (one, another))])
+            one.run(partial(one.remove, self.rng.choice((another, third))))
+        self.sometimes("removes that had not seen each other")
+
+    def may_act(self, device: Device) -> bool:
+        """Can a person change something on it now."""
+        return device.is_up and not device.space.locked and self.is_member(device) and device.space.is_active
 
     # ---- the network goes wrong -----------------------------------------------------------------------------------
     def cut(self, _device: Device) -> None:
@@ -670,8 +732,10 @@ class World:
         keys = {d.name: d.replica.keys for d in members}
         for machine in (*self.devices, *self.relays):
             machine.kill()
+        self.ledger.put_out |= {d.owner for d in self.devices if self.is_out(d)}
         states = {d.name: d.state() for d in members}
         sim_checks.check_converged(states)
+        self.check_removed_read_nothing(members[0])
         state = states[members[0].name]
         sim_checks.check_stamps(self.ledger)
         sim_checks.check_nothing_lost(self.ledger, state)
@@ -687,6 +751,31 @@ class World:
             self.check_replayed(relay.name, members[0], keys[members[0].name], relay.blobs(), states)
             self.check_reads_nothing(relay)
         self.check_rebuilt(self.rng.choice(members), keys, states)
+
+    def check_removed_read_nothing(self, member: Device) -> None:
+        """I13: who is out, with its keys and everything that ever was said, has no key of a batch whose author knew of
+        a removal of it that stands."""
+        log = self.control_log(member)
+        assert log is not None
+        everything = {record.hash for record in log.since(0)}
+        rings = {}
+        for device in self.devices:
+            if self.is_out(device) and log.device(device.device_id()) is not None:
+                rings[device.name] = ring = KeyRing.of_device(device.keys())
+                ring.follow(log)
+        for known in self.ledger.batches.values() if rings else ():
+            lacking = {read_record(raw, log.space).hash for raw in log.missing_from(known.control)}
+            for device in self.devices:
+                if device.name in rings:
+                    told = set(log.standing_removes(device.device_id())) & (everything - lacking)
+                    demand(
+                        not (told and known.batch.kid in rings[device.name].keys),
+                        "I13",
+                        device.name,
+                        "reads",
+                        known.batch.n,
+                    )
+                    self.counts["sealed knowing of a removal"] += bool(told)
 
     @property
     def now_ms(self) -> int:

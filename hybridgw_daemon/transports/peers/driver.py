@@ -210,7 +210,7 @@ class Conversation:
                 case Credit():
                     self._wake_out.set()
                 case Ctl():
-                    await self._sync.add_records(frame.recs)
+                    await self._sync.add_records(frame.recs, from_peer=True)
                     if not frame.more:
                         self._control_here.set()
                 case CtlGet():

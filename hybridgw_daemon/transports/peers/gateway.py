@@ -12,9 +12,10 @@ from hybridgw_protocol.limits import AUTH_TIMEOUT_S
 from hybridgw_protocol.link import DEFAULT_FLOW, Flow, Link, Role
 from hybridgw_protocol.localapi import RelayCheck
 
+from ...core.keys import RootKeys
 from ...services.gateway import Mailbox
 from ...services.sync import SyncService
-from .relay import Connect, JoinMailbox, RelayLink, WebSocketChannel
+from .relay import Connect, JoinMailbox, RelayLink, WebSocketChannel, read_control
 
 
 class RelayGateway:
@@ -85,6 +86,10 @@ class RelayGateway:
     async def join_mailbox(self, url: str, nameplate: int) -> Mailbox:
         """Join the mailbox of a code. Raises: Offline, PairingFailed."""
         return await JoinMailbox.join(url, nameplate, self._connect)
+
+    async def read_control(self, url: str, root: RootKeys) -> list[bytes]:
+        """The control records of root's space at a relay. Raises: Offline, NotAdmitted, RemoteError kinds."""
+        return await read_control(url, root, self._entropy, self._connect)
 
     async def check(self, url: str) -> RelayCheck:
         """Connect, read the challenge, disconnect."""
