@@ -17,7 +17,15 @@ from hybridgw_protocol.batch import parse_batch
 from hybridgw_protocol.errors import LocalError
 from hybridgw_protocol.ids import DeviceId, Digest
 from hybridgw_protocol.limits import STAMP_BITS
-from hybridgw_protocol.localapi import DeviceAct, DeviceChange, ExpelDevice, PlanRemoval, Removal, UndoDevice
+from hybridgw_protocol.localapi import (
+    DeviceAct,
+    DeviceChange,
+    ExpelDevice,
+    PlanRemoval,
+    Removal,
+    SettleDevice,
+    UndoDevice,
+)
 from hybridgw_protocol.membership import Close, ControlLog, DeviceInfo, Status
 from hybridgw_protocol.records import ROOT, Add, Record, Remove, Restore
 from hybridgw_storage.database import Database
@@ -129,6 +137,28 @@ class ExpellingService:
         if not shorter:
             raise LocalError("Nothing that counts was written by this device since then.")
         await self._sync.add_records(acts.close_logs(hand, info.device, [LogEnd(*pair) for pair in shorter]))
+        return await self._devices.told(info.device)
+
+    async def settle(self, command: SettleDevice) -> DeviceChange:
+        """A device signed two batches for one place: let that branch of its log count which this device has applied.
+
+        It seals what is on its other branch again, if it is honest. Raises: NotFound; BadValue: the words; LocalError:
+        nothing of it is in dispute here, or it is this device, which settles that by itself.
+        """
+        info = self._devices.find(command.id)
+        if info.device == self._space.identity.device:
+            raise LocalError("This is the device itself; it settles that by itself once it hears of its other branch.")
+        hand = self._hand(command.words)
+        ends = self._space.control.ends({row.log: row.device for row in self._logs_of(info.device)})
+        disputed = [
+            LogEnd(row.log, Close(row.stored.n, row.stored.hash, fork))
+            for row in self._logs_of(info.device)
+            if row.log not in ends and (fork := self._fork(row)) < row.stored.n
+        ]
+        if not disputed:
+            raise LocalError("Nothing that this device wrote is in dispute here.")
+        await self._sync.add_records(acts.close_logs(hand, info.device, disputed))
+        log.info("settled logs of device=%s", info.device.hex(), extra={"event": "device.settled"})
         return await self._devices.told(info.device)
 
     def _hand(self, words: str) -> Hand:

@@ -31,6 +31,7 @@ from hybridgw_protocol.localapi import (
     RenameDevice,
     RestoreDevice,
     SettingList,
+    SettleDevice,
     Stopping,
     SyncResult,
     SyncStatus,
@@ -153,6 +154,10 @@ class ExpellingPort(Protocol):
 
     async def undo(self, command: UndoDevice) -> DeviceChange:
         """Void more of what one wrote."""
+        ...
+
+    async def settle(self, command: SettleDevice) -> DeviceChange:
+        """End its forked logs on the branch that is held here."""
         ...
 
 

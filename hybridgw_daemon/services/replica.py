@@ -20,7 +20,7 @@ Everything here runs on the writer's thread and keeps its own cache in `tx.memo`
 from __future__ import annotations
 
 from .replication.importing import Importer
-from .replication.receiving import Receiver
+from .replication.receiving import DECIDE, Receiver
 from .replication.values import (
     NO_KEYS,
     PROVISIONAL,
@@ -34,6 +34,7 @@ from .replication.values import (
 )
 
 __all__ = [  # a replica, and the values that its callers give and get
+    "DECIDE",
     "NO_KEYS",
     "PROVISIONAL",
     "SECRET_COLLECTIONS",

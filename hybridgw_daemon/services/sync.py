@@ -24,7 +24,7 @@ from hybridgw_storage.database import Database, Tx
 
 from ..stores import alarms, control, documents, oplog
 from .peers import Peers
-from .replica import End, Incoming, Keys, Replica, Stored
+from .replica import DECIDE, End, Incoming, Keys, Replica, Stored
 from .space import Identity, Space
 
 T = TypeVar("T")
@@ -176,9 +176,11 @@ class SyncService:
                     peer=peer, logs=len(lost),
                 )  # fmt: skip
             for log_id in forked:
+                device = own[log_id].device.hex()
                 alarms.raise_alarm(
                     tx, now_ms, "fork",
-                    f"{peer} holds another history of a device's log than this device.", peer=peer, log=log_id,
+                    f"{peer} holds another history of what device {device[:16]} wrote than this device. {DECIDE}",
+                    peer=peer, log=log_id, device=device,
                 )  # fmt: skip
 
         if lost or forked:

@@ -456,6 +456,13 @@ class UndoDevice(Command):
     since_ms: RowId
 
 
+class SettleDevice(Command):
+    """Let that branch of a device's forked logs count which this device has."""
+
+    id: str
+    words: Words
+
+
 class LeaveSpace(Command):
     """This device puts itself out."""
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import os
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hybridgw_daemon.core.keys import DeviceKeys, KeyRing, rotate
 from hybridgw_daemon.core.operations import Create, Edit
 from hybridgw_daemon.core.words import seed_to_words
+from hybridgw_daemon.services.alarms import AlarmService
+from hybridgw_daemon.services.replica import End
+from hybridgw_daemon.services.space import TEND_STEP_S, Candidate
 from hybridgw_daemon.stores import oplog
 from hybridgw_protocol.batch import parse_batch
-from hybridgw_protocol.errors import BadValue, LocalError, NotFound, Revoked
+from hybridgw_protocol.errors import BadValue, HybridGWError, LocalError, NotFound, Revoked
 from hybridgw_protocol.invite import format_invite
 from hybridgw_protocol.localapi import (
     ConfirmRecovery,
@@ -25,8 +32,11 @@ from hybridgw_protocol.localapi import (
     RemoveDevice,
     RenameDevice,
     RestoreDevice,
+    SettleDevice,
     UndoDevice,
 )
+from hybridgw_protocol.pairing_messages import Offer
+from hybridgw_storage.database import Tx
 
 from .devices import Device, invite, now_ms, pair, relay, until
 
@@ -106,6 +116,28 @@ async def test_spec_D4_removed_is_refused_and_reads_nothing_written_afterwards(t
         assert [phone.replica.open(batch) for batch in fresh] == [(None, "key")] * len(fresh)
         assert phone.space.sealer() is None
         assert "after" not in str(phone.shown())
+
+
+async def test_spec_D4_one_new_key_is_made_though_all_hear_of_the_removal(tmp_path: Path) -> None:
+    """Also if the device that signed it is gone before it made one: the lowest of the others does."""
+    async with home(tmp_path, "laptop", "phone", "desk", "tablet") as made:
+        laptop, phone, desk, tablet = made.devices
+        before = len(laptop.space.control.epochs)
+        record = desk.space.remove(phone.space.identity.seat, now_ms())
+        desk.gateway.use([])
+        await until(lambda: not desk.sync.peers.conversations)
+        await laptop.sync.add_records([record], from_peer=True)
+        await laptop.write(Edit("tasks", "one", {"title": "after the removal"}))
+        await until(lambda: "after" in str(tablet.shown()))
+        await asyncio.sleep(TEND_STEP_S * 3.5)  # whoever would make another one has had time for it
+        for device in (laptop, tablet):
+            assert len(device.space.control.epochs) == before + 1
+            sealer = device.space.sealer()
+            assert sealer is not None
+            assert sealer.kid == batches(tablet)[-1].kid
+        desk.relays.start()
+        await made.in_step(laptop, desk, tablet)
+        assert len(desk.space.control.epochs) == before + 1
 
 
 async def test_spec_D4_restored_by_who_removed_it_and_in_step_again(tmp_path: Path) -> None:
@@ -259,6 +291,115 @@ async def test_spec_D4_a_flood_found_later_is_undone(tmp_path: Path) -> None:
         assert [row[1] for row in desk.shown()] == ["one"]
         with pytest.raises(LocalError, match="Nothing that counts"):
             await laptop.expelling.undo(UndoDevice(id=id_of(phone), words=made.words, since_ms=since_ms))
+
+
+async def test_spec_D4_an_expelled_device_with_its_whole_disk_and_a_relay_that_helps(tmp_path: Path) -> None:
+    """It reads nothing of the new epoch, and none of its writes counts, whatever it signs."""
+    async with home(tmp_path, "laptop", "phone", "desk") as made:
+        laptop, phone, desk = made.devices
+        old_records, own_log = phone.space.records(), phone.space.own_log
+        await laptop.expelling.expel(ExpelDevice(id=id_of(phone), words=made.words, since_ms=now_ms()))
+        await made.in_step(laptop, desk)
+        before = len(batches(laptop))
+        for device in (laptop, desk):
+            await device.write(Create("tasks", f"secret{id_of(device)[:4]}", {"title": "of the new epoch"}))
+            await device.write(Create("settings", f"s{id_of(device)[:4]}", {"value": "of the new epoch"}))
+        await made.in_step(laptop, desk)
+        fresh, shown = batches(laptop)[before:], laptop.shown()
+        assert len(fresh) >= 4
+
+        # The thief, with what was on the disk: writes on in its log and in new ones, all of it validly signed.
+        assert phone.space.is_active  # it has not heard of the expel
+        await phone.write(Edit("tasks", "one", {"title": "stolen"}), Create("tasks", "thief", {"title": "stolen"}))
+        await phone.sync.seal()
+        device, salt = phone.space.identity.device, b"s" * 32
+
+        def another_log(tx: Tx) -> None:
+            phone.replica.switch_log(tx, device, salt, now_ms())
+
+        await phone.database.write(another_log)
+        await phone.write(Create("tasks", "thief two", {"title": "stolen"}))
+        await phone.sync.seal()
+        signed = [b for b in batches(phone) if b.device == device]
+        assert {b.log for b in signed} > {own_log}
+        assert "stolen" in str(phone.shown())
+
+        # And signs records on top of what it knew, with dates of its choice.
+        past = now_ms() - 10**10
+        puppet = Candidate(os.urandom)
+        offer = Offer(
+            phone.space.identity.space, phone.space.root_public, phone.space.identity.seat,
+            tuple(phone.space.signing_heads()),
+        )  # fmt: skip
+        forged = [
+            phone.space.remove(laptop.space.identity.seat, past),
+            phone.space.remove(desk.space.identity.seat, past),
+            phone.space.add_device(puppet.introduce(offer, "puppet", "test"), offer, past),
+            phone.space.close_log(own_log, End(2**40, b"h" * 32, 2**40), past),
+            rotate(phone.space._hand(past)),
+            phone.space.leave(past),
+        ]
+        for victim in (laptop, desk):
+            actives, key = victim.space.control.active_seats(), victim.space.sealer()
+            for record in (*old_records, *forged):
+                with contextlib.suppress(HybridGWError):
+                    await victim.sync.add_records([record])
+            opened = await victim.sync.open_batches([b.blob for b in signed])
+            await victim.sync.receive(opened, source="a relay that helps")
+            assert victim.space.control.active_seats() == actives
+            assert key is not None
+            now = victim.space.sealer()
+            assert now is not None
+            assert now.kid == key.kid
+            assert victim.shown() == shown
+        await laptop.write(Create("tasks", "still", {"title": "of the new epoch"}))
+        await made.in_step(laptop, desk)
+        fresh += batches(laptop)[-1:]
+
+        # The relay gives it all records, also those that make it learn what became of it, and all batches.
+        await phone.sync.add_records(laptop.space.records())
+        assert [phone.replica.open(batch) for batch in fresh] == [(None, "key")] * len(fresh)
+        ring = KeyRing.of_device(DeviceKeys.from_seed(puppet.seed))
+        ring.follow(laptop.space.control)
+        assert not {batch.kid for batch in fresh} & {*ring.keys, *phone.space.keys().space_keys}
+        # A backup of the phone, put back, is where it was.
+        assert state_of(phone, phone) == "expelled"
+
+
+async def test_spec_D4_two_batches_for_one_place_are_told_and_settled_with_the_words(tmp_path: Path) -> None:
+    async with home(tmp_path, "laptop", "phone", "desk") as made:
+        laptop, phone, desk = made.devices
+        await phone.write(Create("tasks", "mine", {"title": "before"}))
+        await made.in_step(*made.devices)
+        (tmp_path / "copy").mkdir()
+        with contextlib.closing(sqlite3.connect(tmp_path / "copy" / "replica.db")) as copy:
+            with contextlib.closing(sqlite3.connect(phone.database.path)) as original:
+                original.backup(copy)
+            copy.execute("DELETE FROM relay")  # it is never connected
+            copy.commit()
+        twin = Device(tmp_path / "copy", "phone")
+        async with twin.running():
+            await twin.write(Create("tasks", "theirs", {"title": "by the copy"}))
+            await twin.sync.seal()
+            other = [b for b in batches(twin) if b.log == phone.space.own_log][-1]
+        await phone.write(Create("tasks", "ours", {"title": "by the phone"}))
+        await made.in_step(*made.devices)
+        with pytest.raises(LocalError, match="in dispute"):
+            await desk.expelling.settle(SettleDevice(id=id_of(phone), words=made.words))
+        await desk.sync.receive(await desk.sync.open_batches([other.blob]), source="somebody")
+        [alarm] = await AlarmService(desk.database).list()
+        assert alarm.code == "fork"
+        assert id_of(phone)[:16] in alarm.message
+        assert "devices settle" in alarm.message
+        assert "by the copy" not in str(desk.shown())
+        with pytest.raises(LocalError, match="device itself"):
+            await phone.expelling.settle(SettleDevice(id=id_of(phone), words=made.words))
+        old = phone.space.own_log
+        await desk.expelling.settle(SettleDevice(id=id_of(phone), words=made.words))
+        await until(lambda: phone.space.own_log != old)  # it goes on in another log
+        await phone.write(Create("tasks", "more", {"title": "in the new log"}))
+        await made.in_step(*made.devices)
+        assert {row[1] for row in laptop.shown()} == {"one", "mine", "ours", "more"}
 
 
 async def test_spec_D6_the_words_are_shown_until_they_are_confirmed(tmp_path: Path) -> None:

@@ -35,12 +35,12 @@ from hybridgw_daemon.transports.peers.driver import Conversation
 from hybridgw_protocol.batch import parse_batch
 from hybridgw_protocol.errors import DiskFull, HybridGWError, StorageUnavailable
 from hybridgw_protocol.frames import FrameType
-from hybridgw_protocol.ids import LogId, SpaceId
+from hybridgw_protocol.ids import DeviceId, LogId, SpaceId
 from hybridgw_protocol.invite import Invite
 from hybridgw_protocol.limits import BATCH_MIN_BYTES, SHORT_HASH_BYTES
 from hybridgw_protocol.link import DEFAULT_FLOW, Flow
 from hybridgw_protocol.membership import Close, ControlLog
-from hybridgw_protocol.records import ROOT, LogClose, read_record, sign_record
+from hybridgw_protocol.records import ROOT, LogClose, Remove, Restore, sign_record
 from hybridgw_relay.services.batches import BatchService
 from hybridgw_relay.services.conversation import Conversation as RelayConversation
 from hybridgw_relay.stores.sqlite import SqliteRelayStore
@@ -753,29 +753,25 @@ class World:
         self.check_rebuilt(self.rng.choice(members), keys, states)
 
     def check_removed_read_nothing(self, member: Device) -> None:
-        """I13: who is out, with its keys and everything that ever was said, has no key of a batch whose author knew of
-        a removal of it that stands."""
+        """I13: who is out, with its keys and everything that ever was said, has no key of a batch for whose author, by
+        what it knew when it sealed, that device was out."""
         log = self.control_log(member)
         assert log is not None
-        everything = {record.hash for record in log.since(0)}
-        rings = {}
+        rings: dict[DeviceId, KeyRing] = {}
         for device in self.devices:
-            if self.is_out(device) and log.device(device.device_id()) is not None:
-                rings[device.name] = ring = KeyRing.of_device(device.keys())
+            if self.is_out(device) and log.device(device.device_id()) is not None and not was_restored(log, device):
+                ring = rings[device.device_id()] = KeyRing.of_device(device.keys())
                 ring.follow(log)
+        views: dict[tuple[bytes, ...], ControlLog] = {}
         for known in self.ledger.batches.values() if rings else ():
-            lacking = {read_record(raw, log.space).hash for raw in log.missing_from(known.control)}
-            for device in self.devices:
-                if device.name in rings:
-                    told = set(log.standing_removes(device.device_id())) & (everything - lacking)
-                    demand(
-                        not (told and known.batch.kid in rings[device.name].keys),
-                        "I13",
-                        device.name,
-                        "reads",
-                        known.batch.n,
-                    )
-                    self.counts["sealed knowing of a removal"] += bool(told)
+            if known.control not in views:
+                lacking = set(log.missing_from(known.control))
+                view = views[known.control] = ControlLog(log.space)
+                view.update((r.raw for r in log.since(0) if r.raw not in lacking), trusted=True)
+            for out, ring in rings.items():
+                if views[known.control].device(out) is not None and not views[known.control].is_active(out):
+                    demand(known.batch.kid not in ring.keys, "I13", out.hex(), "reads", known.batch.log, known.batch.n)
+                    self.counts["sealed knowing of a removal"] += 1
 
     @property
     def now_ms(self) -> int:
@@ -837,6 +833,15 @@ class World:
         for machine in (*self.devices, *self.relays):
             machine.kill()
         self.loop.close()
+
+
+def was_restored(log: ControlLog, device: Device) -> bool:
+    """Was it ever let in again."""
+    found = log.device(device.device_id())
+    removes = {
+        r.hash for r in log.since(0) if isinstance(r.payload, Remove) and found and r.payload.target == found.seat
+    }
+    return any(isinstance(r.payload, Restore) and removes & set(r.payload.ends) for r in log.since(0))
 
 
 def play(seed: int, *, steps: int = 60, parts: Parts | None = None) -> Ledger:

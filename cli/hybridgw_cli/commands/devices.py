@@ -175,6 +175,25 @@ def undo(app: App, device: str, since: str, yes: bool) -> None:
         app.out.say(f"It is kept for now: {app.command('devices quarantine')}")
 
 
+@devices.command(cls=Command)
+@click.argument("device")
+@click.option("--yes", is_flag=True, help="Do not ask whether to go on.")
+@json_option
+@pass_app
+def settle(app: App, device: str, yes: bool) -> None:
+    """End an alarm about a forked log: what this device has of DEVICE counts. Asks for the recovery words.
+
+    A DEVICE whose database was put back or copied signs two batches for one place. It mostly settles that by itself and
+    loses nothing; if the alarm stays, settle it on the device that has more of it. If somebody else may have its keys,
+    put it out instead: 'hybridgw devices remove DEVICE --lost'.
+    """
+    chosen = _named(app, device, _all(app))
+    _ask(app, f"Let count what this device has of {clean(chosen['name'], 64)}?", yes)
+    body = {"words": read_words(app)}
+    change: Json = app.client.post(path_of("devices", chosen["id"], "settle"), body, timeout_s=SLOW_S)
+    _changed(app, change, f"The log of {clean(chosen['name'], 64)} ends where this device has it.")
+
+
 @click.command(cls=Command)
 @click.option("--yes", is_flag=True, help="Do not ask whether to go on.")
 @json_option

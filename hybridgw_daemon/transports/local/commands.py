@@ -190,6 +190,9 @@ def build(services: Services) -> tuple[Command, ...]:
     async def device_undo(_: Principal, command: api.UndoDevice) -> api.DeviceChange:
         return await _there(s.expelling).undo(command)
 
+    async def device_settle(_: Principal, command: api.SettleDevice) -> api.DeviceChange:
+        return await _there(s.expelling).settle(command)
+
     async def quarantine(_: Principal, _command: api.ListQuarantine) -> api.QuarantineList:
         return await _there(s.quarantine).list()
 
@@ -330,6 +333,8 @@ def build(services: Services) -> tuple[Command, ...]:
                 device_expel, "*"),
         Command("devices.undo", "POST", "/api/devices/{id}/undo", api.UndoDevice, api.DeviceChange, "owner",
                 device_undo, "*"),
+        Command("devices.settle", "POST", "/api/devices/{id}/settle", api.SettleDevice, api.DeviceChange, "owner",
+                device_settle, "*"),
         Command("devices.quarantine", "GET", "/api/devices/quarantine", api.ListQuarantine, api.QuarantineList,
                 "owner", quarantine),
         Command("devices.quarantine.import", "POST", "/api/devices/{id}/quarantine", api.ImportQuarantine,
