@@ -334,7 +334,9 @@ class Daemon:
             folder=self._paths.data, entropy=entropy, worker=asyncio.to_thread, opened=access.unlocked,
         )  # fmt: skip
         services.sync = sync
-        devices = DeviceService(database, replica, space, sync, clock=clock, forget_relays=relays.forget_all)
+        devices = DeviceService(
+            database, replica, space, sync, clock=clock, forget_relays=relays.forget_all, noted=access.audit.note
+        )
         services.devices = devices
         services.expelling = ExpellingService(database, replica, space, sync, devices, clock=clock)
         services.quarantine = QuarantineService(database, replica, space, sync, devices, clock=clock)

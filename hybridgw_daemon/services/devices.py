@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -46,17 +46,30 @@ TOLD_S: Final = 5.0  # so long an answer waits for peers to take a record
 LEFT_S: Final = 10.0  # so long a device that leaves waits until all that it wrote is with the others
 
 
+class Noted(Protocol):
+    """Takes note of something for the audit log."""
+
+    async def __call__(self, event: str, **detail: object) -> None:
+        """An event of audit.py, with its fields."""
+        ...
+
+
+async def unnoted(event: str, **detail: object) -> None:
+    """No audit log is kept."""
+
+
 class DeviceService:
     """Lists devices, and does to them what a person asks for."""
 
     def __init__(
         self, database: Database, replica: DocumentReplica, space: Space, sync: SyncService, *,
-        clock: Callable[[], int], forget_relays: Callable[[], Awaitable[None]],
+        clock: Callable[[], int], forget_relays: Callable[[], Awaitable[None]], noted: Noted = unnoted,
     ) -> None:  # fmt: skip
-        """Args: clock: wall clock, Unix ms; forget_relays: connect them no more, this device has left."""
+        """Args: clock: wall clock, Unix ms; forget_relays: connect them no more, this device has left; noted: told of
+        what was done, for the audit log."""
         self._database, self._replica = database, replica
         self._space, self._sync = space, sync
-        self._clock, self._forget_relays = clock, forget_relays
+        self._clock, self._forget_relays, self.noted = clock, forget_relays, noted
 
     # ---- looking --------------------------------------------------------------------------------------------------
     async def list(self) -> list[Device]:
@@ -153,6 +166,7 @@ class DeviceService:
         await self._database.write(write)
         self._sync.wrote()
         self._sync.resume("devices", "documents")
+        await self.noted("device.renamed", device=fingerprint(info.device), name=name)
         return await self.one(info.device)
 
     # ---- removing -------------------------------------------------------------------------------------------------
@@ -184,6 +198,7 @@ class DeviceService:
         info = self._removable(command.id)
         await self._sync.add_records([self._space.remove(info.seat, self._clock())])
         log.info("removed device=%s", info.device.hex(), extra={"event": "device.removed"})
+        await self.noted("device.removed", name=self.name_of(info))
         return await self.told(info.device)
 
     async def restore(self, command: RestoreDevice) -> DeviceChange:
@@ -217,6 +232,7 @@ class DeviceService:
                 )
             record = self._space.restore(own, self._clock())
         await self._sync.add_records([record])
+        await self.noted("device.restored", name=self.name_of(info))
         return await self.told(info.device)
 
     async def leave(self, _command: LeaveSpace) -> DeviceChange:
@@ -236,6 +252,7 @@ class DeviceService:
         own = self._space.identity.device
         await self._sync.add_records([self._space.leave(self._clock())])
         log.info("left the space", extra={"event": "device.left"})
+        await self.noted("device.left")
         change = await self.told(own)
         if change.told:
             await self._forget_relays()

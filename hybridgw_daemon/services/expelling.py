@@ -114,6 +114,7 @@ class ExpellingService:
             )
         await self._sync.add_records(acts.expel(hand, info.seat, info.device, void, logs))
         log.warning("expelled device=%s", info.device.hex(), extra={"event": "device.expelled"})
+        await self._devices.noted("device.expelled", name=self._devices.name_of(info))
         self._sync.peers.reconnect()  # whoever refused this device so far
         return await self._devices.told(info.device)
 
@@ -137,6 +138,7 @@ class ExpellingService:
         if not shorter:
             raise LocalError("Nothing that counts was written by this device since then.")
         await self._sync.add_records(acts.close_logs(hand, info.device, [LogEnd(*pair) for pair in shorter]))
+        await self._devices.noted("device.undone", name=self._devices.name_of(info))
         return await self._devices.told(info.device)
 
     async def settle(self, command: SettleDevice) -> DeviceChange:
@@ -159,6 +161,7 @@ class ExpellingService:
             raise LocalError("Nothing that this device wrote is in dispute here.")
         await self._sync.add_records(acts.close_logs(hand, info.device, disputed))
         log.info("settled logs of device=%s", info.device.hex(), extra={"event": "device.settled"})
+        await self._devices.noted("device.settled", name=self._devices.name_of(info))
         return await self._devices.told(info.device)
 
     def _hand(self, words: str) -> Hand:

@@ -65,7 +65,7 @@ class RecoveryService:
         seed = self._membership.root_seed()
         if seed is None:
             raise NotFound(NOT_HERE)
-        log.info("the recovery words were shown", extra={"event": "recovery.shown"})
+        await self._devices.noted("recovery.shown")
         return RecoveryWords(words=seed_to_words(seed))
 
     async def confirm(self, command: ConfirmRecovery) -> RecoveryStatus:
@@ -79,7 +79,7 @@ class RecoveryService:
         if typed != seed:
             raise BadValue("These are recovery words, but not those of this space.", field="words")
         await self._membership.erase_root_seed()
-        log.info("the recovery words were confirmed and erased here", extra={"event": "recovery.confirmed"})
+        await self._devices.noted("recovery.confirmed")
         return await self.status()
 
     async def recover(self, command: RecoverSpace) -> Recovered:
@@ -116,7 +116,7 @@ class RecoveryService:
         await self._membership.join(candidate, offer, admission, note=self._relays.noting([invite]))
         self._relays.start()
         refusal = await self._sync.peers.first_contact(invite.url, CONTACT_S)
-        log.info("recovered the space", extra={"event": "recovery.done"})
+        await self._devices.noted("recovery.done", relay=invite.url)
         if isinstance(refusal, HybridGWError):
             log.warning("the relay has not let this device in yet: %s", refusal.message)
         return Recovered(devices=await self._devices.list())

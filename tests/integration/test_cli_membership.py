@@ -70,6 +70,9 @@ def test_spec_D4_remove_asks_does_and_is_taken_back(first: Cli, second: Cli) -> 
     second("data", "put", "tasks", "back", "title=Here again")
     both_in_step(second, first)
     assert first("data", "get", "tasks", "back").json["title"] == "Here again"
+    told = first("audit", "--event", "device").out
+    assert "The device phone was removed." in told
+    assert "The device phone was let in again." in told
 
 
 def test_spec_D4_rename_and_leave(first: Cli, second: Cli) -> None:
