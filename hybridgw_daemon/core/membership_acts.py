@@ -33,6 +33,7 @@ ACTS: Final = (Add, Remove, Restore)  # what a thief could do to the other devic
 class LogEnd(NamedTuple):
     """Where a log of a device that is expelled shall end."""
 
+    device: DeviceId
     log: LogId
     end: Close
 
@@ -57,36 +58,27 @@ def leave(hand: Hand) -> bytes:
     return _sign(hand, Leave(space=hand.log.space, prevs=prevs, by=hand.by, ts=hand.now_ms))
 
 
-def expel(
-    hand: Hand, target: Digest, device: DeviceId, void: Collection[Digest], logs: Sequence[LogEnd]
-) -> list[bytes]:
+def expel(hand: Hand, target: Digest, void: Collection[Digest], logs: Sequence[LogEnd]) -> list[bytes]:
     """Raw records by which root puts a device out for ever.
 
     The ends of its logs come first and the expel rests on them: nobody who has the expel lacks them, for without them
     nothing that the device ever wrote would count. Args: hand: root's; void: records of the device that shall not
-    count, with all that rests on them; logs: of the device, each with what is kept of it.
+    count, with all that rests on them; logs: its own and those of devices that go with it, each with what is kept.
     """
-    log, made = hand.log, list[bytes]()
-    prevs = tuple(log.signing_heads)
-    keep = log.heads_without(void)
-    for name, end in logs:
-        close = LogClose(
-            space=log.space, prevs=prevs, by=ROOT, ts=hand.now_ms, device=device, log=name, n=end.n, hash=end.hash,
-            fork=end.fork,
-        )  # fmt: skip
-        made.append(_sign(hand, close))
-        prevs = (read_record(made[-1], log.space).hash,)
+    keep = tuple(hand.log.heads_without(void))
+    made = close_logs(hand, logs)
+    prevs = (read_record(made[-1], hand.log.space).hash,) if made else tuple(hand.log.signing_heads)
     made.append(
-        _sign(hand, Expel(space=log.space, prevs=prevs, by=ROOT, ts=hand.now_ms, target=target, keep=tuple(keep)))
+        _sign(hand, Expel(space=hand.log.space, prevs=prevs, by=ROOT, ts=hand.now_ms, target=target, keep=keep))
     )
     return made
 
 
-def close_logs(hand: Hand, device: DeviceId, logs: Sequence[LogEnd]) -> list[bytes]:
-    """Raw records by which root ends logs of a device that is out already, earlier than they end now."""
+def close_logs(hand: Hand, logs: Sequence[LogEnd]) -> list[bytes]:
+    """Raw records by which root ends logs, each on top of the one before."""
     log, made = hand.log, list[bytes]()
     prevs = tuple(log.signing_heads)
-    for name, end in logs:
+    for device, name, end in logs:
         close = LogClose(
             space=log.space, prevs=prevs, by=ROOT, ts=hand.now_ms, device=device, log=name, n=end.n, hash=end.hash,
             fork=end.fork,

@@ -42,6 +42,7 @@ from .sync import SyncService
 
 log = logging.getLogger(__name__)
 
+NOTHING: Final = Close(0, bytes(32), 0)
 LAST_WORDS_S: Final = 4.0  # before a device is put out, what the others have of it is fetched, if they answer so soon
 
 
@@ -66,7 +67,7 @@ class ExpellingService:
         logs = self._ends(info.device, since_ms)
         trial = self._trial(info, void, logs)
         told = await self._devices.one(info.device)
-        keeps = sum(end.n for _, end in logs)
+        keeps = sum(end.n for _, _, end in logs)
         voids = sum(r.stored.n for r in self._logs_of(info.device)) - keeps
         will = [
             "put it out for good: no old device, relay or backup brings it back",
@@ -106,13 +107,16 @@ class ExpellingService:
             await self._sync.trigger(timeout_s=LAST_WORDS_S)
             hand = self._hand(command.words)  # on top of what came
         void, logs = self._void(info, command.since_ms), self._ends(info.device, command.since_ms)
-        own = self._trial(info, void, logs).device(self._space.identity.device)
+        trial = self._trial(info, void, logs)
+        own = trial.device(self._space.identity.device)
         if own is None or own.status is not Status.ACTIVE:
             raise LocalError(
                 "That would put this device out too, for the lost one admitted it after that time, or another one "
                 "removed it. Name a later time, or do it on another device."
             )
-        await self._sync.add_records(acts.expel(hand, info.seat, info.device, void, logs))
+        for device in {other.device for other in trial.devices() if other.status is Status.VOID}:
+            logs += [LogEnd(device, row.log, NOTHING) for row in self._logs_of(device)]
+        await self._sync.add_records(acts.expel(hand, info.seat, void, logs))
         log.warning("expelled device=%s", info.device.hex(), extra={"event": "device.expelled"})
         await self._devices.noted("device.expelled", name=self._devices.name_of(info))
         self._sync.peers.reconnect()  # whoever refused this device so far
@@ -131,13 +135,13 @@ class ExpellingService:
             )
         hand = self._hand(command.words)
         shorter = [
-            (name, end)
-            for name, end in self._ends(info.device, command.since_ms, with_empty=True)
+            LogEnd(device, name, end)
+            for device, name, end in self._ends(info.device, command.since_ms)
             if (now := self._space.control.end_of(name, info.device)) is not None and end.n < now.n
         ]
         if not shorter:
             raise LocalError("Nothing that counts was written by this device since then.")
-        await self._sync.add_records(acts.close_logs(hand, info.device, [LogEnd(*pair) for pair in shorter]))
+        await self._sync.add_records(acts.close_logs(hand, shorter))
         await self._devices.noted("device.undone", name=self._devices.name_of(info))
         return await self._devices.told(info.device)
 
@@ -153,13 +157,13 @@ class ExpellingService:
         hand = self._hand(command.words)
         ends = self._space.control.ends({row.log: row.device for row in self._logs_of(info.device)})
         disputed = [
-            LogEnd(row.log, Close(row.stored.n, row.stored.hash, fork))
+            LogEnd(info.device, row.log, Close(row.stored.n, row.stored.hash, fork))
             for row in self._logs_of(info.device)
             if row.log not in ends and (fork := self._fork(row)) < row.stored.n
         ]
         if not disputed:
             raise LocalError("Nothing that this device wrote is in dispute here.")
-        await self._sync.add_records(acts.close_logs(hand, info.device, disputed))
+        await self._sync.add_records(acts.close_logs(hand, disputed))
         log.info("settled logs of device=%s", info.device.hex(), extra={"event": "device.settled"})
         await self._devices.noted("device.settled", name=self._devices.name_of(info))
         return await self._devices.told(info.device)
@@ -217,7 +221,7 @@ class ExpellingService:
         trial = ControlLog(control.space)
         trial.update(self._space.records(), trusted=True)
         hand = self._space.hand_of(ROOT, identity.sign_secret, self._clock())
-        trial.update(acts.expel(hand, info.seat, info.device, void, logs), trusted=True)
+        trial.update(acts.expel(hand, info.seat, void, logs), trusted=True)
         return trial
 
     def _changes(self, trial: ControlLog, but: DeviceInfo | None = None) -> list[tuple[str, Status, Status]]:
@@ -234,10 +238,10 @@ class ExpellingService:
         rows = self._database.peek(oplog.logs).values()
         return sorted((row for row in rows if row.device == device and row.stored.n), key=lambda row: row.log)
 
-    def _ends(self, device: DeviceId, since_ms: int | None, *, with_empty: bool = False) -> list[LogEnd]:
+    def _ends(self, device: DeviceId, since_ms: int | None) -> list[LogEnd]:
         """Where its logs end if what it wrote from a time on does not count: at the latest where they are applied here,
-        so that root signs for nothing that this device has not seen. Args: with_empty: also those of which nothing
-        counts; an expelled device's log without an end has none anyway."""
+        so that root signs for nothing that this device has not seen. One of which nothing counts is named too: who
+        never gets a batch of it learns so that nothing of it is to be waited for."""
         found = []
         for row in self._logs_of(device):
             n = row.applied.n if since_ms is None else self._last_before(row, since_ms)
@@ -246,10 +250,8 @@ class ExpellingService:
             if now is not None and now.hash != row.stored.hash:
                 n = min(n, now.fork)  # another branch counts, and it is not held whole
             digest = self._database.peek(partial(oplog.hash_at, log=row.log, n=n)) if n else None
-            if digest is not None:
-                found.append(LogEnd(row.log, Close(n, digest, min(n, fork))))
-            elif with_empty:
-                found.append(LogEnd(row.log, Close(0, bytes(32), 0)))
+            end = NOTHING if digest is None else Close(n, digest, min(n, fork))
+            found.append(LogEnd(device, row.log, end))
         return found
 
     def _fork(self, row: oplog.LogRow) -> int:

@@ -549,6 +549,16 @@ class ControlLog:
         found = ((log, self.end_of(log, device)) for log, device in owners.items())
         return {log: end for log, end in found if end is not None}
 
+    def void_by_root(self) -> set[LogId]:
+        """Logs of which root let nothing count. To who holds no batch of one, and so cannot tell whose it is, that is
+        its end: what depends on it depends on nothing."""
+        found = set()
+        for (_, log), indexes in self._closes.items():
+            payloads = (self._at[index].payload for index in indexes)
+            if any(isinstance(p, LogClose) and p.by == ROOT and p.n == 0 for p in payloads):
+                found.add(log)
+        return found
+
     def _counting_closes(self, log: LogId, device: DeviceId) -> list[tuple[Close, bool]]:
         now = self._now
         found = []

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from hybridgw_daemon.core.keys import DeviceKeys, rotate
 from hybridgw_daemon.core.operations import Request, decode_pending
 from hybridgw_daemon.core.rest import Purpose, RestSealer
+from hybridgw_daemon.core.words import seed_to_words
 from hybridgw_daemon.services.devices import DeviceService
+from hybridgw_daemon.services.expelling import ExpellingService
 from hybridgw_daemon.services.membership import DEVICE_SEED, MembershipService
 from hybridgw_daemon.services.pairing import PairingService
 from hybridgw_daemon.services.relays import RelayService
@@ -34,7 +36,7 @@ from hybridgw_protocol.batch import Batch, Head
 from hybridgw_protocol.errors import HybridGWError, SecretsLocked, StateError
 from hybridgw_protocol.ids import DeviceId, LogId, key_id
 from hybridgw_protocol.invite import Invite
-from hybridgw_protocol.localapi import RemoveDevice, RestoreDevice
+from hybridgw_protocol.localapi import ExpelDevice, RemoveDevice, RestoreDevice
 from hybridgw_storage.database import InlineDatabase, Tx
 from tests.simulation import sim_checks
 from tests.simulation.sim_checks import State, applied_heads_of
@@ -179,6 +181,9 @@ class Device:
                 self.disk, self.replica, self.space, self.sync, clock=self.clock.now_ms,
                 forget_relays=self.relays.forget_all,
             )  # fmt: skip
+            self.expelling = ExpellingService(
+                self.disk, self.replica, self.space, self.sync, self.devices, clock=self.clock.now_ms
+            )
             self.sync.peers.on_reconnect(self.gateway.reconnect)
             loop.create_task(world.guard(self, self._main))
 
@@ -304,6 +309,12 @@ class Device:
         """`devices remove`."""
         await self.devices.remove(RemoveDevice(id=target.device_id().hex()))
         self.world.sometimes("device removed")
+
+    async def expel(self, target: Device, since_ms: int | None) -> None:
+        """`devices remove --lost`."""
+        words = " ".join(seed_to_words(self.world.words))
+        await self.expelling.expel(ExpelDevice(id=target.device_id().hex(), words=words, since_ms=since_ms))
+        self.world.sometimes("device expelled")
 
     async def restore(self, target: Device) -> None:
         """`devices restore`."""

@@ -204,7 +204,7 @@ class World:
 
     def all_ends(self) -> list[Mapping[LogId, Close]]:
         """Where logs end, as each device's control records say."""
-        if not self.ledger.copied and not self.ledger.put_out:
+        if not self.ledger.copied and not self.ledger.put_out and not self.removing:
             return []
         owners = {known.batch.log: known.batch.device for known in self.ledger.batches.values()}
         return [log.ends(owners) for log in map(self.control_log, self.devices) if log is not None]
@@ -300,7 +300,7 @@ class World:
             (2, self.crash_relay), (2, self.copy_relay), (2, self.roll_back_relay), (3, self.lie),
         ]  # fmt: skip
         if self.removing:
-            found += [(7, self.remove_some), (12, self.restore_some), (8, self.cross_removes)]
+            found += [(7, self.remove_some), (12, self.restore_some), (8, self.cross_removes), (5, self.expel_some)]
         if self.copying:
             found += [(8, self.copy), (6, self.put_back), (4, self.clone)]
         return found
@@ -383,6 +383,13 @@ class World:
             targets = [d for d in self.devices if d.device_id() and log.standing_removes(d.device_id(), seat)]
             if targets:
                 device.run(partial(device.restore, self.rng.choice(targets)))
+
+    def expel_some(self, device: Device) -> None:
+        """One is stolen, and a person takes the words: on any device that is left, also one that was put out."""
+        targets = [d for d in self.devices if d not in (device, self.first) and d.device_id() and self.is_member(d)]
+        if device.is_up and not device.space.locked and self.is_member(device) and targets and self.words:
+            since_ms = self.rng.choice((None, device.clock.now_ms(), device.clock.now_ms() - 60_000))
+            device.run(partial(device.expel, self.rng.choice(targets), since_ms))
 
     def cross_removes(self, device: Device) -> None:
         """Two devices put each other out, or a third one each, and neither has heard of the other's remove."""
@@ -806,7 +813,8 @@ class World:
         blobs = [blob for blob in blobs if parse_batch(blob).space == self.first.space_id()]
         ends = {b.hash: keys.end_of(b.log, b.device) for b in map(parse_batch, blobs)}
         blobs = [b.blob for b in map(parse_batch, blobs) if (end := ends[b.hash]) is None or b.n <= end.n]
-        fresh = Keys(keys.space_keys, {}, keys.control, keys.end_of)
+        void = {log: end for log, end in keys.ends.items() if end.n == 0}
+        fresh = Keys(keys.space_keys, void, keys.control, keys.end_of)
         state, database = sim_checks.replayed(
             blobs, fresh, self.now_ms, self.rng, self.folder / f"{name}.fresh", make, self.parts.replica
         )

@@ -107,6 +107,8 @@ class Receiver(Rebuilder):
         end = known.end_of(batch.log, batch.device)
         if end is not None:
             known.ends[batch.log] = end
+        else:
+            known.ends.pop(batch.log, None)  # whose it is was not known before
         row = state.logs[batch.log] = LogRow(batch.log, batch.device, batch.prev, EMPTY_HEAD, EMPTY_HEAD)
         state.dirty_logs.add(batch.log)
         return row
