@@ -260,18 +260,18 @@ class DeviceService:
 
     async def told(self, device: DeviceId) -> DeviceChange:
         """The answer to a change, once those who are connected know it, or after a while."""
-        heads, peers = set(self._sync.control_heads()), self._sync.peers
+        heads, peers, is_own = set(self._sync.control_heads()), self._sync.peers, device == self._space.identity.device
 
         def knows(url: str) -> bool:
             conversation = peers.conversations.get(url)
             if conversation is None:  # a relay that hears that we are out closes, and says nothing else
-                return device == self._space.identity.device and isinstance(peers.errors.get(url), Revoked)
+                return is_own and isinstance(peers.errors.get(url), Revoked)
             return conversation.state.control >= heads
 
         async def is_known() -> bool:
             return all(knows(url) for url in {*peers.conversations, *before})
 
-        before = [url for url in peers.known if url in peers.conversations]
+        before = [url for url in peers.known if url in peers.conversations or knows(url)]
         await peers.wait_for(is_known, TOLD_S, look_s=TOLD_S)
         told = sorted(url for url in {*peers.conversations, *before} if knows(url))
         return DeviceChange(

@@ -25,7 +25,7 @@ from hybridgw_daemon.services.pairing import PairingService
 from hybridgw_daemon.services.relays import RelayService
 from hybridgw_daemon.services.replica import PROVISIONAL, Replica, Sealer, Stored
 from hybridgw_daemon.services.replication import pending
-from hybridgw_daemon.services.space import RestVault, Space
+from hybridgw_daemon.services.space import RestVault
 from hybridgw_daemon.services.sync import Judged, Opened, SyncService
 from hybridgw_daemon.stores import control, documents, meta, oplog
 from hybridgw_daemon.transports.peers.driver import Conversation
@@ -162,7 +162,7 @@ class Device:
         with loop.inside(process):
             self.disk = Disk(self.path, loop, process, self.rng, world.ledger, sometimes=world.sometimes)
             self.replica = watched_replica(world.parts.replica, self)()
-            self.space = Space(name=f"planted-{self.name}", platform="sim", entropy=self.rng.randbytes)
+            self.space = world.parts.space(name=f"planted-{self.name}", platform="sim", entropy=self.rng.randbytes)
             self.sync = watched_sync(world.parts.sync, self)(
                 self.disk, self.replica, self.space, clock=self.clock.now_ms, worker=self._work,
             )  # fmt: skip

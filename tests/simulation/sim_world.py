@@ -28,7 +28,7 @@ from hybridgw_daemon.core.rest import Purpose
 from hybridgw_daemon.core.uuid7 import new_uuid7
 from hybridgw_daemon.services.membership import ROOT_SEED
 from hybridgw_daemon.services.replica import Incoming, Keys, Replica
-from hybridgw_daemon.services.space import RestVault
+from hybridgw_daemon.services.space import RestVault, Space
 from hybridgw_daemon.services.sync import SyncService
 from hybridgw_daemon.stores import control, oplog
 from hybridgw_daemon.transports.peers.driver import Conversation
@@ -72,6 +72,7 @@ class Parts:
     relay: type[RelayConversation] = RelayConversation
     batches: type[BatchService] = BatchService
     store: type[SqliteRelayStore] = SqliteRelayStore
+    space: type[Space] = Space
 
 
 class Unhealable(Exception):
