@@ -173,12 +173,13 @@ class DeviceService:
     async def plan(self, command: PlanRemoval) -> Removal:
         """What a removal that can be taken back would do. Raises: NotFound; LocalError: it cannot be removed."""
         info = self._removable(command.id)
-        relays = len(self._sync.peers.known)
+        count = len(self._sync.peers.known)
+        relays = ("", "the relay and ")[count] if count < 2 else f"{count} relays and "
         return Removal(
             device=await self.one(info.device),
             will=[
                 "make a new key, which it does not get: it can read nothing that is written from then on",
-                f"tell {'the relay' if relays == 1 else f'{relays} relays'} and your other devices to refuse it",
+                f"tell {relays}your other devices to refuse it",
                 "keep all that it has written so far",
             ],
             cannot=[
