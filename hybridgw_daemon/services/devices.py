@@ -276,8 +276,9 @@ class DeviceService:
         before = [url for url in peers.known if url in peers.conversations or knows(url)]
         await peers.wait_for(is_known, TOLD_S, look_s=TOLD_S)
         told = sorted(url for url in {*peers.conversations, *before} if knows(url))
+        names = [c.state.name if (c := peers.conversations.get(url)) else url for url in told]
         return DeviceChange(
-            device=await self.one(device), told=told, waiting=[url for url in peers.known if url not in told]
+            device=await self.one(device), told=names, waiting=[url for url in peers.known if url not in told]
         )
 
     def _removable(self, device: str) -> DeviceInfo:
