@@ -45,6 +45,7 @@ from .services.connections import Connections, room_for_sockets
 from .services.devices import DeviceService
 from .services.documents import DocumentService
 from .services.events import EventHub, prepare
+from .services.expelling import ExpellingService
 from .services.health import HealthService
 from .services.live_queries import LiveQueries
 from .services.membership import MembershipService
@@ -52,7 +53,9 @@ from .services.metrics import Metrics
 from .services.nearby import Nearby
 from .services.pairing import PairingService
 from .services.probing import ProbingService
+from .services.quarantine import QuarantineService
 from .services.rate_limits import RateLimits
+from .services.recovery import RecoveryService
 from .services.relays import RelayService
 from .services.replica import Replica
 from .services.space import Space
@@ -363,7 +366,15 @@ class Daemon:
         )  # fmt: skip
 
         services.sync = sync
-        services.devices = DeviceService(database, space, sync)
+        devices = DeviceService(
+            database, replica, space, sync, clock=clock, forget_relays=relays.forget_all, noted=access.audit.note
+        )
+        services.devices = devices
+        services.expelling = ExpellingService(database, replica, space, sync, devices, clock=clock)
+        services.quarantine = QuarantineService(database, replica, space, sync, devices, clock=clock)
+        services.recovery = RecoveryService(
+            space, sync, membership, devices, gateway, relays, clock=clock, entropy=entropy
+        )
         services.relays = relays
         services.lan = direct.probing
         services.alarms = AlarmService(database)

@@ -36,7 +36,10 @@ SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
     },
     "Your devices": {
         "pair": ("pair", "Show a code that admits another device, or enter one."),
-        "devices": ("devices", "List the devices of the space."),
+        "devices": ("devices", "List the devices of the space; rename, remove and restore them."),
+        "leave": ("devices", "Put this device out of its space."),
+        "recovery": ("recovery", "Say where the recovery words are; show them, or confirm that you have them."),
+        "recover": ("recovery", "Bring a space back on a new machine, from the recovery words."),
         "sync": ("sync", "Bring everything up to date now."),
         "relay": ("relay", "Add, list, test and remove relays."),
         "lan": ("lan", "Find the other devices on the local network; name addresses, and test them."),

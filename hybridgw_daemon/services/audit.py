@@ -17,7 +17,7 @@ from hybridgw_storage.database import Database, Tx
 
 from ..core.origins import kind_of
 from ..stores import audit as rows
-from .ports import Principal
+from .ports import OWNER, Principal
 
 MOST_KINDS: Final = 64  # of refusals that are counted apart between two writings; beyond, by event only
 
@@ -39,6 +39,16 @@ SENTENCES: Final = {
     "key.rotated": "The API key {name} has another secret.",
     "key.revoked": "The API key {name} was revoked.",
     "key.expired": "The API key {name} has ended.",
+    "device.renamed": "The device {device} is called {name} now.",
+    "device.removed": "The device {name} was removed.",
+    "device.restored": "The device {name} was let in again.",
+    "device.left": "This device left its space.",
+    "device.expelled": "The device {name} was put out for good, with the recovery words.",
+    "device.undone": "What the device {name} wrote was made not to count, with the recovery words.",
+    "device.settled": "The forked log of the device {name} was ended, with the recovery words.",
+    "recovery.shown": "The recovery words were shown.",
+    "recovery.confirmed": "The recovery words were confirmed, and erased from this machine.",
+    "recovery.done": "The space was recovered with the words, from {relay}.",
     "export": "{documents} documents of {collection} were exported as {format}.",
     "refused.host": "Requests were refused: they named another host.",
     "refused.origin": "Requests of a page were refused: it was not let in.",
@@ -60,6 +70,12 @@ class AuditService:
     ) -> None:
         """One row, in the transaction that does what it tells."""
         rows.add(tx, self._clock(), event, principal=principal, origin=origin, detail=detail)
+
+    async def note(self, event: str, **detail: object) -> None:
+        """One row about what the owner did, in a transaction of its own: after it was done."""
+        await self._database.write(
+            lambda tx: rows.add(tx, self._clock(), event, principal=OWNER.id, origin=None, detail=detail)
+        )
 
     def refused(self, event: str, origin: str | None = None) -> None:
         """Count something that a stranger tried. Args: origin: as it was sent; kept if it is one."""

@@ -7,6 +7,8 @@ from typing import Protocol
 from hybridgw_protocol.ids import DeviceId
 from hybridgw_protocol.localapi import RelayCheck
 
+from ..core.keys import RootKeys
+
 
 class Channel(Protocol):
     """A byte transport that keeps message borders: a WebSocket, or two queues in a simulation."""
@@ -94,6 +96,13 @@ class Gateway(Protocol):
 
     async def join_mailbox(self, url: str, nameplate: int) -> Mailbox:
         """Join the mailbox of a code. Raises: Offline, PairingFailed."""
+        ...
+
+    async def read_control(self, url: str, root: RootKeys) -> list[bytes]:
+        """The control records that a relay holds of root's space.
+
+        Raises: Offline; NotAdmitted: it does not know the space; RemoteError kinds.
+        """
         ...
 
     async def check(self, url: str) -> RelayCheck:

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 DEVICE_SEED: Final = "device-seed"
 ROOT_SEED: Final = "root-seed"
+WORDS_CONFIRMED: Final = "words_confirmed_ms"  # in meta
 
 
 def nothing_more(_tx: Tx) -> None:
@@ -92,6 +93,28 @@ class MembershipService:
         await self._settle()
         self._sync.resume("documents", "devices", "sync")
 
+    # ---- the recovery words ---------------------------------------------------------------------------------------
+    def root_seed(self) -> bytes | None:
+        """What the recovery words stand for, 32 bytes, while it is here. Raises: SecretsLocked."""
+        self._space.identity  # noqa: B018 - raises SecretsLocked
+        sealed = self._database.peek(lambda c: control.secret(c, ROOT_SEED))
+        return None if sealed is None else self._rest.open(Purpose.ROOT_SEED, (ROOT_SEED,), sealed)
+
+    def words_confirmed_ms(self) -> int | None:
+        """When a person confirmed here to have the words; None: not here."""
+        found = self._database.peek(lambda c: meta.get(c, WORDS_CONFIRMED))
+        return None if found is None else int(found)
+
+    async def erase_root_seed(self) -> None:
+        """The person has the words: a thief of this machine shall not find them."""
+        now_ms = self._clock()
+
+        def erase(tx: Tx) -> None:
+            control.delete_secret(tx, ROOT_SEED)
+            meta.put(tx, WORDS_CONFIRMED, now_ms)
+
+        await self._database.write(erase)
+
     async def _reopen(self, is_copy: bool, note: Callable[[Tx], None]) -> None:
         keys, device, now_ms = self._sync.known_keys(), self._space.identity.device, self._sync.now_ms()
 
@@ -123,6 +146,7 @@ class MembershipService:
             if leave:
                 self._replica.leave_space(tx)
                 control.delete_secret(tx, ROOT_SEED)
+                meta.delete(tx, WORDS_CONFIRMED)
             control.add_records(tx, [(record.hash, record.raw) for record in added])
             control.put_secret(tx, DEVICE_SEED, rest.seal(Purpose.DEVICE_SEED, (DEVICE_SEED,), seed, entropy(24)))
             if root_seed:

@@ -8,16 +8,34 @@ from typing import Any, Final, NamedTuple, Protocol
 from hybridgw_protocol.ids import DocumentId
 from hybridgw_protocol.localapi import (
     Alarm,
+    ConfirmRecovery,
     Device,
+    DeviceChange,
+    ExpelDevice,
+    Imported,
+    ImportQuarantine,
+    LeaveSpace,
     Pairing,
     PairingOffer,
     PathList,
+    PlanRemoval,
+    QuarantineList,
+    Recovered,
+    RecoverSpace,
+    RecoveryStatus,
+    RecoveryWords,
     Relay,
     RelayCheck,
+    Removal,
+    RemoveDevice,
+    RenameDevice,
+    RestoreDevice,
     SettingList,
+    SettleDevice,
     Stopping,
     SyncResult,
     SyncStatus,
+    UndoDevice,
 )
 from hybridgw_protocol.localapi_lan import LanReport, LanStatus
 from hybridgw_protocol.localapi_live import ConnectionReport, ConnectionStats, DeploymentList
@@ -101,6 +119,78 @@ class DevicePort(Protocol):
 
     async def list(self) -> list[Device]:
         """Every device that ever belonged."""
+        ...
+
+    async def rename(self, command: RenameDevice) -> Device:
+        """Call one something else."""
+        ...
+
+    async def plan(self, command: PlanRemoval) -> Removal:
+        """What removing one would do."""
+        ...
+
+    async def remove(self, command: RemoveDevice) -> DeviceChange:
+        """Put one out until it is restored."""
+        ...
+
+    async def restore(self, command: RestoreDevice) -> DeviceChange:
+        """Let a removed one in again."""
+        ...
+
+    async def leave(self, command: LeaveSpace) -> DeviceChange:
+        """Put this one out."""
+        ...
+
+
+class ExpellingPort(Protocol):
+    """A lost device; takes the recovery words."""
+
+    async def plan(self, command: PlanRemoval) -> Removal:
+        """What expelling one would do."""
+        ...
+
+    async def expel(self, command: ExpelDevice) -> DeviceChange:
+        """Put one out for good."""
+        ...
+
+    async def undo(self, command: UndoDevice) -> DeviceChange:
+        """Void more of what one wrote."""
+        ...
+
+    async def settle(self, command: SettleDevice) -> DeviceChange:
+        """End its forked logs on the branch that is held here."""
+        ...
+
+
+class QuarantinePort(Protocol):
+    """What lost devices wrote that does not count."""
+
+    async def list(self) -> QuarantineList:
+        """By device."""
+        ...
+
+    async def take(self, command: ImportQuarantine) -> Imported:
+        """Take it after all."""
+        ...
+
+
+class RecoveryPort(Protocol):
+    """The recovery words."""
+
+    async def status(self) -> RecoveryStatus:
+        """Where they are."""
+        ...
+
+    async def show(self) -> RecoveryWords:
+        """The words."""
+        ...
+
+    async def confirm(self, command: ConfirmRecovery) -> RecoveryStatus:
+        """The person has them: erase them here."""
+        ...
+
+    async def recover(self, command: RecoverSpace) -> Recovered:
+        """Join the space of these words."""
         ...
 
 

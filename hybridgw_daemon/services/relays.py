@@ -115,6 +115,16 @@ class RelayService:
             raise NotFound(f"{url} is not one of this device's relays; 'hybridgw relay list' shows them.")
         self.start()
 
+    async def forget_all(self) -> None:
+        """Use no relay any more: none has anything for this device."""
+
+        def forget(tx: Tx) -> None:
+            for row in control.relays(tx.connection):
+                control.delete_relay(tx, row.url)
+
+        await self._database.write(forget)
+        self.start()
+
     async def test(self, url: str | None) -> RelayCheck:
         """Try a relay without changing anything. Raises: NotFound: none is known."""
         known = [row.url for row in self._database.peek(control.relays)]

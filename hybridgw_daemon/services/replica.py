@@ -8,18 +8,19 @@ How it hangs together (protocol/SPEC.md, "Merge" and "Logs"):
     learn     control records close logs: batches off the closed chain are void  (repairing.py, branches.py), the
               documents are built again without them  (rebuilding.py)
     repair    our own log was closed: what is void of ours is sealed again, first thing, in a new log  (repairing.py)
+    import    what a lost device wrote and does not count is sealed again as our own, if a person says  (importing.py)
     open_log  the logs of this device: the first one, another one for a copy, none of an old space  (own_logs.py)
 
 Each part is a class over those it calls, and calls nothing above itself:
-    Base < Writer < Applier < Rebuilder < Receiver, and Rebuilder < LogOwner < Repairer
+    Base < Writer < Applier < Rebuilder < Receiver, and Rebuilder < LogOwner < Repairer < Importer
 
 Everything here runs on the writer's thread and keeps its own cache in `tx.memo` (state.py), which a rollback empties.
 """
 
 from __future__ import annotations
 
-from .replication.receiving import Receiver
-from .replication.repairing import Repairer
+from .replication.importing import Importer
+from .replication.receiving import DECIDE, Receiver
 from .replication.values import (
     NO_KEYS,
     PROVISIONAL,
@@ -33,6 +34,7 @@ from .replication.values import (
 )
 
 __all__ = [  # a replica, and the values that its callers give and get
+    "DECIDE",
     "NO_KEYS",
     "PROVISIONAL",
     "SECRET_COLLECTIONS",
@@ -46,5 +48,5 @@ __all__ = [  # a replica, and the values that its callers give and get
 ]
 
 
-class Replica(Receiver, Repairer):
+class Replica(Receiver, Importer):
     """One space's replica over a database; every method takes the open transaction."""

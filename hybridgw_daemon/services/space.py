@@ -13,13 +13,14 @@ from typing import Final
 import msgspec
 from nacl.bindings import crypto_sign
 
-from hybridgw_protocol.errors import HybridGWError, LocalError, PairingFailed, SecretsLocked
+from hybridgw_protocol.errors import BadValue, HybridGWError, LocalError, PairingFailed, SecretsLocked
 from hybridgw_protocol.ids import DeviceId, Digest, KeyId, LogId, SpaceId
 from hybridgw_protocol.limits import SHORT_HASH_BYTES
 from hybridgw_protocol.membership import Close, ControlLog, DeviceInfo, Status, joiner_digest
 from hybridgw_protocol.pairing_messages import Admission, Introduction, Offer
-from hybridgw_protocol.records import LogClose, read_record, sign_record
+from hybridgw_protocol.records import ROOT, LogClose, read_record, sign_record
 
+from ..core import membership_acts as acts
 from ..core.discovery_keys import DiscoveryKeys
 from ..core.keys import DeviceKeys, Hand, KeyRing, RootKeys, admit, begin_space, decrypt_name, tend
 from ..core.rest import Purpose, RestSealer
@@ -29,6 +30,9 @@ LOCKED: Final = (
     "The keys of this device cannot be opened, so nothing is synced. Unlock the keyring, or choose another place for "
     "them with 'hybridgw up --secret-store passphrase'. Local data is served meanwhile."
 )
+
+TEND_STEP_S: Final = 1.0  # a record is at the others well within a second when they are connected
+TEND_MOST_STEPS: Final = 8
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -275,15 +279,48 @@ class Space:
             identity.sign_secret,
         )
 
+    def remove(self, target: Digest, now_ms: int) -> bytes:
+        """The record by which this device removes that on another seat."""
+        return acts.remove(self._hand(now_ms), target)
+
+    def restore(self, ends: Sequence[Digest], now_ms: int) -> bytes:
+        """The record that ends removes which this device made."""
+        return acts.restore(self._hand(now_ms), ends)
+
+    def leave(self, now_ms: int) -> bytes:
+        """The record by which this device puts itself out."""
+        return acts.leave(self._hand(now_ms))
+
     def tend(self, now_ms: int) -> list[bytes]:
         """Key records that are due from this device now; one step, ask again after they were taken."""
         return tend(self._hand(now_ms)) if self.is_active else []
+
+    def tend_delay_s(self) -> float:
+        """How long to wait before `tend`, so that not all devices do it at once: the lowest active device up to a
+        second, the next one up to two, and so on."""
+        if self._identity is None:
+            return TEND_STEP_S
+        rank = sorted(d.device for d in self.active_devices()).index(self._identity.device) if self.is_active else 0
+        share = int.from_bytes(self._entropy(2), "big") / 2**16
+        return TEND_STEP_S * (min(rank, TEND_MOST_STEPS) + share)
 
     def _hand(self, now_ms: int) -> Hand:
         identity = self.identity
         assert self._ring is not None  # noqa: S101 - there is an identity
         in_use = self._in_use() if self.control.void_epochs() else None
         return Hand(self.control, identity.seat, identity.sign_secret, self._ring, self._entropy, now_ms, in_use)
+
+    def hand_of(self, by: Digest, sign_secret: bytes, now_ms: int) -> Hand:
+        """To sign for a seat or root, with this device's keys at hand."""
+        return msgspec.structs.replace(self._hand(now_ms), by=by, sign_secret=sign_secret)
+
+    def root_hand(self, root: RootKeys, now_ms: int) -> Hand:
+        """To sign as root, on top of the records of this space. Raises: BadValue: the words of another space."""
+        if root.space != self.identity.space:
+            raise BadValue("These are recovery words, but not those of this space.", field="words")
+        ring = KeyRing.of_root(root)
+        ring.follow(self.control)
+        return Hand(self.control, ROOT, root.sign_secret, ring, self._entropy, now_ms)
 
     # ---- for the replica ------------------------------------------------------------------------------------------
     def ask_keys_in_use(self, in_use: Callable[[], frozenset[KeyId]]) -> None:
@@ -300,6 +337,7 @@ class Space:
         assert self._ring is not None  # noqa: S101 - as above
         known = frozenset(digest[:SHORT_HASH_BYTES] for digest in control.records)
         ends = {log: _end(close) for log, close in control.ends(self._owners).items()}
+        ends |= dict.fromkeys(control.void_by_root() - self._owners.keys(), End(0, b"", 0))
         return Keys(dict(self._ring.keys), ends, known, self._end_of)
 
     def _end_of(self, log: LogId, device: DeviceId) -> End | None:

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, NamedTuple, Protocol, TypeVar
 
-from hybridgw_protocol.batch import Batch, Head, parse_batch, verify_batch
+from hybridgw_protocol.batch import EMPTY_HEAD, Batch, Head, parse_batch, verify_batch
 from hybridgw_protocol.errors import BadFrame, HybridGWError, SecretsLocked
 from hybridgw_protocol.ids import DeviceId, LogId
 from hybridgw_protocol.limits import CLOCK_WARN_MS, SEAL_WINDOW_MS
@@ -26,7 +26,7 @@ from hybridgw_storage.database import Database, Tx
 
 from ..stores import alarms, control, documents, oplog
 from .peers import Peers
-from .replica import End, Incoming, Keys, Replica, Stored
+from .replica import DECIDE, End, Incoming, Keys, Replica, Stored
 from .space import Identity, Space
 
 T = TypeVar("T")
@@ -104,6 +104,7 @@ class SyncService:
         self._counted = counted
         self.peers = Peers(database, clock=clock, published=published)
         self._unsealed = asyncio.Event()
+        self._tend_due = asyncio.Event()
         self._sealed_at = 0.0
         self._hold_own_log: int = 0  # a peer holds more of our own log than we do: fetch before sealing
         self._unkept: dict[bytes, bytes] = {}  # control records that are known in memory and not written down yet
@@ -194,9 +195,11 @@ class SyncService:
                     peer=peer, logs=len(lost),
                 )  # fmt: skip
             for log_id in forked:
+                device = own[log_id].device.hex()
                 alarms.raise_alarm(
                     tx, now_ms, "fork",
-                    f"{name} holds another history of a device's log than this device.", peer=peer, log=log_id,
+                    f"{name} holds another history of what device {device[:16]} wrote than this device. {DECIDE}",
+                    peer=peer, log=log_id, device=device,
                 )  # fmt: skip
 
         if lost or forked:
@@ -347,9 +350,10 @@ class SyncService:
         record = self.space.close_log(self.space.own_log, end, self._clock())
         await self.add_records([record])
 
-    async def add_records(self, records: Sequence[bytes]) -> None:
+    async def add_records(self, records: Sequence[bytes], *, from_peer: bool = False) -> None:
         """Control records from a peer, or our own: keep them, follow what they change, sign what is due.
 
+        Args: from_peer: others hear of them now as well, so what is due is signed after a while (see `_tend_loop`).
         Raises: RemoteError kinds: a record that nobody could have signed; what came before it is kept.
         """
         fresh, changed = list(records), False
@@ -359,6 +363,9 @@ class SyncService:
                 break
             changed = True
             await self._follow(added)
+            if from_peer:
+                self._tend_due.set()
+                break
             fresh = self.space.tend(self._clock())
         if changed:
             self._published("devices")
@@ -432,6 +439,7 @@ class SyncService:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._seal_loop(), name="seal")
             group.create_task(self._retry_loop(), name="retry")
+            group.create_task(self._tend_loop(), name="tend")
             group.create_task(self.peers.run(), name="peers")
 
     async def _seal_loop(self) -> None:
@@ -468,6 +476,21 @@ class SyncService:
         self.peers.wake()  # always: what arrived may have sealed it, and its sender was not woken then
         self.peers.changed()
         return len(batches)
+
+    async def _tend_loop(self) -> None:
+        """Sign the key records that others' records make due. Every device hears of a removal, and one new key is
+        enough: the lowest device goes first, and who finds the key made has nothing to do. Until then nothing is
+        sealed."""
+        while True:
+            await self._tend_due.wait()
+            self._tend_due.clear()
+            await asyncio.sleep(self.space.tend_delay_s())
+            try:
+                await self.add_records(self.space.tend(self._clock()))
+            except HybridGWError as error:  # a full disk
+                log.warning("signing key records later: %s", error.message)
+                await asyncio.sleep(REST_S)
+                self._tend_due.set()
 
     async def _retry_loop(self) -> None:
         while True:
@@ -515,9 +538,17 @@ class SyncService:
         if writes or any(row.stored.n > row.applied.n and row.waiting != "broken" for row in rows.values()):
             return False
         return any(
-            not c.state.catching_up and c.state.heard_s >= since_s and is_equal(ours, c.state.theirs)
+            not c.state.catching_up and c.state.heard_s >= since_s and self._holds_the_same(ours, c.state.theirs)
             for c in self.peers.conversations.values()
         )
+
+    def _holds_the_same(self, ours: Heads, theirs: Heads) -> bool:
+        """Has a peer what we have and nothing else that counts: of a closed log it may keep more, or another branch."""
+        ends = self.ends.keys()
+        if any(theirs.get(log_id, EMPTY_HEAD).n < ours[log_id].n for log_id in ends & ours.keys()):
+            return False
+        open_ones = [{log_id: head for log_id, head in heads.items() if log_id not in ends} for heads in (ours, theirs)]
+        return is_equal(*open_ones)
 
     async def status(self) -> SyncStatus:
         """Where things stand, for a person."""

@@ -43,7 +43,8 @@ def secret(connection: sqlite3.Connection, name: str) -> bytes | None:
 
 
 def delete_secret(tx: Tx, name: str) -> None:
-    """Erase it (secure_delete is on while this runs)."""
+    """Erase it: overwritten first, for SQLite leaves the bytes of a deleted row where they are."""
+    tx.execute("UPDATE secret SET sealed = zeroblob(length(sealed)) WHERE name = ?", (name,))
     tx.execute("DELETE FROM secret WHERE name = ?", (name,))
 
 

@@ -22,6 +22,11 @@ def put(tx: Tx, key: str, value: object) -> None:
     )
 
 
+def delete(tx: Tx, key: str) -> None:
+    """Forget what is stored under *key*, if anything is."""
+    tx.execute("DELETE FROM meta WHERE key = ?", (key,))
+
+
 def put_all(tx: Tx, values: Mapping[str, object]) -> None:
     """Store several values in one statement. Args: values: one or more, as for `put`."""
     rows = ", ".join(["(?, ?)"] * len(values))

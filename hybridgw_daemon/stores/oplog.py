@@ -172,6 +172,16 @@ def evidence(connection: sqlite3.Connection, log: LogId) -> list[bytes]:
     return [b for (b,) in connection.execute("SELECT blob FROM evidence WHERE log = ? ORDER BY n, hash", (log,))]
 
 
+def void_counts(connection: sqlite3.Connection) -> dict[LogId, int]:
+    """How many batches off the live branch are kept, per log."""
+    return {LogId(log): n for log, n in connection.execute("SELECT log, count(*) FROM evidence GROUP BY log")}
+
+
+def forget_evidence(tx: Tx, log: LogId) -> None:
+    """What is off the live branch of a log is of no use any more."""
+    tx.execute("DELETE FROM evidence WHERE log = ?", (log,))
+
+
 def evidence_has(connection: sqlite3.Connection, log: LogId, n: int, digest: bytes) -> bool:
     """Is this batch kept as evidence."""
     row = connection.execute("SELECT 1 FROM evidence WHERE log = ? AND n = ? AND hash = ?", (log, n, digest)).fetchone()

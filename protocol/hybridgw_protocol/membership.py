@@ -388,6 +388,20 @@ class ControlLog:
             return self.heads
         return sorted(sorted(self._heads, key=self._preference, reverse=True)[:most])
 
+    def heads_without(self, digests: Iterable[Digest]) -> list[Digest]:
+        """Heads of what is left without these records and all that rest on them: what an expel may name as `keep`,
+        with `signing_heads` as its prevs. The deepest 64 if there are more."""
+        out = sum({1 << self._index[digest] for digest in digests})
+        left = self._below(self.signing_heads)
+        for i in bits(left):
+            if (self._past[i] | 1 << i) & out:
+                left &= ~(1 << i)
+        below = 0
+        for i in bits(left):
+            below |= self._past[i]
+        tops = sorted(self._names(left & ~below), key=self._preference, reverse=True)
+        return sorted(tops[:MAX_PREVS])
+
     def missing_from(self, heads: Iterable[bytes]) -> list[bytes]:
         """Raw records that somebody with these heads lacks, prevs first. Args: heads: 32 bytes or 16-byte prefixes;
         unknown ones are left out (then it gets more than it needs, never less). Leaves go along unless the heads are
@@ -534,6 +548,16 @@ class ControlLog:
         """The logs of these that have an end. Args: owners: log -> its device, as batch 1 proves it."""
         found = ((log, self.end_of(log, device)) for log, device in owners.items())
         return {log: end for log, end in found if end is not None}
+
+    def void_by_root(self) -> set[LogId]:
+        """Logs of which root let nothing count. To who holds no batch of one, and so cannot tell whose it is, that is
+        its end: what depends on it depends on nothing."""
+        found = set()
+        for (_, log), indexes in self._closes.items():
+            payloads = (self._at[index].payload for index in indexes)
+            if any(isinstance(p, LogClose) and p.by == ROOT and p.n == 0 for p in payloads):
+                found.add(log)
+        return found
 
     def _counting_closes(self, log: LogId, device: DeviceId) -> list[tuple[Close, bool]]:
         now = self._now

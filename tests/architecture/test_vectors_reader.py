@@ -29,6 +29,7 @@ from tests.architecture import (
     _reader_local_frames,
     _reader_operations,
     _reader_pairing,
+    _reader_recovery,
     _reader_sealing,
 )
 from tests.architecture._tree import ROOT, syntax
@@ -41,6 +42,7 @@ READERS: dict[str, Callable[[dict[str, Any]], None]] = {
     "local_frames": _reader_local_frames.check,
     "operations": _reader_operations.check,
     "pairing": _reader_pairing.check,
+    "recovery": _reader_recovery.check,
     "sealing": _reader_sealing.check,
 }
 OWN_PARTS = sorted(

@@ -12,9 +12,12 @@ from typing import Any
 
 from hybridgw_daemon.core.rest import RestSealer
 from hybridgw_daemon.services.devices import DeviceService
+from hybridgw_daemon.services.expelling import ExpellingService
 from hybridgw_daemon.services.gateway import DirectPairing
 from hybridgw_daemon.services.membership import MembershipService
 from hybridgw_daemon.services.pairing import PairingService
+from hybridgw_daemon.services.quarantine import QuarantineService
+from hybridgw_daemon.services.recovery import RecoveryService
 from hybridgw_daemon.services.relays import RelayService
 from hybridgw_daemon.services.replica import Replica
 from hybridgw_daemon.services.space import Space
@@ -49,10 +52,19 @@ class Device:
         self.relays = RelayService(self.database, self.sync, self.gateway, clock=self.clock, entropy=os.urandom)
         self.sync.peers.on_reconnect(self.gateway.reconnect)
         self.direct: DirectPairing | None = None  # set before it runs
-        self.devices = DeviceService(self.database, self.space, self.sync)
+        self.devices = DeviceService(
+            self.database, self.replica, self.space, self.sync, clock=self.clock, forget_relays=self.relays.forget_all
+        )
         self.membership = MembershipService(
             self.database, self.replica, self.space, self.sync, clock=self.clock, entropy=os.urandom
         )
+        parts = (self.database, self.replica, self.space, self.sync, self.devices)
+        self.expelling = ExpellingService(*parts, clock=self.clock)
+        self.quarantine = QuarantineService(*parts, clock=self.clock)
+        self.recovery = RecoveryService(
+            self.space, self.sync, self.membership, self.devices, self.gateway, self.relays, clock=self.clock,
+            entropy=os.urandom,
+        )  # fmt: skip
 
     def clock(self) -> int:
         return now_ms() + self.ahead_ms

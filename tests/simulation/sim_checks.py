@@ -77,6 +77,7 @@ class Known:
     prefix: int
     deps: Heads
     stamps: tuple[int | None, int | None]
+    control: tuple[bytes, ...]  # control heads that its author knew, 16 bytes each
 
 
 @dataclass
@@ -154,6 +155,7 @@ class Ledger:
         known = self.batches[batch.hash] = Known(
             batch, body.operations, labels, prefix, apply_deps(below.deps if below else {}, body.deps),
             (body.first_stamp, body.last_stamp),
+            body.control if body.control is not None else below.control if below else (),
         )  # fmt: skip
         if self._undo is not None:
             self._undo += [partial(self.batches.pop, batch.hash), partial(self._sealed.difference_update, fresh)]

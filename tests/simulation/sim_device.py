@@ -14,15 +14,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hybridgw_daemon.core.keys import rotate
+from hybridgw_daemon.core.keys import DeviceKeys, rotate
 from hybridgw_daemon.core.operations import Request, decode_pending
-from hybridgw_daemon.core.rest import RestSealer
-from hybridgw_daemon.services.membership import MembershipService
+from hybridgw_daemon.core.rest import Purpose, RestSealer
+from hybridgw_daemon.core.words import seed_to_words
+from hybridgw_daemon.services.devices import DeviceService
+from hybridgw_daemon.services.expelling import ExpellingService
+from hybridgw_daemon.services.membership import DEVICE_SEED, MembershipService
 from hybridgw_daemon.services.pairing import PairingService
 from hybridgw_daemon.services.relays import RelayService
 from hybridgw_daemon.services.replica import PROVISIONAL, Replica, Sealer, Stored
 from hybridgw_daemon.services.replication import pending
-from hybridgw_daemon.services.space import RestVault, Space
+from hybridgw_daemon.services.space import RestVault
 from hybridgw_daemon.services.sync import Judged, Opened, SyncService
 from hybridgw_daemon.stores import control, documents, meta, oplog
 from hybridgw_daemon.transports.peers.driver import Conversation
@@ -31,8 +34,9 @@ from hybridgw_daemon.transports.peers.relay import RelayLink
 from hybridgw_protocol.auth import endpoint
 from hybridgw_protocol.batch import Batch, Head
 from hybridgw_protocol.errors import HybridGWError, SecretsLocked, StateError
-from hybridgw_protocol.ids import LogId, key_id
+from hybridgw_protocol.ids import DeviceId, LogId, key_id
 from hybridgw_protocol.invite import Invite
+from hybridgw_protocol.localapi import ExpelDevice, RemoveDevice, RestoreDevice
 from hybridgw_storage.database import InlineDatabase, Tx
 from tests.simulation import sim_checks
 from tests.simulation.sim_checks import State, applied_heads_of
@@ -159,7 +163,7 @@ class Device:
         with loop.inside(process):
             self.disk = Disk(self.path, loop, process, self.rng, world.ledger, sometimes=world.sometimes)
             self.replica = watched_replica(world.parts.replica, self)()
-            self.space = Space(name=f"planted-{self.name}", platform="sim", entropy=self.rng.randbytes)
+            self.space = world.parts.space(name=f"planted-{self.name}", platform="sim", entropy=self.rng.randbytes)
             self.sync = watched_sync(world.parts.sync, self)(
                 self.disk, self.replica, self.space, clock=self.clock.now_ms, worker=self._work,
             )  # fmt: skip
@@ -179,6 +183,13 @@ class Device:
                 self.sync, self.nearby, SimPlace(self), entropy=self.rng.randbytes, flow=world.flow
             )  # fmt: skip
             self.lan.device = self
+            self.devices = DeviceService(
+                self.disk, self.replica, self.space, self.sync, clock=self.clock.now_ms,
+                forget_relays=self.relays.forget_all,
+            )  # fmt: skip
+            self.expelling = ExpellingService(
+                self.disk, self.replica, self.space, self.sync, self.devices, clock=self.clock.now_ms
+            )
             self.sync.peers.on_reconnect(self._reconnect)
             loop.create_task(world.guard(self, self._main))
 
@@ -306,6 +317,22 @@ class Device:
             await self.sync.add_records([rotate(self.space._hand(self.clock.now_ms()))])
             self.world.sometimes("key rotated")
 
+    async def remove(self, target: Device) -> None:
+        """`devices remove`."""
+        await self.devices.remove(RemoveDevice(id=target.device_id().hex()))
+        self.world.sometimes("device removed")
+
+    async def expel(self, target: Device, since_ms: int | None) -> None:
+        """`devices remove --lost`."""
+        words = " ".join(seed_to_words(self.world.words))
+        await self.expelling.expel(ExpelDevice(id=target.device_id().hex(), words=words, since_ms=since_ms))
+        self.world.sometimes("device expelled")
+
+    async def restore(self, target: Device) -> None:
+        """`devices restore`."""
+        await self.devices.restore(RestoreDevice(id=target.device_id().hex()))
+        self.world.sometimes("device restored")
+
     # ---- what it is ------------------------------------------------------------------------------------------------
     def vault(self) -> RestVault:
         """Opens what is sealed at rest."""
@@ -336,6 +363,16 @@ class Device:
     def records(self) -> list[bytes]:
         """Its control records."""
         return self.peek(control.records)
+
+    def device_id(self) -> DeviceId:
+        """Its keys' id; empty before its first start has come so far."""
+        return DeviceId(self.peek(lambda c: meta.get(c, "device", b"")))
+
+    def keys(self) -> DeviceKeys:
+        """Its keys, from its disk and its keyring."""
+        sealed = self.peek(lambda c: control.secret(c, DEVICE_SEED))
+        assert sealed is not None
+        return DeviceKeys.from_seed(self.rest.open(Purpose.DEVICE_SEED, (DEVICE_SEED,), sealed))
 
     def space_id(self) -> bytes:
         """The space it belongs to; empty before its first start has come so far."""

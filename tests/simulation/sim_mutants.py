@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from hybridgw_daemon.services.replica import End, Keys, Replica
+import msgspec
+
+from hybridgw_daemon.services.replica import End, Keys, Replica, Sealer
 from hybridgw_daemon.services.replication.state import State as _State
+from hybridgw_daemon.services.space import Space
 from hybridgw_daemon.services.sync import Judged, SyncService
 from hybridgw_daemon.stores import oplog
 from hybridgw_daemon.transports.peers.driver import Conversation
 from hybridgw_protocol.batch import Head, parse_batch
 from hybridgw_protocol.frames import Err
+from hybridgw_protocol.ids import KeyId
 from hybridgw_protocol.link import Link, Role
 from hybridgw_relay.core.cursor import Cursor
 from hybridgw_relay.services.admission import Candidate
@@ -151,6 +155,18 @@ class ForkIgnored(SyncService):
         return (await super().compare(peer, theirs))._replace(forked=[])
 
 
+class OldKey(Space):
+    """After a removal it goes on under the first key it ever had, which the removed device has too."""
+
+    def sealer(self) -> Sealer | None:
+        """As the product's, but for the key."""
+        found = super().sealer()
+        if found is None or self._ring is None:
+            return found
+        epoch, key = next(iter(self._ring.epochs.items()))
+        return msgspec.structs.replace(found, kid=KeyId(self.control.epochs[epoch].kid), key=key)
+
+
 class Stingy(Link):
     """Gives no credit back."""
 
@@ -217,6 +233,7 @@ WORLDS: dict[str, Parts] = {
     "RelaySleeps": Parts(relay=RelaySleeps),
     "StreamSkips": Parts(relay=StreamSkips),
     "AckBeforeCommit": Parts(batches=AckBeforeCommit),
+    "OldKey": Parts(space=OldKey),
 }
 RARE: dict[str, Parts] = {  # seen in one life of fifty: told stories show them (test_world_regressions.py)
     "StrayIgnored": Parts(sync=StrayIgnored),

@@ -268,6 +268,11 @@ class Network:
         here, there = end.process, end.other.process
         return bool(self._blocked) and ((here.name if here else ""), (there.name if there else "")) in self._blocked
 
+    @property
+    def is_divided(self) -> bool:
+        """Is some way blocked."""
+        return bool(self._blocked)
+
     def block(self, source: str, target: str) -> None:
         """Hold back what goes from one process to another, connecting included; one direction only."""
         self.loop.log("net", f"block {source} {target}")

@@ -22,25 +22,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hybridgw_daemon.core.keys import RootKeys
+from hybridgw_daemon.core.keys import KeyRing, RootKeys
 from hybridgw_daemon.core.operations import Create, Edit, Request
 from hybridgw_daemon.core.rest import Purpose
 from hybridgw_daemon.core.uuid7 import new_uuid7
 from hybridgw_daemon.services.membership import ROOT_SEED
 from hybridgw_daemon.services.replica import Incoming, Keys, Replica
-from hybridgw_daemon.services.space import RestVault
+from hybridgw_daemon.services.space import RestVault, Space
 from hybridgw_daemon.services.sync import SyncService
 from hybridgw_daemon.stores import control, oplog
 from hybridgw_daemon.transports.peers.driver import Conversation
 from hybridgw_protocol.batch import parse_batch
 from hybridgw_protocol.errors import DiskFull, HybridGWError, StorageUnavailable
 from hybridgw_protocol.frames import FrameType
-from hybridgw_protocol.ids import LogId, SpaceId
+from hybridgw_protocol.ids import DeviceId, LogId, SpaceId
 from hybridgw_protocol.invite import Invite
 from hybridgw_protocol.limits import BATCH_MIN_BYTES, SHORT_HASH_BYTES
 from hybridgw_protocol.link import DEFAULT_FLOW, Flow
 from hybridgw_protocol.membership import Close, ControlLog
-from hybridgw_protocol.records import ROOT, LogClose, sign_record
+from hybridgw_protocol.records import ROOT, LogClose, Remove, Restore, sign_record
 from hybridgw_relay.services.batches import BatchService
 from hybridgw_relay.services.conversation import Conversation as RelayConversation
 from hybridgw_relay.stores.sqlite import SqliteRelayStore
@@ -73,6 +73,7 @@ class Parts:
     relay: type[RelayConversation] = RelayConversation
     batches: type[BatchService] = BatchService
     store: type[SqliteRelayStore] = SqliteRelayStore
+    space: type[Space] = Space
 
 
 class Unhealable(Exception):
@@ -99,7 +100,9 @@ class World:
         self.copying = rng.random() < 0.4  # may databases of devices be put back or cloned in this life
         self.lan = rng.random() < 0.5 if lan is None else lan  # do devices reach each other directly in this life
         self.places: dict[str, SimPlace] = {}
+        self.removing = not self.copying and random.Random(f"removing {seed}").random() < 0.5  # may devices be put out
         self.went_back = False
+        self._first_log: ControlLog | None = None
         self.tokens = 0
         self.traffic = 0  # frames of batches
         self.batch_bytes = 0  # of those
@@ -163,11 +166,33 @@ class World:
 
     def members(self) -> list[Device]:
         """Devices of the space that are not put out."""
-        return [d for d in self.devices if d.is_honest and self.is_member(d)]
+        return [d for d in self.honest() if self.is_member(d)]
 
     def honest(self) -> list[Device]:
         """Devices that are not put out."""
-        return [d for d in self.devices if d.is_honest]
+        return [d for d in self.devices if d.is_honest and not self.is_out(d)]
+
+    def is_out(self, device: Device) -> bool:
+        """Is it removed, as the first device knows; it never is itself. Who was let in by one that is out, and is not
+        known, never will be."""
+        if not self.removing or device is self.first or not self.is_member(device):
+            return False
+        log, own = self.first_log(), device.device_id()
+        if log.device(own) is not None:
+            return not log.is_active(own)
+        its = self.control_log(device)
+        info = its.device(own) if its else None
+        adder = its.seat(info.added_by) if its and info else None
+        return adder is not None and log.device(adder.device) is not None and not log.is_active(adder.device)
+
+    def first_log(self) -> ControlLog:
+        """What the first device's control records say; read anew when there are more."""
+        records = self.first.records()
+        if self._first_log is None or len(self._first_log) != len(records):
+            found = self.control_log(self.first)
+            assert found is not None
+            self._first_log = found
+        return self._first_log
 
     def control_log(self, device: Device) -> ControlLog | None:
         """What its control records say."""
@@ -184,7 +209,7 @@ class World:
 
     def all_ends(self) -> list[Mapping[LogId, Close]]:
         """Where logs end, as each device's control records say."""
-        if not self.ledger.copied and not self.ledger.put_out:
+        if not self.ledger.copied and not self.ledger.put_out and not self.removing:
             return []
         owners = {known.batch.log: known.batch.device for known in self.ledger.batches.values()}
         return [log.ends(owners) for log in map(self.control_log, self.devices) if log is not None]
@@ -279,6 +304,8 @@ class World:
             (3, self.set_clock), (2, self.drift), (2, self.fill_disk), (2, self.fail_disk), (2, self.rotate),
             (2, self.crash_relay), (2, self.copy_relay), (2, self.roll_back_relay), (3, self.lie),
         ]  # fmt: skip
+        if self.removing:
+            found += [(7, self.remove_some), (12, self.restore_some), (8, self.cross_removes), (5, self.expel_some)]
         if self.copying:
             found += [(8, self.copy), (6, self.put_back), (4, self.clone)]
         return found
@@ -344,6 +371,49 @@ class World:
         """A new space key."""
         if device.is_up and not device.space.locked and self.is_member(device):
             device.run(device.rotate)
+
+    # ---- who belongs ----------------------------------------------------------------------------------------------
+    def remove_some(self, device: Device) -> None:
+        """A person puts a device out, perhaps one that cannot be reached, perhaps on one that cannot be."""
+        targets = [d for d in self.members() if d is not device and d is not self.first]
+        if self.may_act(device) and targets:
+            if self.net.is_divided:
+                self.sometimes("removed during a partition")
+            device.run(partial(device.remove, self.rng.choice(targets)))
+
+    def restore_some(self, device: Device) -> None:
+        """And lets one in again: who put it out can."""
+        if self.may_act(device):
+            log, seat = self.first_log(), device.space.identity.seat
+            targets = [d for d in self.devices if d.device_id() and log.standing_removes(d.device_id(), seat)]
+            if targets:
+                device.run(partial(device.restore, self.rng.choice(targets)))
+
+    def expel_some(self, device: Device) -> None:
+        """One is stolen, and a person takes the words: on any device that is left, also one that was put out."""
+        targets = [d for d in self.devices if d not in (device, self.first) and d.device_id() and self.is_member(d)]
+        if device.is_up and not device.space.locked and self.is_member(device) and targets and self.words:
+            since_ms = self.rng.choice((None, device.clock.now_ms(), device.clock.now_ms() - 60_000))
+            device.run(partial(device.expel, self.rng.choice(targets), since_ms))
+
+    def cross_removes(self, device: Device) -> None:
+        """Two devices put each other out, or a third one each, and neither has heard of the other's remove."""
+        others = [d for d in self.members() if d is not device and d is not self.first and self.may_act(d)]
+        if device is self.first or not self.may_act(device) or not others or not self.is_member(device):
+            return
+        other = self.rng.choice(others)
+        known = [d for d in self.members() if d is not self.first]
+        for one, another in ((device, other), (other, device)):
+            for relay in self.relays:
+                self.net.block(one.name, relay.name)
+                self.net.block(relay.name, one.name)
+            third = self.rng.choice([another, *(d for d in known if d not in (one, another))])
+            one.run(partial(one.remove, self.rng.choice((another, third))))
+        self.sometimes("removes that had not seen each other")
+
+    def may_act(self, device: Device) -> bool:
+        """Can a person change something on it now."""
+        return device.is_up and not device.space.locked and self.is_member(device) and device.space.is_active
 
     # ---- the network goes wrong -----------------------------------------------------------------------------------
     def cut(self, _device: Device) -> None:
@@ -683,8 +753,10 @@ class World:
         keys = {d.name: d.replica.keys for d in members}
         for machine in (*self.devices, *self.relays):
             machine.kill()
+        self.ledger.put_out |= {d.owner for d in self.devices if self.is_out(d)}
         states = {d.name: d.state() for d in members}
         sim_checks.check_converged(states)
+        self.check_removed_read_nothing(members[0])
         state = states[members[0].name]
         sim_checks.check_stamps(self.ledger)
         sim_checks.check_nothing_lost(self.ledger, state)
@@ -700,6 +772,27 @@ class World:
             self.check_replayed(relay.name, members[0], keys[members[0].name], relay.blobs(), states)
             self.check_reads_nothing(relay)
         self.check_rebuilt(self.rng.choice(members), keys, states)
+
+    def check_removed_read_nothing(self, member: Device) -> None:
+        """I13: who is out, with its keys and everything that ever was said, has no key of a batch for whose author, by
+        what it knew when it sealed, that device was out."""
+        log = self.control_log(member)
+        assert log is not None
+        rings: dict[DeviceId, KeyRing] = {}
+        for device in self.devices:
+            if self.is_out(device) and log.device(device.device_id()) is not None and not was_restored(log, device):
+                ring = rings[device.device_id()] = KeyRing.of_device(device.keys())
+                ring.follow(log)
+        views: dict[tuple[bytes, ...], ControlLog] = {}
+        for known in self.ledger.batches.values() if rings else ():
+            if known.control not in views:
+                lacking = set(log.missing_from(known.control))
+                view = views[known.control] = ControlLog(log.space)
+                view.update((r.raw for r in log.since(0) if r.raw not in lacking), trusted=True)
+            for out, ring in rings.items():
+                if views[known.control].device(out) is not None and not views[known.control].is_active(out):
+                    demand(known.batch.kid not in ring.keys, "I13", out.hex(), "reads", known.batch.log, known.batch.n)
+                    self.counts["sealed knowing of a removal"] += 1
 
     @property
     def now_ms(self) -> int:
@@ -734,7 +827,8 @@ class World:
         blobs = [blob for blob in blobs if parse_batch(blob).space == self.first.space_id()]
         ends = {b.hash: keys.end_of(b.log, b.device) for b in map(parse_batch, blobs)}
         blobs = [b.blob for b in map(parse_batch, blobs) if (end := ends[b.hash]) is None or b.n <= end.n]
-        fresh = Keys(keys.space_keys, {}, keys.control, keys.end_of)
+        void = {log: end for log, end in keys.ends.items() if end.n == 0}
+        fresh = Keys(keys.space_keys, void, keys.control, keys.end_of)
         state, database = sim_checks.replayed(
             blobs, fresh, self.now_ms, self.rng, self.folder / f"{name}.fresh", make, self.parts.replica
         )
@@ -761,6 +855,15 @@ class World:
         for machine in (*self.devices, *self.relays):
             machine.kill()
         self.loop.close()
+
+
+def was_restored(log: ControlLog, device: Device) -> bool:
+    """Was it ever let in again."""
+    found = log.device(device.device_id())
+    removes = {
+        r.hash for r in log.since(0) if isinstance(r.payload, Remove) and found and r.payload.target == found.seat
+    }
+    return any(isinstance(r.payload, Restore) and removes & set(r.payload.ends) for r in log.since(0))
 
 
 def play(seed: int, *, steps: int = 60, parts: Parts | None = None) -> Ledger:

@@ -71,6 +71,16 @@ def _show(app: App, relay: str | None, yes: bool, *, with_qr: bool) -> None:
     if shown.get("error"):
         shown["error"] = app.told(shown["error"])
     _ended(app, shown, f"{clean(_peer_name(shown), 40)} is one of your devices now. It fetches your data by itself.")
+    _hint_at_words(app)
+
+
+def _hint_at_words(app: App) -> None:
+    """With the second device it is time to write the recovery words down: from then on a device may be lost."""
+    if not app.out.as_json and app.client.get("/api/recovery")["state"] == "here":
+        app.out.say(
+            f"Write down your 24 recovery words now; they put a lost device out and bring everything back: "
+            f"{app.command('recovery show')}"
+        )
 
 
 def _present(app: App, offer: Json, *, with_qr: bool) -> None:

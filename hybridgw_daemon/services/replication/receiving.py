@@ -6,6 +6,7 @@ Not checking signatures and opening, which is done off the writer's thread befor
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from hybridgw_protocol.batch import EMPTY_HEAD, Batch, Head
 from hybridgw_protocol.ids import LogId
@@ -18,6 +19,11 @@ from .branches import is_evidence
 from .rebuilding import Rebuilder
 from .state import State
 from .values import Incoming, Sealer, Stored
+
+DECIDE: Final = (
+    "If this alarm stays, decide: 'hybridgw devices settle' lets count what this device has of it, "
+    "'hybridgw devices remove --lost' puts it out."
+)
 
 
 class Receiver(Rebuilder):
@@ -64,7 +70,9 @@ class Receiver(Rebuilder):
                     forks.append(row.log)
                 if is_new:
                     alarms.raise_alarm(
-                        tx, now_ms, "fork", "A device signed two different batches for one place of its log.",
+                        tx, now_ms, "fork",
+                        f"Device {row.device.hex()[:16]} signed two different batches for one place of its log: its "
+                        f"database was put back or copied, or somebody else has its keys. {DECIDE}",
                         log=row.log, device=row.device.hex(),
                     )  # fmt: skip
                 if end:
@@ -99,6 +107,8 @@ class Receiver(Rebuilder):
         end = known.end_of(batch.log, batch.device)
         if end is not None:
             known.ends[batch.log] = end
+        else:
+            known.ends.pop(batch.log, None)  # whose it is was not known before
         row = state.logs[batch.log] = LogRow(batch.log, batch.device, batch.prev, EMPTY_HEAD, EMPTY_HEAD)
         state.dirty_logs.add(batch.log)
         return row

@@ -33,11 +33,14 @@ from ...services.ports import (
     DaemonPort,
     DevicePort,
     DocsPort,
+    ExpellingPort,
     HubPort,
     LanPort,
     MetricsPort,
     PairingPort,
     Principal,
+    QuarantinePort,
+    RecoveryPort,
     RelayPort,
     SyncPort,
 )
@@ -59,6 +62,9 @@ class Services:
     daemon: DaemonPort
     sync: SyncPort | None = None
     devices: DevicePort | None = None
+    expelling: ExpellingPort | None = None
+    quarantine: QuarantinePort | None = None
+    recovery: RecoveryPort | None = None
     pairing: PairingPort | None = None
     relays: RelayPort | None = None
     lan: LanPort | None = None
@@ -165,6 +171,48 @@ def build(services: Services) -> tuple[Command, ...]:
 
     async def devices(_: Principal, _command: api.ListDevices) -> api.DeviceList:
         return api.DeviceList(items=await _there(s.devices).list())
+
+    async def device_rename(_: Principal, command: api.RenameDevice) -> api.Device:
+        return await _there(s.devices).rename(command)
+
+    async def device_plan(_: Principal, command: api.PlanRemoval) -> api.Removal:
+        return await (_there(s.expelling).plan(command) if command.lost else _there(s.devices).plan(command))
+
+    async def device_remove(_: Principal, command: api.RemoveDevice) -> api.DeviceChange:
+        return await _there(s.devices).remove(command)
+
+    async def device_restore(_: Principal, command: api.RestoreDevice) -> api.DeviceChange:
+        return await _there(s.devices).restore(command)
+
+    async def device_leave(_: Principal, command: api.LeaveSpace) -> api.DeviceChange:
+        return await _there(s.devices).leave(command)
+
+    async def device_expel(_: Principal, command: api.ExpelDevice) -> api.DeviceChange:
+        return await _there(s.expelling).expel(command)
+
+    async def device_undo(_: Principal, command: api.UndoDevice) -> api.DeviceChange:
+        return await _there(s.expelling).undo(command)
+
+    async def device_settle(_: Principal, command: api.SettleDevice) -> api.DeviceChange:
+        return await _there(s.expelling).settle(command)
+
+    async def quarantine(_: Principal, _command: api.ListQuarantine) -> api.QuarantineList:
+        return await _there(s.quarantine).list()
+
+    async def quarantine_take(_: Principal, command: api.ImportQuarantine) -> api.Imported:
+        return await _there(s.quarantine).take(command)
+
+    async def recovery(_: Principal, _command: api.GetRecovery) -> api.RecoveryStatus:
+        return await _there(s.recovery).status()
+
+    async def recovery_show(_: Principal, _command: api.ShowRecoveryWords) -> api.RecoveryWords:
+        return await _there(s.recovery).show()
+
+    async def recovery_confirm(_: Principal, command: api.ConfirmRecovery) -> api.RecoveryStatus:
+        return await _there(s.recovery).confirm(command)
+
+    async def recover(_: Principal, command: api.RecoverSpace) -> api.Recovered:
+        return await _there(s.recovery).recover(command)
 
     async def pairing_start(_: Principal, command: api.StartPairing) -> api.PairingOffer:
         return await _there(s.pairing).start(command.relay)
@@ -286,6 +334,33 @@ def build(services: Services) -> tuple[Command, ...]:
         Command("sync.trigger", "POST", "/api/sync/trigger", api.TriggerSync, api.SyncResult, "admin", sync_trigger,
                 "*"),
         Command("devices.list", "GET", "/api/devices", api.ListDevices, api.DeviceList, "admin", devices),
+        Command("devices.rename", "POST", "/api/devices/{id}/rename", api.RenameDevice, api.Device, "owner",
+                device_rename, "*"),
+        Command("devices.plan", "GET", "/api/devices/{id}/removal", api.PlanRemoval, api.Removal, "owner",
+                device_plan),
+        Command("devices.remove", "POST", "/api/devices/{id}/remove", api.RemoveDevice, api.DeviceChange, "owner",
+                device_remove, "*"),
+        Command("devices.restore", "POST", "/api/devices/{id}/restore", api.RestoreDevice, api.DeviceChange, "owner",
+                device_restore, "*"),
+        Command("devices.leave", "POST", "/api/devices/leave", api.LeaveSpace, api.DeviceChange, "owner", device_leave,
+                "*"),
+        Command("devices.expel", "POST", "/api/devices/{id}/expel", api.ExpelDevice, api.DeviceChange, "owner",
+                device_expel, "*"),
+        Command("devices.undo", "POST", "/api/devices/{id}/undo", api.UndoDevice, api.DeviceChange, "owner",
+                device_undo, "*"),
+        Command("devices.settle", "POST", "/api/devices/{id}/settle", api.SettleDevice, api.DeviceChange, "owner",
+                device_settle, "*"),
+        Command("devices.quarantine", "GET", "/api/devices/quarantine", api.ListQuarantine, api.QuarantineList,
+                "owner", quarantine),
+        Command("devices.quarantine.import", "POST", "/api/devices/{id}/quarantine", api.ImportQuarantine,
+                api.Imported, "owner", quarantine_take, "*"),
+        Command("recovery.get", "GET", "/api/recovery", api.GetRecovery, api.RecoveryStatus, "owner", recovery),
+        Command("recovery.show", "POST", "/api/recovery/show", api.ShowRecoveryWords, api.RecoveryWords, "owner",
+                recovery_show, "*"),
+        Command("recovery.confirm", "POST", "/api/recovery/confirm", api.ConfirmRecovery, api.RecoveryStatus, "owner",
+                recovery_confirm, "*"),
+        Command("recovery.recover", "POST", "/api/recovery/recover", api.RecoverSpace, api.Recovered, "owner", recover,
+                "*"),
         Command("pairing.start", "POST", "/api/devices/pair", api.StartPairing, api.PairingOffer, "owner",
                 pairing_start, "*", 201),
         Command("pairing.join", "POST", "/api/devices/pair/join", api.JoinPairing, api.Pairing, "owner", pairing_join,

@@ -285,7 +285,7 @@ class Conversation:
                 await self._want_anew()
 
     async def _take_control(self, records: list[bytes]) -> None:
-        await self._sync.add_records(records)
+        await self._sync.add_records(records, from_peer=True)
         self._told_control.update(self._sync.space.names_of(records))
 
     def _end_if_control_is_told(self) -> None:

@@ -13,10 +13,11 @@ from hybridgw_protocol.limits import AUTH_TIMEOUT_S
 from hybridgw_protocol.link import DEFAULT_FLOW, Flow, Link, Role
 from hybridgw_protocol.localapi import RelayCheck
 
+from ...core.keys import RootKeys
 from ...services.gateway import Mailbox
 from ...services.sync import SyncService
 from .mailbox import JoinMailbox
-from .relay import Connect, RelayLink, WebSocketChannel
+from .relay import Connect, RelayLink, WebSocketChannel, read_control
 
 
 class RelayGateway:
@@ -94,6 +95,10 @@ class RelayGateway:
     async def join_mailbox(self, url: str, nameplate: int) -> Mailbox:
         """Join the mailbox of a code. Raises: Offline, PairingFailed."""
         return await JoinMailbox.join(await self._connect(url), nameplate, peer=url, authority=endpoint(url))
+
+    async def read_control(self, url: str, root: RootKeys) -> list[bytes]:
+        """The control records of root's space at a relay. Raises: Offline, NotAdmitted, RemoteError kinds."""
+        return await read_control(url, root, self._entropy, self._connect)
 
     async def check(self, url: str) -> RelayCheck:
         """Connect, read the challenge, disconnect."""

@@ -1,6 +1,8 @@
 """Who may come in: the invite of a new space, the control records of a known one, the number of devices.
 
 A stranger learns nothing: a space that is not here, one that is, and a device that never belonged get the same answer.
+Who proves the root key of a space that is here may read its control records and nothing else: a machine that has only
+the recovery words begins with them.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from typing import Final
 
 from hybridgw_protocol.errors import BadFrame, NotAdmitted, QuotaExceeded, Revoked
 from hybridgw_protocol.frames import Auth, Quota
-from hybridgw_protocol.ids import DeviceId, SpaceId, blake2b
+from hybridgw_protocol.ids import DeviceId, SpaceId, blake2b, space_id
 from hybridgw_protocol.limits import MAX_CONTROL_BYTES, MAX_RECORDS
 
 from ..stores.base import RelayStore
@@ -32,6 +34,7 @@ class Candidate:
 
     def __init__(self, auth: Auth, device: DeviceId, space: Space | None) -> None:
         self.auth, self.device, self.space = auth, device, space
+        self.is_root = space is not None and space_id(auth.pk[:32]) == auth.sp  # it proved that key, the space's root
         self.records: list[bytes] = []
         self._size = 0
 
@@ -67,6 +70,8 @@ class AdmissionService:
             return candidate, True
         if any(len(head) != 16 for head in auth.ctl):
             raise BadFrame("Control heads are told by their first 16 bytes.")
+        if candidate.is_root:
+            return candidate, False
         needs = bool(auth.ctl) and auth.ctl != space.heads and bool(self._store.unknown_control(space.sid, auth.ctl))
         if not needs:
             self._require_active(space, device)
@@ -78,6 +83,8 @@ class AdmissionService:
         Raises: NotAdmitted, Revoked, QuotaExceeded; RemoteError kinds: a bad record.
         """
         space, device = candidate.space, candidate.device
+        if space is not None and candidate.is_root:
+            return space
         if space is None:
             space = await self._spaces.register(
                 self._space_id(candidate.auth), invite_hash(candidate.auth.enrol), candidate.records, device

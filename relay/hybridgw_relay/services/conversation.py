@@ -27,6 +27,7 @@ from hybridgw_protocol.errors import (
     BadFrame,
     Busy,
     HybridGWError,
+    NotAdmitted,
     PairingFailed,
     RateLimited,
     RemoteClosed,
@@ -80,6 +81,7 @@ OUTSTANDING_PUSHES: Final = 256  # of one connection, not answered yet; above, i
 UPLOAD_MS: Final = 60_000  # for the control records of a new space, on a slow line
 PAIRING_MS: Final = PAIRING_TTL_MS + 60_000  # a joined connection may live a little longer than a code
 CLOSED_RETRY_MS: Final = 1_000
+ROOT_MAY_SEND: Final = (CtlGet, CtlAck, Credit, Ping, Pong, Err)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,7 @@ class Conversation:
         self._is_admitted = asyncio.Event()
         self._is_over = False
         self._is_live = False
+        self._is_root = False
         self._outstanding = 0
         self._answered = asyncio.Event()
         self._heard_ms = self._asked_ms = services.host.steady_ms()
@@ -145,8 +148,8 @@ class Conversation:
     async def run(self) -> None:
         """Send batches once the device is admitted; until cancelled."""
         await self._is_admitted.wait()
-        assert self._stream is not None  # noqa: S101 - set before the event
-        await self._stream.run()
+        if self._stream is not None:  # root gets no batches
+            await self._stream.run()
 
     async def receive(self, data: bytes) -> None:
         """One message. Whatever is wrong with it is told to the other side; nothing is raised."""
@@ -184,7 +187,8 @@ class Conversation:
         self._s.mailboxes.leave(self, "gone")
         if self._space is not None:
             self._s.spaces.leave(self._space, self)
-            self._s.spaces.saw(self._space, self.device)
+            if not self._is_root:
+                self._s.spaces.saw(self._space, self.device)
             log.info(
                 "disconnected connection=%s space=%s device=%s in=%d out=%d stored=%d sent=%d",
                 self.id, self._space.id.hex(), self.device.hex(), self._link.bytes_in, self._link.bytes_out,
@@ -253,6 +257,8 @@ class Conversation:
 
     # ---- frames ---------------------------------------------------------------------------------------------------
     async def _handle(self, frame: Frame, request: int, size_bytes: int) -> None:
+        if self._is_root and not isinstance(frame, ROOT_MAY_SEND):
+            raise NotAdmitted("The recovery words may read the control records here, and nothing else.")
         match frame:
             case Push():
                 await self._push(frame, request, size_bytes)
@@ -307,6 +313,9 @@ class Conversation:
         space = await self._s.admission.finish(candidate)
         if self._is_over:
             return
+        if candidate.is_root:
+            self._admit_root(candidate, space)
+            return
         self.device, self._space = candidate.device, space
         self._rate = self._s.rates.of(candidate.device)
         self._s.spaces.join(space, self)
@@ -329,6 +338,14 @@ class Conversation:
             "connected connection=%s space=%s device=%s address=%s",
             self.id, space.id.hex(), self.device.hex(), self._address,
         )  # fmt: skip
+
+    def _admit_root(self, candidate: Candidate, space: Space) -> None:
+        """Root is no device: it is told of nothing, and only what it asks for is answered."""
+        self.device, self._space, self._is_root = candidate.device, space, True
+        self._s.gate.admitted(self._address)
+        self._is_admitted.set()
+        self._link.send(Welcome(sid=self.id, t=self._s.host.wall_ms(), vv=[], ctl=space.heads))
+        log.info("root reads connection=%s space=%s address=%s", self.id, space.id.hex(), self._address)
 
     def _give_way_to_this(self, space: Space) -> None:
         mine = [member for member in space.members if member.device == self.device]

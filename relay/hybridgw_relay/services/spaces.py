@@ -24,7 +24,10 @@ from .tail import Tail
 
 log = logging.getLogger(__name__)
 
-REMOVED = "The device was removed from its space. Pair it anew if that was a mistake."
+REMOVED = (
+    "The device was removed from its space. If that was a mistake, restore it on the device that removed it: "
+    "hybridgw devices restore NAME"
+)
 GONE = "This relay does not serve the space any more. Ask whoever runs it."
 
 

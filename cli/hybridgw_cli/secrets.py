@@ -1,0 +1,27 @@
+"""What a person types that nobody else may see: asked on the terminal or read from stdin, never on the command line."""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+import click
+
+from hybridgw_protocol.errors import NeedsPerson
+
+from .context import App
+
+MOST_CHARACTERS: Final = 1_000
+_ASKED: Final = "The 24 recovery words, in order (they are not shown)"
+
+
+def read_words(app: App, asked: str = _ASKED) -> str:
+    """Recovery words as typed; whether they are any is the daemon's to judge. Raises: NeedsPerson: there are none."""
+    if sys.stdin.isatty():
+        typed = str(click.prompt(asked, hide_input=True, err=True))
+    else:
+        app.out.say("Reading the recovery words from stdin ...")
+        typed = sys.stdin.read(MOST_CHARACTERS + 1)
+    if not typed.strip():
+        raise NeedsPerson("The 24 recovery words are needed: type them when asked, or give them on stdin.")
+    return " ".join(typed.split())

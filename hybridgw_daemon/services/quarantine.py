@@ -1,0 +1,113 @@
+"""What lost devices wrote that does not count: shown, and taken after all if a person wants it.
+
+It was applied here once, or came before the device was put out; from then on it is kept as evidence of its log
+(replication/branches.py). Taking it seals the operations again in a log of this device (replication/importing.py).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final
+
+from hybridgw_protocol.batch import parse_batch
+from hybridgw_protocol.errors import LocalError, NotFound, SecretsLocked
+from hybridgw_protocol.ids import DeviceId, LogId, format_document_id
+from hybridgw_protocol.limits import STAMP_BITS
+from hybridgw_protocol.localapi import Imported, ImportQuarantine, QuarantinedLog, QuarantineList
+from hybridgw_protocol.membership import Status
+from hybridgw_storage.database import Database, Tx
+
+from ..core.operations import FLOOR
+from ..stores import oplog
+from .devices import DeviceService
+from .replica import End, Replica
+from .space import Space
+from .sync import SyncService
+
+log = logging.getLogger(__name__)
+
+SHOWN_DOCUMENTS: Final = 20  # of a device; the count tells how much there is
+OUT: Final = (Status.EXPELLED, Status.VOID)
+
+
+class QuarantineService:
+    """One per daemon."""
+
+    def __init__(
+        self, database: Database, replica: Replica, space: Space, sync: SyncService, devices: DeviceService, *,
+        clock: Callable[[], int],
+    ) -> None:  # fmt: skip
+        """Args: clock: wall clock, Unix ms."""
+        self._database, self._replica = database, replica
+        self._space, self._sync, self._devices = space, sync, devices
+        self._clock = clock
+
+    async def list(self) -> QuarantineList:
+        """One item per device of which something is kept aside. Raises: SecretsLocked."""
+        return QuarantineList(items=[self._of(device, logs) for device, logs in self._logs().items()])
+
+    async def take(self, command: ImportQuarantine) -> Imported:
+        """Write what a device's batches hold as this device's own, with the times they have.
+
+        Raises: NotFound: nothing of it is kept; SecretsLocked; Busy; TooBig: this device has too many logs.
+        """
+        info = self._devices.find(command.id)
+        logs = self._logs().get(info.device)
+        if not logs:
+            raise NotFound("Nothing that this device wrote is kept aside; 'hybridgw devices quarantine' lists what is.")
+        if not self._space.is_active:
+            raise LocalError("This device does not belong to the space any more, so nobody would get what it takes.")
+        if self._replica.sealer is None:
+            raise SecretsLocked("There is no key to write under at this moment; try again.")
+        now_ms = self._sync.now_ms()
+
+        def take(tx: Tx) -> tuple[int, LogId, End, LogId]:
+            return (*self._replica.import_void(tx, logs, self._replica.sealer, now_ms), self._replica.own_log(tx))
+
+        count, old, end, self._space.own_log = await self._database.write(take)
+        log.info("took %d operations of device=%s", count, info.device.hex(), extra={"event": "quarantine.taken"})
+        await self._sync.add_records([self._space.close_log(old, end, self._clock())])
+        self._sync.resume("documents", "devices", "sync")
+        return Imported(operations=count)
+
+    def _logs(self) -> dict[DeviceId, tuple[LogId, ...]]:
+        """Logs of devices that are out, of which batches are kept that do not count."""
+        kept = self._database.peek(oplog.void_counts)
+        found: dict[DeviceId, tuple[LogId, ...]] = {}
+        for row in self._database.peek(oplog.logs).values():
+            info = self._space.control.device(row.device)
+            if row.log in kept and info is not None and info.status in OUT:
+                found[row.device] = (*found.get(row.device, ()), row.log)
+        return found
+
+    def _of(self, device: DeviceId, logs: Sequence[LogId]) -> QuarantinedLog:
+        batches = readable = operations = 0
+        documents: dict[str, None] = {}
+        times: list[int] = []
+        for name in logs:
+            for blob in self._database.peek(partial(oplog.evidence, log=name)):
+                batches += 1
+                body, _ = self._replica.open(parse_batch(blob))
+                if body is None:
+                    continue
+                readable += 1
+                for operation in body.operations:
+                    if operation.kind == FLOOR:
+                        continue
+                    operations += 1
+                    times.append(operation.stamp >> STAMP_BITS)
+                    if len(documents) < SHOWN_DOCUMENTS:
+                        documents[f"{operation.collection}/{format_document_id(operation.id)}"] = None
+        info = self._space.control.device(device)
+        assert info is not None  # noqa: S101 - its logs are only here because it was seated
+        return QuarantinedLog(
+            device=self._devices.shown(info),
+            batches=batches,
+            readable=readable,
+            operations=operations,
+            documents=list(documents),
+            first_ms=min(times, default=None),
+            last_ms=max(times, default=None),
+        )

@@ -1,0 +1,122 @@
+"""The recovery words, for local callers: where they are, showing and confirming them, and a space back from them.
+
+The words are never kept: a seed that was confirmed, or was typed to recover a space, is gone when its call ends. What
+they may do to a lost device: expelling.py. Source: protocol/SPEC.md, "Keys" and "Relay".
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from hybridgw_protocol.errors import BadRecord, BadValue, HybridGWError, NotAdmitted, NotFound
+from hybridgw_protocol.invite import parse_invite
+from hybridgw_protocol.localapi import (
+    ConfirmRecovery,
+    Recovered,
+    RecoverSpace,
+    RecoveryStatus,
+    RecoveryWords,
+)
+from hybridgw_protocol.membership import ControlLog
+from hybridgw_protocol.pairing_messages import Admission, Offer, clean_name
+from hybridgw_protocol.records import ROOT
+
+from ..core.keys import Hand, KeyRing, RootKeys, admit
+from ..core.words import seed_to_words, words_to_seed
+from .devices import DeviceService
+from .gateway import Gateway
+from .membership import MembershipService
+from .relays import RelayService
+from .space import Candidate, Space
+from .sync import SyncService
+
+log = logging.getLogger(__name__)
+
+CONTACT_S: Final = 10.0  # how long `recover` waits for the relay to let the new device in
+NOT_HERE: Final = (
+    "The recovery words are not on this device: they were confirmed and erased, or another device was the first of the "
+    "space. They cannot be made anew."
+)
+
+
+class RecoveryService:
+    """One per daemon."""
+
+    def __init__(
+        self, space: Space, sync: SyncService, membership: MembershipService, devices: DeviceService, gateway: Gateway,
+        relays: RelayService, *, clock: Callable[[], int], entropy: Callable[[int], bytes],
+    ) -> None:  # fmt: skip
+        """Args: clock: wall clock, Unix ms."""
+        self._space, self._sync, self._membership, self._devices = space, sync, membership, devices
+        self._gateway, self._relays = gateway, relays
+        self._clock, self._entropy = clock, entropy
+
+    async def status(self) -> RecoveryStatus:
+        """Where the words are. Raises: SecretsLocked."""
+        if self._membership.root_seed() is not None:
+            return RecoveryStatus(state="here")
+        confirmed_ms = self._membership.words_confirmed_ms()
+        return RecoveryStatus(state="elsewhere" if confirmed_ms is None else "confirmed", confirmed_ms=confirmed_ms)
+
+    async def show(self) -> RecoveryWords:
+        """The words. Raises: SecretsLocked; NotFound: they are not here."""
+        seed = self._membership.root_seed()
+        if seed is None:
+            raise NotFound(NOT_HERE)
+        await self._devices.noted("recovery.shown")
+        return RecoveryWords(words=seed_to_words(seed))
+
+    async def confirm(self, command: ConfirmRecovery) -> RecoveryStatus:
+        """The person has typed what is on paper: erase the seed here.
+
+        Raises: SecretsLocked; NotFound: it is not here; BadValue: no words, or others.
+        """
+        typed, seed = words_to_seed(command.words), self._membership.root_seed()
+        if seed is None:
+            raise NotFound(NOT_HERE)
+        if typed != seed:
+            raise BadValue("These are recovery words, but not those of this space.", field="words")
+        await self._membership.erase_root_seed()
+        await self._devices.noted("recovery.confirmed")
+        return await self.status()
+
+    async def recover(self, command: RecoverSpace) -> Recovered:
+        """Join the space of these words with what is written here: root reads its control records at the relay and
+        admits this device.
+
+        Raises: BadValue: words or address; LocalError: this device belongs with others already; NotAdmitted: the relay
+        does not know the space; Offline; RemoteError kinds: what the relay holds does not lead from the words.
+        """
+        root = RootKeys.from_seed(words_to_seed(command.words))
+        invite = parse_invite(command.relay)
+        self._space.check_may_join()
+        try:
+            records = await self._gateway.read_control(invite.url, root)
+        except NotAdmitted as error:
+            raise NotFound(
+                f"{invite.url} does not know a space of these words. Is it the relay that your devices used?"
+            ) from error
+        control = ControlLog(root.space)
+        added, refused = control.update(records)
+        if not added:
+            raise refused or BadRecord(f"{invite.url} holds no control records of this space.")
+        candidate = Candidate(self._entropy)
+        offer = Offer(root.space, root.sign_public, ROOT, tuple(control.signing_heads))
+        joiner = candidate.introduce(offer, clean_name(command.name or self._space.name), self._space.platform)
+        ring = KeyRing.of_root(root)
+        ring.follow(control)
+        hand = Hand(control, ROOT, root.sign_secret, ring, self._entropy, self._clock())
+        record = admit(
+            hand, prevs=control.signing_heads, sign_public=joiner.sign_public,
+            exchange_public=joiner.exchange_public, joiner_sig=joiner.signature, label=(joiner.name, joiner.platform),
+        )  # fmt: skip
+        admission = Admission((*(r.raw for r in added), record), (), self._clock())
+        await self._membership.join(candidate, offer, admission, note=self._relays.noting([invite]))
+        self._relays.start()
+        refusal = await self._sync.peers.first_contact(invite.url, CONTACT_S)
+        await self._devices.noted("recovery.done", relay=invite.url)
+        if isinstance(refusal, HybridGWError):
+            log.warning("the relay has not let this device in yet: %s", refusal.message)
+        return Recovered(devices=await self._devices.list())

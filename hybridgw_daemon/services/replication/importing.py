@@ -1,0 +1,101 @@
+"""Taking what a lost device wrote and what does not count, as writes of this device with the times they had.
+
+As in the repair of an own log (repairing.py): original stamps and dependencies, so that what others wrote without
+having seen it becomes a conflict and not a loss. Two devices that take the same make equal values, which are no
+conflict. Not the decision to do so: services/quarantine.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from hybridgw_protocol.batch import EMPTY_HEAD, FLAG_SECRET, Batch, Head, parse_batch
+from hybridgw_protocol.errors import Busy
+from hybridgw_protocol.ids import LogId
+from hybridgw_protocol.limits import SHORT_HASH_BYTES
+from hybridgw_protocol.vectors import Heads
+from hybridgw_storage.database import Tx
+
+from ...core.body import apply_deps
+from ...core.operations import FLOOR
+from ...stores import oplog
+from ...stores.oplog import BatchState
+from .applying import opened
+from .rebuilding import in_bounds
+from .repairing import Repairer
+from .state import State
+from .values import End, Sealer
+
+
+class Importer(Repairer):
+    """The part of a replica that writes for a device that is out."""
+
+    def import_void(self, tx: Tx, logs: Sequence[LogId], sealer: Sealer | None, now_ms: int) -> tuple[int, LogId, End]:
+        """Seal the readable batches off the live branches of these logs again, first thing in a new own log.
+
+        Returns: how many operations were taken, the own log used so far and its end, which is to be closed: a device
+        may have only so many open. Raises: Busy: own writes cannot be sealed now; TooBig: too many logs.
+        """
+        state = self._state(tx)
+        self._seal_open(tx, state, sealer)
+        if state.pending or sealer is None:
+            raise Busy("Writes of this device wait for a key; try again when they are sealed.")
+        old = self._own_row(state)
+        end = End(old.stored.n, old.stored.hash if old.stored.n else b"", old.stored.n)
+        found: list[tuple[Batch, Heads]] = []
+        for log in logs:
+            found += self._void_of(tx, state, log)
+        found.sort(key=lambda item: (item[0].log, item[0].n))
+        new = self.open_log(tx, sealer.device, sealer.entropy(32))
+        made: list[Batch] = []
+        count, last = 0, 0
+        for batch, deps in found:
+            body, _ = opened(self._known(tx), batch)
+            operations = []
+            for op in body.operations if body else ():
+                if op.kind == FLOOR:
+                    continue
+                op = in_bounds(op, last, now_ms)
+                if op.stamp <= last:  # of another log; stamps rise within one
+                    op = msgspec.structs.replace(op, stamp=last + 1)
+                last = op.stamp
+                operations.append(op)
+            if operations:
+                made.append(self._seal_one(new, sealer, deps, operations, bool(batch.flags & FLAG_SECRET)))
+                count += len(operations)
+        new.applied, new.last_stamp, new.deps, new.control = EMPTY_HEAD, -1, {}, None
+        oplog.add_batches(tx, made, BatchState.STORED, authored=True)
+        for log in logs:
+            oplog.forget_evidence(tx, log)
+        if made:
+            state.unapplied.add(new.log)
+        self._drain(tx, state, {}, now_ms, sealer)
+        self._touch(tx, state)
+        return count, old.log, end
+
+    def _void_of(self, tx: Tx, state: State, log: LogId) -> list[tuple[Batch, Heads]]:
+        """The batches of a log off its live branch that can be opened, each with what its writer had seen of what is
+        applied here: a stranger's word may not make our own log wait."""
+        row = state.logs[log]
+        running = self._deps_at(tx, row, row.stored.n)
+        found = []
+        for blob in oplog.evidence(tx.connection, log):
+            batch = parse_batch(blob)
+            body, _ = opened(self._known(tx), batch)
+            if body is None:
+                continue
+            running = apply_deps(running, body.deps)
+            deps = {name: head for name in running if (head := self._applied_of(tx, state, name, running[name]))}
+            if row.applied.n:
+                deps[log] = Head(row.applied.n, row.applied.hash[:SHORT_HASH_BYTES])
+            found.append((batch, deps))
+        return found
+
+    def _applied_of(self, tx: Tx, state: State, log: LogId, head: Head) -> Head | None:
+        """How far this dependency reaches among what is applied here."""
+        row = state.logs.get(log)
+        n = min(self._clamp(tx, state, log, head) or 0, row.applied.n if row else 0)
+        digest = oplog.hash_at(tx.connection, log, n) if n else None
+        return None if digest is None else Head(n, digest[:SHORT_HASH_BYTES])
