@@ -43,7 +43,7 @@ SOMETIMES = {
         "clock jumped", "clock drifts", "relay put back", "lie: drop", "lie: suffix", "lie: splice", "lie: replay",
         "lie: forge", "lie: swallow", "lie: claim", "lie: hide records", "database put back", "put back and noticed",
         "cloned", "keyring locked for a while", "key rotated", "begins alone on a relay", "device removed",
-        "removed during a partition", "removes that had not seen each other", "devices parted",
+        "device expelled", "removed during a partition", "removes that had not seen each other", "devices parted",
         # rare paths
         "several writes in one commit", "reconnected", "batch received twice", "pushed another device's batches",
         "gap", "credit stalled", "waits for clock", "waits for deps", "waits for key", "provisional writes adopted",
