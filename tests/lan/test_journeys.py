@@ -14,7 +14,7 @@ import pytest
 from tests.e2e.machines import RelayMachine, until
 
 from . import wire
-from .network import Host, Lab, partition, settle
+from .network import WHY_NOT, Host, Lab, partition, settle
 from .test_daemons import Machine, passes, seconds
 
 RELAY = "10.88.0.1"
@@ -40,6 +40,8 @@ class FarRelay(RelayMachine):
 @pytest.fixture
 def world(lab: Lab, tmp_path: Path) -> Iterator[dict[str, Any]]:
     """Home behind a router that hides it, and a relay outside. b's cable can be bad."""
+    if not Path("/dev/net/tun").exists():
+        pytest.skip(f"{WHY_NOT}; and /dev/net/tun, for the slow cable")
     home, outside = lab.network(), lab.network()
     router, far = home.host("10.77.0.254/24"), outside.host(f"{RELAY}/24")
     router.join(outside, "10.88.0.254/24", "eth1")
