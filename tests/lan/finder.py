@@ -1,7 +1,7 @@
 """A device as far as discovery goes: `finder.py FOLDER PORT KEY [DENY] [ALLOW]`, run inside a test host.
 
 Real Discovery, Nearby and database. Members of a space share KEY. Prints JSON lines: what may be tried, whenever that
-changes. Commands on stdin: `add HOST:PORT`, `offer NAMEPLATE`, `end`, `find NAMEPLATE`, `renew`, `state`.
+changes. Commands on stdin: `add HOST:PORT`, `offer NAMEPLATE`, `end`, `find NAMEPLATE [SECONDS]`, `renew`, `state`.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ async def main(folder: Path, port: int, key: bytes, choice: Choice) -> None:
                 discovery.end_pairing()
                 say(ended=True)
             case "find":
-                found = await find_pairing(int(rest), timeout_s=5, choice=choice)
+                nameplate, _, seconds = rest.partition(" ")
+                found = await find_pairing(int(nameplate), timeout_s=float(seconds or 10), choice=choice)
                 say(offers=[str(address) for address in found])
             case "renew":
                 discovery.renew()

@@ -14,7 +14,7 @@ import pytest
 from tests.e2e.machines import RelayMachine, until
 
 from . import wire
-from .network import Host, Lab, partition, settle
+from .network import WHY_NOT, Host, Lab, partition, settle
 from .test_daemons import Machine, passes, seconds
 
 RELAY = "10.88.0.1"
@@ -40,6 +40,8 @@ class FarRelay(RelayMachine):
 @pytest.fixture
 def world(lab: Lab, tmp_path: Path) -> Iterator[dict[str, Any]]:
     """Home behind a router that hides it, and a relay outside. b's cable can be bad."""
+    if not Path("/dev/net/tun").exists():
+        pytest.skip(f"{WHY_NOT}; and /dev/net/tun, for the slow cable")
     home, outside = lab.network(), lab.network()
     router, far = home.host("10.77.0.254/24"), outside.host(f"{RELAY}/24")
     router.join(outside, "10.88.0.254/24", "eth1")
@@ -72,7 +74,7 @@ def pair_over(relay: FarRelay, a: Machine, b: Machine) -> None:
     until(lambda: b.get(f"/api/devices/pair/{joined['id']}")["state"] == "done", what="the pairing to end")
 
 
-def both_ways(a: Machine, b: Machine, name: str, within_s: float = 10.0) -> float:
+def both_ways(a: Machine, b: Machine, name: str, within_s: float = 20.0) -> float:
     """What is written on either shows on the other; returns the longer time."""
     return max(passes(a, b, f"{name}-a", within_s), passes(b, a, f"{name}-b", within_s))
 
@@ -89,7 +91,7 @@ def test_spec_D5_a_household_and_its_relay(world: dict[str, Any]) -> None:
     took: dict[str, float] = {}
     try:
         pair_over(relay, a, b)
-        took["both ways after pairing"] = paths(a, b, "both", 6)
+        took["both ways after pairing"] = paths(a, b, "both", 20)
         took["an edit"] = both_ways(a, b, "first")
 
         router.down("eth1")  # the internet is gone
