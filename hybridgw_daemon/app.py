@@ -24,6 +24,7 @@ from typing import Final
 
 from hybridgw_protocol.errors import DatabaseDamaged, HybridGWError, PortTaken
 from hybridgw_protocol.localapi import PathList, Setting, SettingList, Stopping
+from hybridgw_protocol.localapi_operations import ListLogs, LogPage
 from hybridgw_protocol.pairing_messages import clean_name
 from hybridgw_protocol.runtime import VERSION, Endpoint, Secret
 from hybridgw_storage.check import Soundness
@@ -48,6 +49,7 @@ from .services.events import EventHub, prepare
 from .services.expelling import ExpellingService
 from .services.health import HealthService
 from .services.live_queries import LiveQueries
+from .services.log_reading import LogReader
 from .services.membership import MembershipService
 from .services.metrics import Metrics
 from .services.nearby import Nearby
@@ -167,6 +169,7 @@ class Daemon:
         self._started_ms = started_ms
         self._started = time.monotonic()
         self._passphrase_fd = passphrase_fd
+        self._log_reader = LogReader(paths.log_file, worker=asyncio.to_thread)
         self._stopping: asyncio.Event | None = None
 
     async def run(self) -> None:
@@ -449,6 +452,10 @@ class Daemon:
             endpoint=str(p.endpoint),
             logs=str(p.log_file),
         )
+
+    async def logs(self, command: ListLogs) -> LogPage:
+        """The end of the log file."""
+        return await self._log_reader.list(command)
 
     def stop(self) -> Stopping:
         """End in order; requests under way get their answers."""

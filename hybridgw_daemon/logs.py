@@ -56,14 +56,15 @@ class Line(msgspec.Struct):
 # type Secret; this is for texts of libraries and of other machines.
 _SECRETS: Final = (
     (re.compile(r"(hgw-invite=)[\w-]+"), r"\1***"),
-    (re.compile(r"\bhgw_[\w-]{8,}"), "***"),
+    (re.compile(r"\bhg[dw]_[\w-]{8,}"), "***"),
+    (re.compile(r"(#link=)[\w-]+"), r"\1***"),
     (re.compile(r"\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*"), "***"),
     (re.compile(r"(?i)\b(bearer|basic) [\w.~+/=-]{8,}"), r"\1 ***"),
     (re.compile(r"(?i)([\w-]*(?:password|passphrase|secret|token|authorization|api[_-]?key|private[_-]?key)[\w-]*"
                 r"[\"']?\s*[=:]\s*[\"']?)[^\s\"',;&}]+"), r"\1***"),
     (re.compile(r"\b\d{3}-\d{3}-\d{3}\b"), "***"),  # a pairing code
 )  # fmt: skip
-_MAY_HOLD: Final = re.compile(r"(?i)hgw|eyj|bearer|basic|pass|secret|token|author|key|\d{3}-\d{3}-\d{3}")
+_MAY_HOLD: Final = re.compile(r"(?i)hg[dw]|#link|eyj|bearer|basic|pass|secret|token|author|key|\d{3}-\d{3}-\d{3}")
 
 
 def redact(text: str) -> str:

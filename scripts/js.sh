@@ -2,9 +2,11 @@
 # Installs what clients/package-lock.json names (hashes checked) and builds the JavaScript client into clients/js/dist.
 # Does nothing when nothing changed. Exit code 3: there is no Node that is new enough.
 #
-#   scripts/js.sh        install and build
-#   scripts/js.sh lock   write clients/package-lock.json anew from the package.json files
+#   scripts/js.sh                   install and build
+#   scripts/js.sh dashboard [DIR]   check and build the dashboard into DIR, without it hybridgw_daemon/static
+#   scripts/js.sh lock              write clients/package-lock.json anew from the package.json files
 set -euo pipefail
+from=$PWD
 cd "$(dirname "$0")/../clients"
 
 say() { printf '%s\n' "$*" >&2; }
@@ -26,10 +28,15 @@ if [ "${1:-}" = lock ]; then
     exit
 fi
 
-wanted=$( (cat package.json js/package.json package-lock.json; pwd) | cksum)
+wanted=$( (cat package.json js/package.json dashboard/package.json package-lock.json; pwd) | cksum)
 if [ "$(cat node_modules/.ready 2>/dev/null)" != "$wanted" ]; then
     "${npm[@]}" ci >/dev/null
     printf '%s\n' "$wanted" >node_modules/.ready
+fi
+if [ "${1:-}" = dashboard ]; then
+    out=$(cd "$from" && realpath -m "${2:-$OLDPWD/../hybridgw_daemon/static}")
+    (cd dashboard && "${npm[@]}" run --silent check && "${npm[@]}" run --silent build -- "$out")
+    exit
 fi
 wanted=$( (cat package-lock.json js/package.json js/tsconfig.json js/src/*.ts js/examples/*/*; pwd) | cksum)
 if [ "$(cat js/dist/.ready 2>/dev/null)" != "$wanted" ]; then

@@ -26,6 +26,7 @@ SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
         "status": ("status", "Say how things are: in step or not, and why."),
         "doctor": ("doctor", "Check everything, and name what helps where something is wrong."),
         "logs": ("daemon", "Show what the daemon has logged."),
+        "dashboard": ("dashboard", "Open the dashboard in the browser."),
         "top": ("top", "Show the programs that are connected, and what they do."),
     },
     "Your data": {

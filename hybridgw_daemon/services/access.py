@@ -25,6 +25,7 @@ from . import api_keys, grants
 from .api_keys import ApiKeyService
 from .audit import AuditService
 from .credentials import Credentials, Holding
+from .dashboard import DashboardService
 from .grants import GrantService
 from .sessions import SessionService
 
@@ -64,6 +65,7 @@ class Access:
         self.audit = AuditService(database, clock=clock)
         self.grants = GrantService(database, credentials, self.audit, clock=clock, entropy=entropy, changed=changed)
         self.keys = ApiKeyService(database, credentials, self.audit, clock=clock, entropy=entropy)
+        self.dashboard = DashboardService(database, credentials, self.audit, clock=clock, entropy=entropy)
         self.sessions = SessionService(
             database, credentials, self.grants, self.audit, clock=clock, entropy=entropy,
             expiration_s=settings.expiration_s, counted=counted,

@@ -33,6 +33,8 @@ SENTENCES: Final = {
     "login.refused": "A login was refused: not a valid key or approval.",
     "refresh.refused": "A refresh token that does not count was refused.",
     "refresh.reused": "A refresh token of {name} was used twice, so somebody may have a copy: its rights ended.",
+    "dashboard.opened": "The dashboard was opened.",
+    "dashboard.refused": "A link to the dashboard was refused: used, too old, or unknown.",
     "logout": "{name} signed out.",
     "logout.all": "All tokens of all apps were ended.",
     "key.created": "The API key {name} was made: it may {may}.",

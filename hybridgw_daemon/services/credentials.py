@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterable
 from typing import Final, Literal, NamedTuple
 
 from ..core import api_keys
-from ..core.scopes import Scopes
+from ..core.scopes import EVERYTHING, Scopes
 from ..core.tokens import Claims, Invalid, TokenKey
 from .ports import Principal
 
+DASHBOARD_PREFIX: Final = "hgd_"  # of a token that a one-time link was exchanged for
+MOST_DASHBOARDS: Final = 16  # sessions; beyond, the oldest ends
 CACHED: Final = 1_024  # tokens that were judged; each some hundred bytes
 USE_GRAIN_MS: Final = 60_000  # of "last used"
 
@@ -75,6 +77,7 @@ class Credentials:
         self._holdings: dict[str, Holding] = {}
         self._origins = configured
         self._judged: dict[bytes, tuple[Claims, Holding]] = {}
+        self._dashboards: dict[bytes, Principal] = {}  # the owner's pages, by digest of the token; oldest first
 
     # ---- what there is -----------------------------------------------------------------------------------------------
     def put(self, holding: Holding) -> None:
@@ -119,6 +122,35 @@ class Credentials:
         found = {o for holding in self._holdings.values() if not holding.is_over(now_ms) for o in holding.origins}
         self._origins = self._configured | found
 
+    # ---- the owner's pages -------------------------------------------------------------------------------------------
+    def put_dashboard(self, token: str, name: str, expires_ms: int) -> None:
+        """A session of the owner in a browser, kept in memory only: it ends with the daemon, as the owner's token does.
+
+        Args: name: tells the sessions apart, in the audit log and among the connections.
+        """
+        while len(self._dashboards) >= MOST_DASHBOARDS:
+            self.drop_dashboard(next(iter(self._dashboards.values())).id)
+        principal = Principal(f"dashboard:{name}", True, EVERYTHING, None, expires_ms)
+        self._dashboards[_digest(token)] = principal
+
+    def drop_dashboard(self, principal_id: str | None = None) -> int:
+        """End a session, None: all of them. Returns how many ended."""
+        found = {d: p for d, p in self._dashboards.items() if principal_id in (None, p.id)}
+        for digest, principal in found.items():
+            del self._dashboards[digest]
+            self._ended(principal.id)
+        return len(found)
+
+    def _dashboard_holder(self, token: str, origin: str | None) -> Principal | None:
+        """Looked up by a digest of 256 random bits: the time it takes tells nothing."""
+        principal = self._dashboards.get(_digest(token))
+        if principal is None or origin is not None:
+            return None
+        if principal.expires_ms is not None and principal.expires_ms <= self._clock():
+            self.drop_dashboard(principal.id)
+            return None
+        return principal
+
     # ---- tokens ------------------------------------------------------------------------------------------------------
     @property
     def key(self) -> TokenKey:
@@ -152,6 +184,8 @@ class Credentials:
         """Who shows this; None: nobody we know, or not from there. Args: origin: exact, None without the header."""
         if token.startswith(api_keys.PREFIX):
             return self._key_holder(token, origin)
+        if token.startswith(DASHBOARD_PREFIX):
+            return self._dashboard_holder(token, origin)
         found = self._judge(token)
         if found is None:
             return None
@@ -185,7 +219,7 @@ class Credentials:
 
     def _judge(self, token: str) -> tuple[Claims, Holding] | None:
         now_ms = self._clock()
-        name = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        name = _digest(token)
         found = self._judged.get(name)
         if found is None:
             claims = self._verified(token, now_ms / 1000)
@@ -213,3 +247,7 @@ class Credentials:
         now_ms = self._clock()
         if now_ms - self.used_ms.get(principal, 0) >= USE_GRAIN_MS:
             self.used_ms[principal] = now_ms
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()

@@ -39,7 +39,7 @@ from hybridgw_protocol.localapi import (
 )
 from hybridgw_protocol.localapi_lan import LanReport, LanStatus
 from hybridgw_protocol.localapi_live import ConnectionReport, ConnectionStats, DeploymentList
-from hybridgw_protocol.localapi_operations import GetMetrics, Page, PerformanceReport
+from hybridgw_protocol.localapi_operations import GetMetrics, ListLogs, LogPage, Page, PerformanceReport
 from hybridgw_storage.database import Tx
 
 from ..core.document_state import Row
@@ -290,6 +290,18 @@ class DocsPort(Protocol):
         ...
 
 
+class DashboardPort(Protocol):
+    """The built dashboard."""
+
+    def page(self) -> Page:
+        """Its one page."""
+        ...
+
+    def file(self, name: str) -> Page:
+        """What the page loads. Raises: NotFound."""
+        ...
+
+
 class HubPort(Protocol):
     """The connections of programs, and the topics between them."""
 
@@ -319,6 +331,10 @@ class DaemonPort(Protocol):
 
     def paths(self) -> PathList:
         """Where the files are."""
+        ...
+
+    async def logs(self, command: ListLogs) -> LogPage:
+        """The end of the log. Raises: StorageUnavailable."""
         ...
 
     def stop(self) -> Stopping:

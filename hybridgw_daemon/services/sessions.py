@@ -208,6 +208,11 @@ class SessionService:
             if not principal.is_admin:
                 raise Forbidden("Only the owner, or a credential with `admin`, ends the tokens of all apps.")
             return await self._logout_all(principal)
+        if principal.id.startswith("dashboard:"):
+            await self._database.write(
+                lambda tx: self._audit.write(tx, "logout", principal=principal.id, name="the dashboard")
+            )
+            return LoggedOut(ended=self._credentials.drop_dashboard(principal.id))
         if principal.is_owner:
             raise BadValue("The token of the endpoint file ends with the daemon: hybridgw down", field="scope")
         kind, _, name = principal.id.partition(":")
@@ -237,7 +242,7 @@ class SessionService:
         self._credentials.end_all_tokens(version)
         for who in self._credentials.all_ids():
             self._credentials.tell_ended(who)
-        return LoggedOut(ended=ended)
+        return LoggedOut(ended=ended + self._credentials.drop_dashboard())
 
     # ---- what one may know about oneself -----------------------------------------------------------------------------
     async def validate(self, principal: Principal, _command: Validate) -> Validity:

@@ -98,6 +98,13 @@ class InvalidCredentials(LocalError):
     http_status = 401
 
 
+class LinkOver(LocalError):
+    """A link to the dashboard that does not open it: used already, too old, or of another run of the daemon."""
+
+    code = "link_over"
+    http_status = 410
+
+
 class SupabaseNotConfigured(LocalError):
     """A login with a Supabase token, and no Supabase project is configured here."""
 

@@ -189,6 +189,31 @@ class AuthStatus(Result):
     keys: int | None = None
 
 
+# ---- the dashboard --------------------------------------------------------------------------------------------------
+class CreateDashboardLink(Command):
+    """A link that opens the dashboard once, for the person in front of this machine."""
+
+
+class DashboardLink(Result):
+    """path: behind the daemon's address; what opens it stands in the fragment, which no browser sends to a server."""
+
+    path: str
+    expires_ms: int
+
+
+class OpenDashboard(Command):
+    """Exchange what the link held. code: the fragment's, good once."""
+
+    code: Credential
+
+
+class DashboardSession(Result):
+    """token: for `Authorization: Bearer`, of the owner, from the daemon's own pages only."""
+
+    token: str
+    expires_ms: int
+
+
 # ---- API keys -------------------------------------------------------------------------------------------------------
 class ApiKey(Result):
     """A key for a script. The key itself is shown once and not kept. last_used_ms: to the minute."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from .localapi import Command, Component, Result
 
@@ -26,6 +28,43 @@ class GetOpenApi(Command):
 
 class GetDocs(Command):
     """The description of this API for people."""
+
+
+class GetDashboard(Command):
+    """The dashboard: one page for the person in front of this machine."""
+
+
+class GetDashboardFile(Command):
+    """A file that the dashboard's page loads."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=100)]
+
+
+class ListLogs(Command):
+    """What the daemon has logged lately. level: at least so much; calls: the lines of calls that went well too."""
+
+    calls: bool = False
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    limit: Annotated[int, Meta(ge=1, le=1_000)] = 100
+
+
+class LogEntry(Result):
+    """One line of the log. timestamp: RFC 3339; message: for a person, secrets cut out."""
+
+    timestamp: str
+    level: str
+    logger: str
+    event: str
+    message: str
+    request_id: str | None = None
+    user_id: str | None = None
+
+
+class LogPage(Result):
+    """Latest first; there is no further page: the rest stands in the file."""
+
+    items: list[LogEntry]
+    next_cursor: str | None = None
 
 
 class GetHealthReport(Command):

@@ -6,6 +6,7 @@ A `Tab` is the same for both. Clicks and typing are real input events, so that t
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import itertools
 import json
@@ -20,6 +21,9 @@ from typing import Any, Protocol
 import aiohttp
 
 PATIENCE_S = 10.0
+MOST_HEIGHT = 3_000  # of a picture, pixels
+_KEYS = {"Tab": (9, ""), "Enter": (13, "\r"), "Escape": (27, ""), "Space": (32, " ")}
+_WEBDRIVER_KEYS = {"Tab": "\ue004", "Enter": "\ue006", "Escape": "\ue00c", "Space": " "}
 
 
 class Tab(Protocol):
@@ -41,6 +45,26 @@ class Tab(Protocol):
         """With the keyboard, into what has the focus."""
         ...
 
+    async def press(self, key: str) -> None:
+        """One key of WebDriver's names: Tab, Enter, Escape, Space."""
+        ...
+
+    async def resize(self, width: int, height: int) -> None:
+        """The part of the window that shows the page."""
+        ...
+
+    async def picture(self) -> bytes:
+        """The whole page as it looks, PNG."""
+        ...
+
+    async def problems(self) -> list[str]:
+        """Errors and warnings of the console and what was not caught, since the tab was made."""
+        ...
+
+    async def asked(self) -> set[str]:
+        """The addresses of everything it has loaded, connected to or tried to."""
+        ...
+
 
 async def until(tab: Tab, expression: str, wait_s: float = PATIENCE_S) -> Any:
     """Wait until the expression gives something true. Raises: AssertionError: with what the page shows."""
@@ -54,17 +78,20 @@ async def until(tab: Tab, expression: str, wait_s: float = PATIENCE_S) -> Any:
 
 
 class Talk:
-    """Commands and answers by number, on a WebSocket."""
+    """Commands and answers by number, on a WebSocket. events: what the browser tells by itself, once it is asked to."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._socket = socket
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self.events: list[dict[str, Any]] = []
         self._task = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
         async for message in self._socket:
             found = json.loads(message.data)
+            if "id" not in found:
+                self.events.append(found)
             waiting = self._waiting.pop(found.get("id"), None)
             if waiting is not None and not waiting.done():
                 waiting.set_result(found)
@@ -114,7 +141,8 @@ class Chromium:
         target = await self.talk.ask("Target.createTarget", {"url": "about:blank"})
         attached = await self.talk.ask("Target.attachToTarget", {"targetId": target["targetId"], "flatten": True})
         tab = ChromiumTab(self.talk, attached["sessionId"])
-        await tab.ask("Page.enable", {})
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            await tab.ask(f"{domain}.enable", {})
         return tab
 
     async def permit(self, origin: str, setting: str) -> None:
@@ -160,6 +188,52 @@ class ChromiumTab:
     async def type(self, text: str) -> None:
         """With the keyboard."""
         await self.ask("Input.insertText", {"text": text})
+
+    async def press(self, key: str) -> None:
+        """One key."""
+        code, text = _KEYS[key]
+        of = {"key": text.strip("\r") or key, "code": key, "windowsVirtualKeyCode": code}
+        await self.ask("Input.dispatchKeyEvent", {"type": "keyDown", **of, **({"text": text} if text else {})})
+        await self.ask("Input.dispatchKeyEvent", {"type": "keyUp", **of})
+
+    async def resize(self, width: int, height: int) -> None:
+        """By a window of that size."""
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        await self.ask("Emulation.setDeviceMetricsOverride", metrics)
+
+    async def prefer(self, scheme: str) -> None:
+        """light or dark, as the system would say."""
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        await self.ask("Emulation.setEmulatedMedia", {"features": features})
+
+    async def picture(self) -> bytes:
+        """The whole page."""
+        width, height = await self.run("[innerWidth, document.documentElement.scrollHeight]")
+        clip = {"x": 0, "y": 0, "width": width, "height": min(height, MOST_HEIGHT), "scale": 1}
+        shot = await self.ask("Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip})
+        return base64.b64decode(shot["data"])
+
+    async def problems(self) -> list[str]:
+        """Errors and warnings."""
+        found = []
+        for event in self._events():
+            params = event["params"]
+            if event["method"] == "Runtime.exceptionThrown":
+                found.append(json.dumps(params["exceptionDetails"])[:500])
+            elif event["method"] == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
+                found.append(f"{params['entry']['text']} {params['entry'].get('url', '')}")
+            elif event["method"] == "Runtime.consoleAPICalled" and params["type"] in ("error", "warning", "assert"):
+                found.append(json.dumps(params["args"])[:500])
+        return found
+
+    async def asked(self) -> set[str]:
+        """By requests and WebSockets."""
+        methods = {"Network.requestWillBeSent", "Network.webSocketCreated"}
+        events = [event["params"] for event in self._events() if event["method"] in methods]
+        return {params["request"]["url"] if "request" in params else params["url"] for params in events}
+
+    def _events(self) -> list[dict[str, Any]]:
+        return [event for event in self._talk.events if event.get("sessionId") == self._session]
 
 
 @contextlib.asynccontextmanager
@@ -246,6 +320,32 @@ class FirefoxTab:
         steps = [{"type": kind, "value": char} for char in text for kind in ("keyDown", "keyUp")]
         await self._act({"type": "key", "id": "keys", "actions": steps})
 
+    async def press(self, key: str) -> None:
+        """One key."""
+        await self.type(_WEBDRIVER_KEYS[key])
+
+    async def resize(self, width: int, height: int) -> None:
+        """By a window of that size."""
+        viewport = {"width": width, "height": height}
+        await self._talk.ask("browsingContext.setViewport", {"context": self._context, "viewport": viewport})
+
+    async def picture(self) -> bytes:
+        """The whole page."""
+        shot = await self._talk.ask(
+            "browsingContext.captureScreenshot", {"context": self._context, "origin": "document"}
+        )
+        return base64.b64decode(shot["data"])
+
+    async def problems(self) -> list[str]:
+        """Errors and warnings."""
+        entries = [event["params"] for event in self._talk.events if event["method"] == "log.entryAdded"]
+        return [str(entry["text"])[:500] for entry in entries if entry["level"] in ("error", "warn")]
+
+    async def asked(self) -> set[str]:
+        """By requests, which of a WebSocket is one too."""
+        events = [event["params"] for event in self._talk.events if event["method"] == "network.beforeRequestSent"]
+        return {params["request"]["url"] for params in events}
+
     async def _act(self, source: dict[str, Any]) -> None:
         await self._talk.ask("input.performActions", {"context": self._context, "actions": [source]})
 
@@ -269,6 +369,7 @@ async def firefox(folder: Path, **preferences: Any) -> AsyncIterator[FirefoxTab]
             talk = Talk(socket)
             try:
                 await talk.ask("session.new", {"capabilities": {"alwaysMatch": {"acceptInsecureCerts": True}}})
+                await talk.ask("session.subscribe", {"events": ["log.entryAdded", "network.beforeRequestSent"]})
                 tree = await talk.ask("browsingContext.getTree", {})
                 yield FirefoxTab(talk, tree["contexts"][0]["context"])
             finally:

@@ -40,6 +40,7 @@ from hybridgw_daemon.transports.local.cors import Cors
 from hybridgw_daemon.transports.local.http import Patience
 from hybridgw_daemon.transports.local.ws_socket import SocketPatience
 from hybridgw_protocol import localapi as api
+from hybridgw_protocol.localapi_operations import ListLogs, LogPage
 from hybridgw_protocol.runtime import Endpoint, Secret, decode_endpoint
 from hybridgw_storage.database import SqliteDatabase
 from tests.unit.daemon._services import new_database
@@ -91,6 +92,9 @@ class Stub:
         if self.fault:
             raise self.fault
         return api.PathList(home=None, config="c", database="d", endpoint="e", logs="l")
+
+    async def logs(self, command: ListLogs) -> LogPage:
+        return LogPage(items=[])
 
     def stop(self) -> api.Stopping:
         self.stopped = True

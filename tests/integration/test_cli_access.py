@@ -169,3 +169,27 @@ def test_spec_A8_the_audit_log_is_read_and_exports_stand_in_it(cli: Cli, tmp_pat
     only = cli("audit", "--event", "key", "--json").json["items"]
     assert {row["event"].partition(".")[0] for row in only} == {"key"}
     assert "There is more" in cli("audit", "--limit", "1").talk
+
+
+# ---- the dashboard ---------------------------------------------------------------------------------------------------
+def test_the_dashboard_is_opened_by_a_link_that_works_once(cli: Cli, tmp_path: Path) -> None:
+    url = json.loads((cli.home / "endpoint.json").read_bytes())["url"]
+    shown = cli("dashboard", "--no-browser")
+    assert shown.out.startswith(f"{url}/#link=")
+    assert "works once" in shown.talk
+    found = cli("dashboard", "--json").json
+    code = found["url"].removeprefix(f"{url}/#link=")
+    assert call(cli, "POST", "/api/auth/dashboard", {"code": code})[0] == 201
+    status, over = call(cli, "POST", "/api/auth/dashboard", {"code": code})
+    assert (status, over["code"]) == (410, "link_over")
+
+
+def test_the_dashboard_comes_up_in_the_browser_of_the_person(cli: Cli, tmp_path: Path) -> None:
+    browser, opened = tmp_path / "browser", tmp_path / "opened"
+    browser.write_text(f'#!/bin/sh\nprintf %s "$1" > {opened}.part && mv {opened}.part {opened}\n')
+    browser.chmod(0o700)
+    shown = Cli(cli.home)("dashboard", BROWSER=f"{browser} %s")
+    assert "Opening the dashboard" in shown.talk
+    assert opened.read_text() == shown.out.strip()
+    without = Cli(cli.home)("dashboard", BROWSER=str(tmp_path / "none"))
+    assert "#link=" in without.out

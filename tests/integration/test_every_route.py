@@ -17,7 +17,8 @@ from hybridgw_daemon.transports.local.commands import Command, build
 from tests.integration._local_api import TOKEN, Answer, Api, running
 from tests.integration.test_access import PAGE, let_in, make_key, page
 
-OPEN = {"health", "metrics", "auth.login", "auth.refresh"}  # to programs and to pages that were let in
+# To programs and to pages that were let in. The dashboard's files are the same for everybody and change nothing.
+OPEN = {"health", "metrics", "auth.login", "auth.refresh", "auth.dashboard.open", "dashboard.page", "dashboard.file"}
 ASK = {"auth.grants.ask", "auth.grants.get"}  # and these to any page, so that it can ask
 # Rows whose answer depends on what the credential may see: none is refused for its scopes.
 ANY = {

@@ -152,8 +152,8 @@ async def test_spec_G3_every_answer_has_an_id_of_its_own(api: Api) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/nothing", 404), ("GET", "/", 404), ("GET", "/api", 404), ("GET", "/api/data/", 404), ("GET",
-        "//health", 404),
+        ("GET", "/nothing", 404), ("POST", "/", 405), ("GET", "//", 404), ("GET", "/assets", 404),
+        ("GET", "/assets/", 404), ("GET", "/api", 404), ("GET", "/api/data/", 404), ("GET", "//health", 404),
         ("GET", "/health/", 404), ("GET", "/HEALTH", 404), ("GET", "/api/data/a/b/c", 404), ("GET", "/api/data", 405),
         ("DELETE", "/api/data/notes", 405), ("POST", "/health", 405), ("OPTIONS", "/api/data/notes", 405),
         ("TRACE", "/health", 405), ("GET", "/api/data/%2e%2e/x", 422), ("GET", "/api/data/%ff/x", 400),

@@ -37,6 +37,7 @@ _NEXT: Final = (
     ("relay add LINK", "the first device: a relay of yours, from 'hybridgw-relay invite'"),
     ("pair CODE", "a further device: the code that 'hybridgw pair' shows on the first"),
     ("data put tasks milk title='Buy milk'", "your data; it works without the two above"),
+    ("dashboard", "all of it in your browser"),
     ("status", "how things are"),
 )
 STORES: Final = ("keyring", "passphrase", "insecure-file")

@@ -170,6 +170,24 @@ export class HybridGW implements Readable<State> {
     return new Topic<T>(name, (command, params) => this.call(command, params), (subscriber) => this.follow(subscriber))
   }
 
+  /**
+   * What changes beside documents: `sync`, `devices`, `alarms`, `collections`, `grants`; each says only that there is
+   * news. `missed`: there may have been some while the connection was lost. Needs `admin`. Returns what ends it.
+   */
+  news(listener: (what: string) => void, failed?: (error: HybridGWError) => void): () => void {
+    let isNew = true
+    return this.follow({
+      command: 'events.subscribe',
+      params: {},
+      event: (frame) => listener(frame.event),
+      renewed: () => {
+        if (!isNew) listener('missed')
+        isNew = false
+      },
+      failed: (error) => failed?.(error),
+    })
+  }
+
   /** Ask the person to be let in. In a page: from a click. Resolves when it is asked; then `state.code` is there. */
   ask(): Promise<void> {
     const before = this.state
@@ -475,7 +493,7 @@ export class HybridGW implements Readable<State> {
     sharing?.delete(entry)
     if (sharing !== undefined && sharing.size > 0) return
     this.bySub.delete(sub)
-    const end = by.command === 'live.subscribe' ? 'live.unsubscribe' : 'topic.unsubscribe'
+    const end = by.command === 'topic.subscribe' ? 'topic.unsubscribe' : 'live.unsubscribe'
     void this.call(end, end === 'live.unsubscribe' ? { sub } : by.params).catch(() => undefined)
   }
 

@@ -143,6 +143,27 @@ test('topics reach all that listen, on both sides of a broken connection', async
   await assert.rejects(one.topic('no topic').publish(1), { code: 'bad_value' })
 })
 
+test('news beside documents reaches who may hear it, and says when some may have been missed', async (t) => {
+  const way = await wayTo(daemon.port)
+  t.after(way.close)
+  const db = await client({ url: `http://127.0.0.1:${way.port}` }).ready()
+  const heard = []
+  const end = db.news((what) => heard.push(what))
+  const ask = async (name) => await fetch(`${daemon.url}/api/auth/grants`, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify({ name, scopes: ['read:tasks'] }) })
+  await ask('news-one')
+  await until(() => heard.includes('grants'))
+  assert.ok(!heard.includes('missed'))
+  end()
+  heard.length = 0
+  await ask('news-two')
+  await db.call('auth.status')
+  assert.deepEqual(heard, [])
+  const { body: key } = await daemon.call('POST', '/api/auth/keys', { scopes: ['read:tasks'] })
+  const other = await client({ token: key.key }).ready()
+  const refused = await new Promise((resolve) => other.news(() => undefined, resolve))
+  assert.equal(refused.code, 'forbidden')
+})
+
 test('a connection that breaks a hundred times loses and repeats nothing', async (t) => {
   const way = await wayTo(daemon.port)
   t.after(way.close)

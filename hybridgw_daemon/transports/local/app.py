@@ -107,7 +107,7 @@ class LocalApi(_Served):
         services.hub = self
         routes = Routes(build(services))
         services.docs = lambda: _docs(routes)
-        rows = [route.row for route in routes.all if route.row.handler is not None]
+        rows = [route.row for route in routes.all if route.row.handler is not None and not route.row.is_file]
         self._sockets = SocketHub(
             [*rows, *socket_commands(self._topics, live)], gate, self._sessions, connections, calls,
             patience=self._waits,

@@ -7,7 +7,7 @@ says all that a carrier needs to know; what a command means stands in localapi.p
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol, TypeVar
 
 from msgspec import UNSET
@@ -31,6 +31,7 @@ from ...services.ports import (
     NOBODY,
     AlarmPort,
     DaemonPort,
+    DashboardPort,
     DevicePort,
     DocsPort,
     ExpellingPort,
@@ -44,6 +45,7 @@ from ...services.ports import (
     RelayPort,
     SyncPort,
 )
+from .dashboard import dashboard_files
 
 T = TypeVar("T")
 Scope = Literal["open", "ask", "any", "read", "write", "send", "listen", "admin", "owner"]
@@ -74,6 +76,7 @@ class Services:
     docs: Callable[[], DocsPort] | None = None  # made when first read
     docs_open: bool = False  # in development no credential is needed to read them
     hub: HubPort | None = None
+    dashboard: Callable[[], DashboardPort] = field(default=dashboard_files)  # read when first opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,8 @@ class Command:
     name: on carriers without paths; kind, result: types of localapi; scope: the right it needs, see `require`; names:
     the collections it concerns, without it the one in the field `collection`; handler: does it; body: the field that an
     HTTP body is, `*`: the body is an object of fields, None: no body; conditional: If-Match is understood; stream:
-    instead of a handler.
+    instead of a handler; is_file: a file of the dashboard: it has no place on other carriers nor in the description of
+    the API, and counts against no budget.
     """
 
     name: str
@@ -99,6 +103,7 @@ class Command:
     max_body_bytes: int = api.MAX_BODY_BYTES
     stream: Callable[[Any, Any], Subscription] | None = None
     names: Callable[[Any], Iterable[str]] | None = None
+    is_file: bool = False
 
     @property
     def is_open(self) -> bool:
@@ -256,6 +261,7 @@ def build(services: Services) -> tuple[Command, ...]:
 
     async def alarm_acknowledge(principal: Principal, command: api.AcknowledgeAlarm) -> api.AlarmList:
         await _there(s.alarms).acknowledge(command.id)
+        s.events.publish("alarms")
         return await alarms(principal, api.ListAlarms())
 
     async def settings(_: Principal, _command: api.GetConfig) -> api.SettingList:
@@ -263,6 +269,9 @@ def build(services: Services) -> tuple[Command, ...]:
 
     async def paths(_: Principal, _command: api.GetPaths) -> api.PathList:
         return s.daemon.paths()
+
+    async def logs(_: Principal, command: ops.ListLogs) -> ops.LogPage:
+        return await s.daemon.logs(command)
 
     async def stop(_: Principal, _command: api.StopDaemon) -> api.Stopping:
         return s.daemon.stop()
@@ -282,6 +291,12 @@ def build(services: Services) -> tuple[Command, ...]:
 
     async def docs(_: Principal | None, _command: ops.GetDocs) -> ops.Page:
         return _there(s.docs)().page()
+
+    async def page(_: Principal | None, _command: ops.GetDashboard) -> ops.Page:
+        return s.dashboard().page()
+
+    async def file(_: Principal | None, command: ops.GetDashboardFile) -> ops.Page:
+        return s.dashboard().file(command.name)
 
     reading: Scope = "open" if s.docs_open else "any"
 
@@ -396,14 +411,18 @@ def build(services: Services) -> tuple[Command, ...]:
         Command("openapi", "GET", "/openapi.json", ops.GetOpenApi, ops.Page, reading, openapi),
         Command("docs", "GET", "/docs", ops.GetDocs, ops.Page, reading, docs),
         Command("paths", "GET", "/api/paths", api.GetPaths, api.PathList, "admin", paths),
+        Command("logs.list", "GET", "/api/logs", ops.ListLogs, ops.LogPage, "owner", logs),
         Command("daemon.stop", "POST", "/api/daemon/stop", api.StopDaemon, api.Stopping, "owner", stop, "*"),
         *(access_rows(s.access) if s.access is not None else ()),
+        Command("dashboard.page", "GET", "/", ops.GetDashboard, ops.Page, "open", page, is_file=True),
+        Command("dashboard.file", "GET", "/assets/{name}", ops.GetDashboardFile, ops.Page, "open", file, is_file=True),
     )  # fmt: skip
 
 
 def access_rows(a: Access) -> tuple[Command, ...]:
     """The rows of identity: apps that ask, tokens, keys, the audit log."""
     grants, one, keys, key = "/api/auth/grants", "/api/auth/grants/{id}", "/api/auth/keys", "/api/auth/keys/{id}"
+    dashboard = "/api/auth/dashboard"
     g, t, k = a.grants, a.sessions, a.keys
     return (
         Command("auth.login", "POST", "/api/auth/login", access.Login, access.Tokens, "open", t.login, "*"),
@@ -424,6 +443,10 @@ def access_rows(a: Access) -> tuple[Command, ...]:
         Command("auth.keys.rotate", "POST", f"{key}/rotate", access.RotateApiKey, access.NewApiKey, "admin", k.rotate,
                 "*"),
         Command("auth.keys.revoke", "DELETE", key, access.RevokeApiKey, access.ApiKeyList, "admin", k.revoke),
+        Command("auth.dashboard.link", "POST", f"{dashboard}/links", access.CreateDashboardLink, access.DashboardLink,
+                "owner", a.dashboard.link, "*", 201),
+        Command("auth.dashboard.open", "POST", dashboard, access.OpenDashboard, access.DashboardSession, "open",
+                a.dashboard.open, "*", 201),
         Command("auth.audit", "GET", "/api/auth/audit", access.ListAudit, access.AuditPage, "owner", a.audit.list),
         Command("auth.audit.export", "POST", "/api/auth/audit/exports", access.NoteExport, access.Noted, "owner",
                 a.audit.note_export, "*", 201),

@@ -349,7 +349,9 @@ class HttpApi:
             principal = self._gate.principal(headers) if shown else None
             if is_socket:
                 template = ws.TEMPLATE
-            if shown or not is_upgrade:  # a WebSocket may show its token later, in a frame, and is counted by that
+            is_file = route is not None and route.row.is_file
+            if not is_file and (shown or not is_upgrade):
+                # A WebSocket may show its token later, in a frame, and is counted by that.
                 taken = self.calls.take(principal, headers.get("Origin"), is_bad=shown)
                 limit = taken.headers
                 taken.check()

@@ -64,6 +64,7 @@ _DAEMON: Final = frozenset({"health", "config", "daemon"})
 
 def describe(routes: Sequence[Route], *, version: str) -> Json:
     """The whole document, with relative addresses: it is the same whichever port serves it."""
+    routes = [route for route in routes if not route.row.is_file]
     kinds = list(dict.fromkeys(kind for route in routes for kind in (route.row.kind, route.row.result)))
     _, schemas = msgspec.json.schema_components(kinds, ref_template=_REF)
     used: Json = {"Problem": _PROBLEM}

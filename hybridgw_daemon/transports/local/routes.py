@@ -36,7 +36,7 @@ class Routes:
         self._root: dict[str, Any] = {}
         self.all: list[Route] = []
         for row in table:
-            parts = row.path.split("/")[1:]
+            parts = _parts(row.path)
             names = tuple(part[1:-1] for part in parts if part.startswith("{"))
             fields = {field.name for field in msgspec.structs.fields(row.kind)}
             query = fields - set(names) if row.body is None else fields - set(names) - {row.body}
@@ -63,7 +63,7 @@ class Routes:
         """
         node: dict[str, Any] | None = self._root
         values: list[str] = []
-        for part in path.split("/")[1:]:
+        for part in _parts(path):
             if node is None or not part:
                 return None
             inner = node.get(part)
@@ -74,6 +74,10 @@ class Routes:
             node = inner
         methods = node.get("") if node else None
         return (methods, values) if methods else None
+
+
+def _parts(path: str) -> list[str]:
+    return [] if path == "/" else path.split("/")[1:]
 
 
 def _decoded(part: str) -> str:

@@ -1,0 +1,164 @@
+/** The frame around all pages: where one is, what needs the person, whether the daemon is there. */
+
+import { Component, type ComponentChildren } from 'preact'
+import { useEffect, useMemo, useState } from 'preact/hooks'
+import { connect } from '../../js/src/client.js'
+import type { Items, Alarm, Grant, SyncStatus } from './api.js'
+import { call } from './api.js'
+import { Connected, useAnswer, useDaemon, useStatus } from './daemon.js'
+import { oneLine } from './format.js'
+import { Notice } from './parts.js'
+import { AlarmsPage } from './pages/alarms.js'
+import { AppsPage } from './pages/apps.js'
+import { ConflictsPage } from './pages/conflicts.js'
+import { ConnectionsPage } from './pages/connections.js'
+import { DataPage } from './pages/data.js'
+import { DevicesPage } from './pages/devices.js'
+import { HealthPage } from './pages/health.js'
+import { HomePage } from './pages/home.js'
+import { SettingsPage } from './pages/settings.js'
+
+import { keepSession, type Session } from './session.js'
+
+const PAGES = [
+  ['', 'Home'],
+  ['devices', 'Devices'],
+  ['data', 'Data'],
+  ['conflicts', 'Conflicts'],
+  ['apps', 'Apps'],
+  ['connections', 'Connections'],
+  ['health', 'Logs and health'],
+  ['alarms', 'Alarms'],
+  ['settings', 'Settings'],
+] as const
+
+/** The parts of the address behind `#/`, decoded. */
+function usePlace(): string[] {
+  const read = (): string[] =>
+    location.hash.replace(/^#\/?/, '').split('/').map((part) => {
+      try {
+        return decodeURIComponent(part)
+      } catch {
+        return part
+      }
+    })
+  const [place, set] = useState(read)
+  useEffect(() => {
+    const went = (): void => set(read())
+    addEventListener('hashchange', went)
+    return () => removeEventListener('hashchange', went)
+  }, [])
+  return place
+}
+
+/** Everything, for a session. over: told when it has ended, with whether the person wanted it. */
+export function App({ session, over }: { session: Session; over: (why: 'ended' | 'left') => void }) {
+  const db = useMemo(() => connect({ app: 'Dashboard', url: location.origin, token: session.token, outbox: 'memory', ask: 'never' }), [session])
+  useEffect(() => () => db.close(), [db])
+  const { status } = useStatus(db)
+  useEffect(() => {
+    if (status === 'failed') over('ended')
+  }, [status, over])
+  const leave = async (everybody = false): Promise<void> => {
+    await call(db, 'auth.logout', { scope: everybody ? 'all_clients' : 'client' }).catch(() => undefined)
+    keepSession(null)
+    over('left')
+  }
+  return (
+    <Connected.Provider value={db}>
+      <Frame status={status} session={session} leave={leave} />
+    </Connected.Provider>
+  )
+}
+
+function Frame({ status, session, leave }: { status: string; session: Session; leave: (everybody?: boolean) => Promise<void> }) {
+  const place = usePlace()
+  const [isOpen, open] = useState(false)
+  const here = PAGES.find(([path]) => path === place[0])?.[0]
+  useEffect(() => open(false), [place])
+  const needs = useNeeds()
+  return (
+    <>
+      <a class="skip" href="#main" onClick={(event) => { event.preventDefault(); document.querySelector<HTMLElement>('h1')?.focus() }}>Go to the content</a>
+      <header class="top">
+        <a class="brand" href="#/"><img src="/assets/icon.svg" alt="" width="24" height="24" />HybridGW</a>
+        <button type="button" class="button plain menu" aria-expanded={isOpen} aria-controls="nav" onClick={() => open(!isOpen)}>Menu</button>
+      </header>
+      <nav id="nav" aria-label="Pages" class={isOpen ? 'open' : ''}>
+        <ul>
+          {PAGES.map(([path, name]) => (
+            <li key={path}>
+              <a href={`#/${path}`} aria-current={path === here ? 'page' : undefined}>
+                {name}
+                {(needs[path] ?? 0) > 0 && <span class="count">{needs[path]}<span class="hidden"> to decide</span></span>}
+              </a>
+            </li>
+          ))}
+        </ul>
+        <button type="button" class="button plain sign-out" onClick={() => void leave()}>Sign out</button>
+      </nav>
+      <main id="main">
+        {status === 'offline' && <Notice tone="warn">HybridGW does not answer. What you see is what there was before; this page goes on by itself as soon as it runs. To start it: <code>hybridgw up</code></Notice>}
+        <Fallen key={place.join('/')}><Content place={place} session={session} leave={leave} /></Fallen>
+      </main>
+    </>
+  )
+}
+
+function Content({ place, session, leave }: { place: string[]; session: Session; leave: (everybody?: boolean) => Promise<void> }) {
+  switch (place[0]) {
+    case '':
+    case 'main':
+      return <HomePage />
+    case 'devices':
+      return <DevicesPage />
+    case 'data':
+      return <DataPage collection={place[1]} document={place[2]} />
+    case 'conflicts':
+      return <ConflictsPage />
+    case 'apps':
+      return <AppsPage />
+    case 'connections':
+      return <ConnectionsPage />
+    case 'health':
+      return <HealthPage />
+    case 'alarms':
+      return <AlarmsPage />
+    case 'settings':
+      return <SettingsPage session={session} leave={leave} />
+    default:
+      return <Missing />
+  }
+}
+
+/** A page that fails takes no other one down. */
+class Fallen extends Component<{ children: ComponentChildren }, { error: string | null }> {
+  override state = { error: null }
+
+  static override getDerivedStateFromError(error: unknown): { error: string } {
+    return { error: String(error) }
+  }
+
+  override render(): ComponentChildren {
+    if (this.state.error === null) return this.props.children
+    return <Notice tone="bad">This page has failed: {oneLine(this.state.error, 300)}. Your data is as it was; the other pages work. Reload to try again.</Notice>
+  }
+}
+
+function Missing() {
+  return <p class="empty">There is no such page. <a href="#/">Home</a></p>
+}
+
+/** How much waits for the person, by page. */
+function useNeeds(): Readonly<Record<string, number>> {
+  const grants = useAnswer<Items<Grant>>('auth.grants.list', {}, ['grants'], 20_000)
+  const sync = useAnswer<SyncStatus>('sync.status', {}, ['sync', 'devices'], 5_000)
+  const alarms = useAnswer<Items<Alarm>>('alarms.list', {}, ['alarms'], 30_000)
+  const pending = grants.data?.items.filter((grant) => grant.state === 'pending').length ?? 0
+  const db = useDaemon()
+  useEffect(() => {
+    const waiting = pending > 0 ? `(${pending}) ` : ''
+    document.title = waiting + document.title.replace(/^\(\d+\) /, '')
+  }, [db, pending])
+  return { apps: pending, conflicts: sync.data?.conflicts ?? 0, alarms: alarms.data?.items.length ?? 0 }
+}

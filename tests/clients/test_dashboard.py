@@ -1,0 +1,569 @@
+"""The dashboard in real browsers beside real daemons: what a person does, page by page, and what nobody may.
+
+Every page is looked at in both themes and both widths; the pictures are in test-artifacts/dashboard, with the time of
+the first paint.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import json
+import sqlite3
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.conftest import ROOT
+from tests.e2e.machines import DeviceMachine, RelayMachine
+from tests.e2e.machines import until as eventually
+
+from ._browsers import CHROMIUM, FIREFOX, ChromiumTab, Tab, chromium, firefox, until
+from .conftest import Owner, served
+
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs the Debian package chromium")
+needs_firefox = pytest.mark.skipif(FIREFOX is None, reason="needs the Debian package firefox-esr")
+BROWSERS = [pytest.param("chromium", marks=needs_chromium), pytest.param("firefox", marks=needs_firefox)]
+
+STATIC = ROOT / "hybridgw_daemon" / "static"
+PICTURES = ROOT / "test-artifacts" / "dashboard"
+PAGES = ("", "devices", "data", "data/tasks", "data/notes/evil", "data/notes/+", "conflicts", "apps", "connections",
+         "health", "alarms", "settings")  # fmt: skip
+APP = "https://tasks.example.com"
+MAX_BUNDLE_BYTES = 200_000
+# Markup, a script, marks that turn text round, and far too much of it.
+EVIL = '<img src=x onerror="window.owned=1"><script>window.owned=1</script>\u202egnp.exe\u2066' + "W" * 4_000
+
+
+@asynccontextmanager
+async def tab_of(kind: str, folder: Path, **more: Any) -> AsyncIterator[Tab]:
+    """A tab of a browser that begins with nothing."""
+    folder.mkdir()
+    if kind == "firefox":
+        async with firefox(folder, **more) as tab:
+            await tab.resize(1440, 900)
+            yield tab
+    else:
+        async with chromium(folder) as browser:
+            tab = await browser.tab()
+            await tab.resize(1440, 900)
+            yield tab
+
+
+async def link_of(owner: Owner) -> str:
+    """As `hybridgw dashboard` makes it."""
+    found = await owner.call("POST", "/api/auth/dashboard/links", {})
+    return f"{owner.url}{found['path']}"
+
+
+HEADING = "document.querySelector('h1')?.innerText"
+
+
+async def open_at(tab: Tab, url: str, page: str = "") -> None:
+    """Sign in with a link and go to a page."""
+    await goto(tab, url)
+    await until(tab, f"{HEADING} === 'Home'")
+    await show(tab, page)
+
+
+async def goto(tab: Tab, url: str) -> None:
+    """A link's address changes while it loads, so what is waited for is the page."""
+    await tab.goto("about:blank")
+    if isinstance(tab, ChromiumTab):
+        await tab.ask("Page.navigate", {"url": url})
+    else:
+        await tab.goto(url)
+    await until(tab, f"document.readyState === 'complete' && {HEADING} !== undefined")
+
+
+async def show(tab: Tab, page: str) -> None:
+    """Go to a page of the dashboard and wait until it has what it asks for."""
+    await tab.run(f"(location.hash = {json.dumps('#/' + page)}, 1)")
+    await asyncio.sleep(0.05)
+    await until(tab, "!document.querySelector('main').innerText.includes('Loading …')")
+
+
+async def fill(tab: Tab, selector: str, text: str) -> None:
+    """Type into a field, instead of what stands in it; the page may still be moving."""
+    place = f"document.querySelector({json.dumps(selector)})"
+    await until(tab, f"{place} !== null")
+    for _ in range(50):
+        await tab.run(f"({place}.scrollIntoView({{block: 'center'}}), 1)")
+        await tab.click(selector)
+        if await tab.run(f"document.activeElement === {place}"):
+            break
+        await asyncio.sleep(0.05)
+    await tab.run(f"({place}.select(), 1)")
+    await tab.type(text)
+
+
+async def click(tab: Tab, words: str, inside: str = "main") -> None:
+    """Click the button with these words, once it may be."""
+    found = f"[...document.querySelectorAll('{inside} button')].find((one) => one.innerText === {json.dumps(words)})"
+    await until(tab, f"(() => {{ const one = {found}; return one !== undefined && !one.disabled }})()")
+    await tab.run(
+        f"(() => {{ const one = {found}; one.dataset.next = ''; one.scrollIntoView({{block: 'center'}}) }})()"
+    )
+    await tab.click("[data-next]")
+    await tab.run("(document.querySelector('[data-next]')?.removeAttribute('data-next'), 1)")
+
+
+# ---- the link --------------------------------------------------------------------------------------------------------
+@pytest.mark.spec("F3")
+@pytest.mark.parametrize("kind", BROWSERS)
+async def test_a_link_opens_it_once(owner: Owner, tmp_path: Path, kind: str) -> None:
+    url = await link_of(owner)
+    async with tab_of(kind, tmp_path / "browser") as tab:
+        await goto(tab, owner.url)
+        await until(tab, "document.body.innerText.includes('hybridgw dashboard')")
+        began = await tab.run("history.length")
+        await open_at(tab, f"{url}")
+        code = url.partition("=")[2]
+        assert await tab.run("location.href") == f"{owner.url}/#/"
+        assert await tab.run("history.length") <= began + 2  # about:blank, and the page
+        kept = await tab.run("JSON.stringify([{...sessionStorage}, {...localStorage}, document.cookie])")
+        assert code not in kept
+        token = json.loads(json.loads(kept)[0]["hybridgw.dashboard"])["token"]
+        assert token.startswith("hgd_")
+        await goto(tab, f"{owner.url}/")  # a reload keeps the session
+        await until(tab, f"{HEADING} === 'Home'")
+
+        headers = {"Authorization": f"Bearer {token}"}
+        async with aiohttp.ClientSession(headers=headers) as session:
+            assert (await session.get(f"{owner.url}/api/auth/grants")).status == 200
+            foreign = {"Origin": APP, "X-HybridGW-Client": "x", "Sec-Fetch-Site": "cross-site"}
+            assert (await session.get(f"{owner.url}/api/auth/grants", headers=foreign)).status == 403
+            await click(tab, "Sign out", "nav")
+            await until(tab, "document.body.innerText.includes('You are signed out.')")
+            assert (await session.get(f"{owner.url}/api/auth/grants")).status == 401
+
+        await goto(tab, f"{owner.url}/#link={code}")
+        await until(tab, "document.querySelector('[role=alert]')?.innerText.includes('was used already')")
+        await goto(tab, f"{owner.url}/#link=AAAA")
+        await until(tab, "document.querySelector('[role=alert]')?.innerText.includes('hybridgw dashboard')")
+        assert await tab.run("location.hash") == "#/"
+        audit = (await owner.call("GET", "/api/auth/audit"))["items"]
+        events = {one["event"] for one in audit if one["event"].startswith("dashboard")}
+        assert events == {"dashboard.refused", "dashboard.opened"}
+
+
+@needs_chromium
+async def test_a_restart_ends_the_session_and_alarms_stay_until_seen(owner: Owner, tmp_path: Path) -> None:
+    async with tab_of("chromium", tmp_path / "browser") as tab:
+        await open_at(tab, await link_of(owner), "data")
+        owner.down()
+        await until(tab, "document.querySelector('main').innerText.includes('does not answer')")
+        assert await tab.run(HEADING) == "Data"  # what was there stays
+        with contextlib.closing(sqlite3.connect(tmp_path / "home" / "hybridgw.db")) as database, database:
+            database.execute(
+                "INSERT INTO alarm(at_ms, code, message, detail) VALUES(1, 'fork', 'Two <b>logs</b>.', '{}')"
+            )
+        owner.up()
+        await until(tab, "document.body.innerText.includes('This session has ended')")
+
+        await open_at(tab, await link_of(owner))
+        await until(tab, "document.querySelector('.card.warn').innerText.includes('Two <b>logs</b>.')")
+        await until(tab, "document.querySelector('nav .count')?.innerText.startsWith('1')")
+        await show(tab, "alarms")
+        await click(tab, "I have seen it")
+        await until(tab, "document.querySelector('main').innerText.includes('No alarms')")
+        assert [one["acknowledged"] for one in (await owner.call("GET", "/api/alarms?all=true"))["items"]] == [True]
+        await until(tab, "document.querySelector('nav .count') === null")
+
+        await show(tab, "settings")
+        await tab.click("fieldset label:nth-of-type(3) input")
+        assert await tab.run("getComputedStyle(document.documentElement).colorScheme") == "dark"
+        await goto(tab, f"{owner.url}/")
+        await until(tab, f"{HEADING} === 'Home'")
+        assert await tab.run("document.documentElement.dataset.theme") == "dark"
+        await show(tab, "settings")
+        await click(tab, "Sign out everywhere")
+        await click(tab, "Sign out all")
+        await until(tab, "document.body.innerText.includes('You are signed out.')")
+
+
+# ---- apps ------------------------------------------------------------------------------------------------------------
+async def ask(owner: Owner, name: str, scopes: list[str], origin: str | None = APP) -> Any:
+    """An app asks to be let in."""
+    headers = {"X-HybridGW-Client": "tasks/1"} | ({"Origin": origin} if origin else {})
+    async with aiohttp.ClientSession(headers=headers) as session:
+        body = {"name": name, "scopes": scopes}
+        async with session.post(f"{owner.url}/api/auth/grants", json=body) as answer:
+            return await answer.json()
+
+
+async def state_of(owner: Owner, grant: str) -> Any:
+    """As the owner sees it."""
+    return (await owner.call("GET", f"/api/auth/grants/{grant}"))["state"]
+
+
+@pytest.mark.spec("A6")
+@pytest.mark.parametrize("kind", BROWSERS)
+async def test_an_app_is_let_in_and_thrown_out(owner: Owner, tmp_path: Path, kind: str) -> None:
+    async with tab_of(kind, tmp_path / "browser") as tab:
+        await open_at(tab, await link_of(owner), "apps")
+        asked = await ask(owner, "Tasks", ["read:tasks", "write:tasks", "send:timer"])
+        code = await until(tab, "document.querySelector('[data-code]')?.textContent")
+        assert code == asked["code"]
+        text = await tab.run("document.querySelector('.asking').innerText")
+        for part in (APP, "Tasks", "read everything in “tasks”", "send messages to “timer”"):
+            assert part in text
+        assert await tab.run("document.querySelector('[data-approve]').disabled")  # a click meant for another is none
+        await tab.click(".asking label.check:last-of-type input")  # less than it asked for
+        await click(tab, "Same code: let in for 30 days")
+        await until(tab, "document.querySelector('.asking') === null")
+        grant = await owner.call("GET", f"/api/auth/grants/{asked['id']}")
+        assert (grant["state"], grant["lasts"]) == ("approved", "30d")
+        assert grant["scopes"] == ["read:tasks", "write:tasks"]
+
+        await click(tab, "Revoke")
+        await until(tab, "document.activeElement.innerText === 'Keep'")
+        await tab.press("Escape")  # not sure
+        await until(tab, "document.querySelector('.sure') === null")
+        assert await state_of(owner, asked["id"]) == "approved"
+        await click(tab, "Revoke")
+        await until(tab, "document.activeElement.innerText === 'Keep'")
+        if kind == "chromium":  # by keyboard alone; keys of Firefox's driver press no button
+            await tab.press("Tab")
+            await until(tab, "document.activeElement.innerText === 'Revoke'")
+            await tab.press("Enter")
+        else:
+            await click(tab, "Revoke", ".sure")
+        await until(tab, "document.body.innerText.includes('No apps yet')")
+        assert await state_of(owner, asked["id"]) == "ended"
+
+        asked = await ask(owner, "Tasks", ["read:tasks"])
+        await click(tab, "Refuse")
+        await until(tab, "document.querySelector('.asking') === null")
+        assert await state_of(owner, asked["id"]) == "refused"
+        assert await tab.problems() == []
+
+
+@needs_chromium
+async def test_sec_L19_names_and_documents_are_text(owner: Owner, tmp_path: Path) -> None:
+    await owner.call(
+        "PUT", "/api/data/notes/evil", {"title": EVIL, "text": EVIL, EVIL[:80]: [EVIL], "n": 1, "yes": True}
+    )
+    await owner.call("PUT", "/api/data/notes/%3Cb%3E%22", {"title": "x"})
+    asked = await ask(owner, EVIL[:4_000], ["read:tasks"], None)
+    assert asked["id"]
+    async with tab_of("chromium", tmp_path / "browser") as tab:
+        await open_at(tab, await link_of(owner))
+        for width in (1440, 360):
+            await tab.resize(width, 900)
+            for page in ("", "apps", "data/notes", "data/notes/evil", "data/notes/%3Cb%3E%22"):
+                await show(tab, page)
+                assert await tab.run("window.owned === undefined")
+                assert await tab.run("document.querySelectorAll('main img, main script').length") == 0
+                assert await tab.run("document.documentElement.scrollWidth <= innerWidth"), (page, width)
+                shown = await tab.run("document.querySelector('main').innerText + document.title")
+                assert not {"\u202e", "\u2066"} & set(shown), page
+        await show(tab, "data/notes")
+        assert "<img src=x" in await tab.run("document.querySelector('main').innerText")
+        assert "U+202E" in await tab.run("document.querySelector('main').innerText") or len(EVIL) > 90
+        assert await tab.problems() == []
+
+
+# ---- data ------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("kind", BROWSERS)
+async def test_a_document_is_found_changed_made_and_deleted(owner: Owner, tmp_path: Path, kind: str) -> None:
+    for n in range(60):
+        await owner.call("PUT", f"/api/data/notes/n{n:02}", {"title": f"Note {n:02}", "size": n})
+    path = "/api/data/notes/n07"
+    async with tab_of(kind, tmp_path / "browser") as tab:
+        await open_at(tab, await link_of(owner), "data/notes")
+        rows = "document.querySelectorAll('tbody tr').length"
+        assert await tab.run(rows) == 50
+        await click(tab, "Show more")
+        await until(tab, f"{rows} === 60")
+        await fill(tab, "form.filter input", "size")
+        await tab.run("(() => { const s = document.querySelector('form.filter select'); s.value = '$lt';"
+                      " s.dispatchEvent(new Event('change', {bubbles: true})) })()")  # fmt: skip
+        await fill(tab, "form.filter label:nth-of-type(3) input", "10")
+        await tab.press("Enter")
+        await until(tab, f"{rows} === 10")
+        await until(tab, "[...document.querySelectorAll('tbody a')].some((one) => one.hash === '#/data/notes/n07')")
+
+        await show(tab, "data/notes/n07")
+        await fill(tab, "input[name=title]", "Another title")
+        await owner.call("PATCH", path, {"size": 70})  # somebody else is quicker
+        await until(tab, "document.querySelector('main').innerText.includes('Somebody changed this document')")
+        await click(tab, "Save")
+        await until(tab, "document.querySelector('[role=alert]') !== null")
+        assert (await owner.call("GET", path))["data"] == {"title": "Note 07", "size": 70}
+        await click(tab, "Show the new one")
+        await fill(tab, "input[name=title]", "Another title")
+        await click(tab, "Save")
+        await until(tab, "document.querySelector('main').innerText.includes('Saved.')")
+        assert (await owner.call("GET", path))["data"] == {"title": "Another title", "size": 70}
+
+        await fill(tab, "input[name=size]", "many")
+        await click(tab, "Save")
+        await until(tab, "document.querySelector('[role=alert]')?.innerText.includes('size is no number')")
+        await fill(tab, "input[name=size]", "8")
+        await click(tab, "Edit as JSON")
+        await until(tab, "document.querySelector('textarea.json')?.value.includes('\"size\": 8')")
+        await fill(tab, "textarea.json", '{"title": "By hand", "list": [1, {"a": null}]}')
+        await click(tab, "Save")
+        await until(tab, "document.querySelector('main').innerText.includes('Saved.')")
+        assert (await owner.call("GET", path))["data"]["title"] == "By hand"
+        assert "size" not in (await owner.call("GET", path))["data"]
+        await click(tab, "Delete")
+        await click(tab, "Delete", ".sure")
+        await until(tab, f"{HEADING} === 'notes'")
+        assert (await owner.call("GET", path))["code"] == "deleted"
+
+        await show(tab, "data/notes/+")
+        await fill(tab, "fieldset input", "title")
+        await tab.press("Enter")
+        await fill(tab, "input[name=title]", "Made here")
+        await click(tab, "Create")
+        await until(tab, f"{HEADING} === 'Made here'")
+        found = await owner.call("GET", "/api/data/notes?filter=%7B%22title%22%3A%22Made%20here%22%7D")
+        assert len(found["items"]) == 1
+        problems = [text for text in await tab.problems() if "412" not in text]
+        assert problems == []
+
+
+# ---- two devices -----------------------------------------------------------------------------------------------------
+class House:
+    """A relay and two devices that do not know each other."""
+
+    def __init__(self, root: Path) -> None:
+        self.relay = RelayMachine(root)
+        self.a, self.b = DeviceMachine(root, "a"), DeviceMachine(root, "b")
+
+    def up(self) -> None:
+        """Start all."""
+        self.relay.start()
+        self.a.start()
+        self.b.start()
+
+    def down(self) -> None:
+        """End all."""
+        for machine in (self.a, self.b, self.relay):
+            if machine.process is not None:
+                machine.kill()
+
+    def link(self, device: DeviceMachine) -> str:
+        """To its dashboard."""
+        with device.client() as client:
+            return str(client.endpoint.url + client.post("/api/auth/dashboard/links", {})["path"])
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    """They run."""
+    made = House(tmp_path / "house")
+    try:
+        made.up()
+        yield made
+    finally:
+        made.down()
+
+
+@pytest.mark.spec("S2")
+@pytest.mark.parametrize("kind", BROWSERS)
+async def test_two_devices_meet_disagree_and_agree(house: House, tmp_path: Path, kind: str) -> None:
+    a, b = house.a, house.b
+    async with tab_of(kind, tmp_path / "one") as first, tab_of(kind, tmp_path / "two") as second:
+        await open_at(first, house.link(a), "connections")
+        await fill(first, "input[name=relay]", house.relay.invite())
+        await click(first, "Add")
+        await until(first, "document.querySelector('main .badge.good')?.innerText === 'connected'")
+        await click(first, "Test")
+        await until(first, "document.querySelector('.notice.good')?.innerText.includes('works')")
+
+        await click(first, "Find out what is in the way")
+        await until(first, "document.querySelectorAll('ul[role=status] li').length > 0")
+
+        await show(first, "devices")
+        await click(first, "Show a code")
+        code = await until(first, "document.querySelector('[data-offer]')?.textContent")
+        assert await first.run("document.querySelector('svg.qr path').getAttribute('d').length") > 1_000
+        await open_at(second, house.link(b), "devices")
+        await fill(second, "input[name=code]", code)
+        await click(second, "Join")
+        words = [await until(tab, "document.querySelector('[data-words]')?.textContent") for tab in (first, second)]
+        assert words[0] == words[1]
+        assert len(words[0].split()) == 4
+        for tab in (first, second):
+            await click(tab, "The words are the same")
+        for tab in (first, second):
+            await until(tab, "document.querySelector('[data-ended=done]') !== null", 20)
+            await until(tab, "document.querySelectorAll('[data-device]').length === 2")
+
+        with a.client() as client:
+            client.put("tasks", "milk", {"title": "Buy milk"})
+        await asyncio.to_thread(eventually, lambda: "milk" in b.documents("tasks"))
+        house.relay.stop()
+        await show(first, "")
+        await until(first, "document.querySelector('.state h2').innerText === 'Offline'")
+        for device, title in ((a, "Buy oat milk"), (b, "Buy soy milk")):
+            with device.client() as client:
+                client.patch("tasks", "milk", {"title": title})
+        house.relay.start()
+        await show(second, "conflicts")
+        await until(second, "document.querySelectorAll('.side').length === 2", 30)
+        sides = await second.run("[...document.querySelectorAll('.side .value')].map((one) => one.innerText)")
+        assert sorted(sides) == ["Buy oat milk", "Buy soy milk"]
+        assert await second.run("document.querySelector('.side:nth-child(2) mark').innerText") in ("oat", "soy")
+        await click(second, "Take this")
+        await until(second, "document.querySelector('main').innerText.includes('No conflicts.')")
+        for device in (a, b):
+            await asyncio.to_thread(
+                eventually, lambda d=device: d.documents("tasks")["milk"]["title"] == sides[1] and
+                d.get("/api/sync/status")["conflicts"] == 0
+            )  # fmt: skip
+        await show(first, "")
+        await until(first, "document.querySelector('.state h2').innerText === 'In step'")
+        for tab in (first, second):
+            assert await tab.problems() == []
+
+
+# ---- how it looks ----------------------------------------------------------------------------------------------------
+async def furnish(house: House) -> None:
+    """Something to see on every page."""
+    a, b = house.a, house.b
+    with a.client() as client, b.client() as other:
+        client.post("/api/relays", {"link": house.relay.invite()})
+        offer = client.post("/api/devices/pair", {})
+        pairing = other.post("/api/devices/pair/join", {"code": offer["code"]})
+        for one, id_ in ((client, offer["id"]), (other, pairing["id"])):
+            eventually(lambda one=one, id_=id_: one.get(f"/api/devices/pair/{id_}")["state"] == "confirm")
+        for one, id_ in ((client, offer["id"]), (other, pairing["id"])):
+            one.post(f"/api/devices/pair/{id_}/confirm", {"accept": True})
+        eventually(lambda: other.get(f"/api/devices/pair/{pairing['id']}")["state"] == "done")
+        for n, title in enumerate(("Buy milk", "Call the landlord about the heating", "Renew the passport")):
+            client.put("tasks", f"t{n}", {"title": title, "tags": ["home", "soon"][: n + 1]})
+        client.put("notes", "evil", {"title": EVIL, "text": "Two\nlines", "size": 3, "done": False, "list": [1, 2]})
+        eventually(lambda: "t2" in b.documents("tasks"))
+        house.relay.stop()
+        client.patch("tasks", "t0", {"title": "Buy oat milk", "notes": "The one in the blue carton"})
+        other.patch("tasks", "t0", {"title": "Buy soy milk", "notes": "Any"})
+        house.relay.start()
+        eventually(lambda: client.get("/api/sync/status")["conflicts"] == 1)
+        client.post("/api/auth/keys", {"scopes": ["read:tasks"], "note": "nightly backup"})
+        stand_in = Owner(Path())
+        stand_in.url = client.endpoint.url
+        asked = await ask(stand_in, "Timer", ["read:tasks", "send:timer"], "https://timer.example.com")
+        client.post(f"/api/auth/grants/{asked['id']}/approve", {"code": asked["code"]})
+        await ask(stand_in, "Tasks", ["read:tasks", "write:tasks", "listen:timer"])
+
+
+@needs_chromium
+@pytest.mark.timeout(120)
+async def test_every_page_in_both_themes_and_widths(house: House, built: Path, tmp_path: Path) -> None:
+    """No error of the console, nothing serious for axe, nothing from elsewhere, nothing wider than the window."""
+    await furnish(house)
+    axe = (built.parent / "node_modules" / "axe-core" / "axe.min.js").read_text()
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    faults: list[str] = []
+    async with tab_of("chromium", tmp_path / "browser") as tab:
+        assert isinstance(tab, ChromiumTab)
+        await open_at(tab, house.link(house.a))
+        paint = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
+        (PICTURES / "first-paint.txt").write_text(f"{await until(tab, paint):.0f} ms\n")
+        await tab.run(f"(() => {{ {axe} }})()")
+        for scheme in ("light", "dark"):
+            await tab.prefer(scheme)
+            for width in (1440, 360):
+                await tab.resize(width, 900)
+                for page in PAGES:
+                    await show(tab, page)
+                    await asyncio.sleep(0.05)  # colours settle
+                    name = f"{page.replace('/', '-').replace('+', 'new') or 'home'}-{width}-{scheme}"
+                    (PICTURES / f"{name}.png").write_bytes(await tab.picture())
+                    if not await tab.run("document.documentElement.scrollWidth <= innerWidth"):
+                        faults.append(f"{name}: wider than the window")
+                    if (scheme, width) not in (("light", 1440), ("dark", 360)):
+                        continue  # each theme and each width is judged once
+                    found = await tab.run(
+                        "axe.run(document, {resultTypes: ['violations']}).then(({violations}) => violations.map((v) =>"
+                        " [v.impact, v.id, v.nodes.slice(0, 3).map((n) => n.html + n.failureSummary).join()]))"
+                    )
+                    faults += [f"{name}: {what}" for what in found if what[0] in ("serious", "critical")]
+        await tab.resize(1440, 900)
+        await show(tab, "devices")
+        await click(tab, "Show a code")
+        await until(tab, "document.querySelector('svg.qr') !== null")
+        (PICTURES / "devices-code-1440-dark.png").write_bytes(await tab.picture())
+        with house.a.client() as client:
+            base = client.endpoint.url
+        foreign = {url for url in await tab.asked() if not url.startswith((base, base.replace("http", "ws"), "about:"))}
+        assert not foreign
+        assert await tab.problems() == []
+        await click(tab, "Sign out", "nav")
+        await until(tab, "document.body.innerText.includes('You are signed out.')")
+        (PICTURES / "signed-out-1440-dark.png").write_bytes(await tab.picture())
+    assert not faults, "\n".join(faults)
+
+
+@needs_firefox
+async def test_every_page_in_firefox_in_the_dark(owner: Owner, tmp_path: Path) -> None:
+    dark = {"ui.systemUsesDarkTheme": 1, "layout.css.prefers-color-scheme.content-override": 0}
+    await owner.call("PUT", "/api/data/notes/evil", {"title": "A <b>note</b>"})
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    async with tab_of("firefox", tmp_path / "browser", **dark) as tab:
+        await open_at(tab, await link_of(owner))
+        for page in PAGES:
+            await show(tab, page)
+            assert await tab.run(f"{HEADING}.length") > 0
+            assert await tab.run("document.documentElement.scrollWidth <= innerWidth"), page
+        (PICTURES / "settings-1440-firefox.png").write_bytes(await tab.picture())
+        ground = await tab.run("getComputedStyle(document.documentElement).backgroundColor")
+        assert ground == "rgb(16, 22, 20)"
+        assert {
+            url for url in await tab.asked() if not url.startswith((owner.url, owner.url.replace("http", "ws")))
+        } <= {"about:blank"}
+        assert await tab.problems() == []
+
+
+@needs_chromium
+async def test_sec_L20_nobody_frames_it_or_opens_it(owner: Owner, tmp_path: Path) -> None:
+    """A page of another origin can neither show the dashboard inside itself nor hold on to its window."""
+    url = await link_of(owner)
+    folder = tmp_path / "site"
+    folder.mkdir()
+    async with served(folder) as site, tab_of("chromium", tmp_path / "browser") as tab:
+        await tab.goto(f"{site}/empty")
+        loaded = await tab.run(f"""new Promise((resolve) => {{
+            const frame = document.createElement('iframe')
+            frame.onload = () => resolve(frame.contentWindow.length)
+            frame.onerror = () => resolve('error')
+            setTimeout(() => resolve('never'), 1500)
+            frame.src = {json.dumps(url)}
+            document.body.append(frame)
+        }})""")
+        assert loaded in (0, "error", "never")
+    audit = (await owner.call("GET", "/api/auth/audit"))["items"]
+    assert not [one for one in audit if one["event"] == "dashboard.opened"]
+
+
+# ---- the files -------------------------------------------------------------------------------------------------------
+def test_the_bundle_is_small() -> None:
+    files = [path for path in STATIC.rglob("*") if path.suffix in (".js", ".css", ".html", ".svg")]
+    assert len(files) == 4
+    assert sum(len(gzip.compress(path.read_bytes(), 9)) for path in files) < MAX_BUNDLE_BYTES
+
+
+def test_what_is_shipped_is_what_the_source_gives(built: Path, tmp_path: Path) -> None:
+    """The committed files are the build's, byte for byte; types are checked on the way."""
+    del built  # its packages are needed
+    done = subprocess.run(
+        ["bash", str(ROOT / "scripts" / "js.sh"), "dashboard", str(tmp_path / "out")], capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    made = {path.relative_to(tmp_path / "out"): path.read_bytes() for path in (tmp_path / "out").rglob("*.*")}
+    kept = {path.relative_to(STATIC): path.read_bytes() for path in STATIC.rglob("*.*")}
+    assert sorted(made) == sorted(kept)
+    assert [name for name in made if made[name] != kept[name]] == [], (
+        "make dashboard, then commit hybridgw_daemon/static"
+    )
