@@ -43,7 +43,9 @@ from .services.documents import DocumentService
 from .services.events import EventHub, prepare
 from .services.health import HealthService
 from .services.live_queries import LiveQueries
+from .services.mail import MailService
 from .services.membership import MembershipService
+from .services.messages import MessageService
 from .services.metrics import Metrics
 from .services.pairing import PairingService
 from .services.rate_limits import RateLimits
@@ -207,6 +209,9 @@ class Daemon:
             database, version=VERSION, uptime_s=lambda: time.monotonic() - self._started,
             performance=metrics.performance, worker=asyncio.to_thread,
         )  # fmt: skip
+        messages = MessageService(
+            database, clock=clock, entropy=os.urandom, published=hub.publish, routed=metrics.routed
+        )
         services = Services(
             documents=documents,
             collections=collections,
@@ -216,6 +221,7 @@ class Daemon:
             daemon=self,
             access=access,
             docs_open=self._config.log.environment == "development",
+            messages=messages,
         )
         watch_daemon(metrics, database, health_service, hub)
         watch_connections(metrics, connections.open_by_mode)
@@ -278,6 +284,7 @@ class Daemon:
                     ("sockets", api.run_sockets),
                     ("events", hub.run),
                     ("access", access.run),
+                    ("messages", messages.run),
                     ("log", self._flush_log),
                 ):
                     group.create_task(part(), name=name)
@@ -321,6 +328,10 @@ class Daemon:
         gateway = RelayGateway(sync, entropy=entropy, enrol=lambda url: relays.enrol_secret(url))
         relays = RelayService(database, sync, gateway, clock=clock, entropy=entropy)
         sync.peers.on_reconnect(gateway.reconnect)
+        assert services.messages is not None  # noqa: S101 - made with the others
+        mail = sync.mail = MailService(
+            database, space, services.messages, clock=sync.now_ms, entropy=entropy, wake=sync.peers.wake
+        )
         after_write.append(sync.wrote)
         membership = MembershipService(database, replica, space, sync, clock=clock, entropy=entropy)
         passphrase = PassphraseSource.from_environment(os.environ, fd=self._passphrase_fd)
@@ -341,7 +352,7 @@ class Daemon:
         health_service.add("keys", unlocking.component)
         health_service.add_services(lambda: services_of(config.secrets.store, unlocking.component(), sync))
         watch_sync(metrics, database, sync, clock)
-        for name, part in (("unlock", unlocking.run), ("sync", sync.run), ("relays", gateway.run)):
+        for name, part in (("unlock", unlocking.run), ("sync", sync.run), ("relays", gateway.run), ("mail", mail.run)):
             group.create_task(part(), name=name)
 
     def _access_settings(self) -> AccessSettings:

@@ -75,6 +75,16 @@ def content_digest(content: Content) -> bytes:
     return blake2b(_pack(content), 16, "hgw-msg-body")
 
 
+def encode_content(content: Content) -> bytes:
+    """As it is sealed, and kept until its turn."""
+    return _pack(content)
+
+
+def decode_content(raw: bytes) -> Content:
+    """Inverse of encode_content. Raises: CannotOpen."""
+    return _read(_content, raw)
+
+
 def seal_message(
     header: EnvelopeHeader, content: Content | list[Receipt], *, space_key: bytes, sign_secret: bytes
 ) -> Envelope:

@@ -92,6 +92,7 @@ HOLD_MS: Final = 30_000  # a message waits so long for the one before it
 MAX_FRAME_ENVELOPES: Final = 256
 MAX_RECEIPTS: Final = 500  # of one envelope
 MAX_MAIL_ROWS: Final = 20_000  # that a relay keeps for one device
+MAX_MAIL_BYTES: Final = 64 * 1024 * 1024  # likewise
 
 # ---- kept ----------------------------------------------------------------------------------------------------------
 RESOLVED_CONFLICT_DAYS: Final = 180

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Raw
+from msgspec import Meta
 
 from .limits import MAX_MESSAGE_TTL_MS
 from .localapi import Command, Limit, Result
@@ -78,7 +78,7 @@ class SendMessage(Command):
     """
 
     type: TypeText
-    body: Raw = Raw(b"null")
+    body: Any = None
     to: TargetText | Targets | None = None
     priority: PriorityName = "normal"
     ttl_s: Ttl | None = None
@@ -90,7 +90,7 @@ class BroadcastMessage(Command):
     """Send content to every program of the person on every device, or to those of one deployment mode."""
 
     type: TypeText
-    body: Raw = Raw(b"null")
+    body: Any = None
     mode: Literal["web_app", "browser_extension", "local_install"] | None = None
     priority: PriorityName = "normal"
     ttl_s: Ttl | None = None

@@ -37,6 +37,9 @@ from hybridgw_protocol.frames import (
     CtlPut,
     Err,
     Frame,
+    Msg,
+    MsgPut,
+    MsgStored,
     PairClose,
     PairJoined,
     PairMsg,
@@ -61,6 +64,7 @@ from hybridgw_protocol.vectors import from_entries, to_entries
 from ...services.gateway import Channel
 from ...services.peers import PeerState
 from ...services.sync import Opened, SyncService
+from .mail import MailPump
 
 log = logging.getLogger(__name__)
 trace = logging.getLogger("trace.frame")  # enabled in debug only
@@ -100,6 +104,7 @@ class Conversation:
         self._in_hand = 0  # frames of batches that arrived and are not applied yet
         self._arrived: asyncio.Queue[tuple[Batches, int]] = asyncio.Queue()
         self._opened: asyncio.Queue[tuple[Opened, int, bool]] = asyncio.Queue(PIPELINE)
+        self._mail = None if sync.mail is None else MailPump(sync.mail, self._ask, self._send)
         self.mailbox: RelayMailbox | None = None
         self.is_ready = asyncio.Event()  # welcomed: everything may be sent
         self.state = PeerState(peer)
@@ -135,6 +140,8 @@ class Conversation:
                 group.create_task(self._pump_apply(), name="pump-apply")
                 group.create_task(self._pump_out(), name="pump-out")
                 group.create_task(self._ping(), name="ping")
+                if self._mail is not None:
+                    group.create_task(self._mail.run(), name="pump-mail")
                 group.create_task(self._wait_for_end(), name="end")
         except* HybridGWError as errors:
             raise _first(errors) from None
@@ -224,6 +231,9 @@ class Conversation:
                 case Pong():
                     if waiter := self._round_trips.get(request):
                         waiter.set()
+                case MsgStored() | Msg() | MsgPut():
+                    if self._mail is not None:
+                        await self._mail.received(frame, request)
                 case Err():
                     await self._refused_by_peer(frame, request)
                 case PairOpened() | PairJoined() | PairMsg() | PairClose():
@@ -334,6 +344,8 @@ class Conversation:
     def wake(self) -> None:
         """There is something new to send."""
         self._wake_out.set()
+        if self._mail is not None:
+            self._mail.wake()
 
     def end(self) -> None:
         """End this conversation in order; its owner connects again."""
@@ -397,6 +409,11 @@ class Conversation:
         self._trace("out", frame, request, "")
         self._link.send(frame, request=request)
         await self._flush()
+
+    async def _ask(self, frame: Frame) -> int:
+        request = self._link.ask(frame)
+        await self._flush()
+        return request
 
     def _trace(self, direction: str, frame: Frame, request: int, size: str) -> None:
         """Debug: which frame came or went, never what is in it."""
