@@ -386,11 +386,12 @@ class MailService:
 
             def write(tx: Tx) -> _Came:
                 came = _Came()
-                for place in rows.overdue(tx.connection, now_ms - HOLD_MS):
-                    first = rows.first_held(tx, *place)
-                    held = None if first is None else rows.take_held(tx, *place, first)
-                    if held is not None:
-                        self._pass(tx, held, now_ms, came, gap=True)
+                while places := rows.overdue(tx.connection, now_ms - HOLD_MS):
+                    for place in places:
+                        first = rows.first_held(tx, *place)
+                        held = None if first is None else rows.take_held(tx, *place, first)
+                        if held is not None:
+                            self._pass(tx, held, now_ms, came, gap=True)
                 return came
 
             self._tell(await self._database.write(write))
