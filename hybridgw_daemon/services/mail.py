@@ -378,8 +378,7 @@ class MailService:
 
     async def tend(self) -> None:
         """One turn."""
-        if self._messages.members.others() is not None:
-            await self._messages.resolve()
+        await self._messages.resolve()
         now_ms = self._clock()
         waiting = self._database.peek(lambda c: rows.overdue(c, now_ms - HOLD_MS))
         if waiting:

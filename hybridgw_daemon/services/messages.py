@@ -126,6 +126,7 @@ class MessageService:
         self._ears: dict[int, dict[Ear, None]] = {}  # by number of the listener
         self._senders: dict[str, dict[Ear, None]] = {}  # by the name that programs have as senders
         self._changed = asyncio.Event()
+        self._may_wait = True  # for the devices to be known; looked up at the start
 
     # ---- sending ---------------------------------------------------------------------------------------------------
     async def send(self, principal: Principal, command: SendMessage, client: str | None = None) -> Message:
@@ -148,6 +149,8 @@ class MessageService:
         ttl_ms = MESSAGE_TTL_MS if command.ttl_s is None else max(1, round(command.ttl_s * 1000))
         priority = Priority[command.priority.upper()]
         who = (client or principal.id)[:MAX_CLIENT]
+
+        await self.resolve()  # what was sent before has its numbers before
 
         def write(tx: Tx) -> Sent:
             targets = given if given is not None else self._ruled(tx.connection, command.type)
@@ -221,6 +224,7 @@ class MessageService:
         if target.place != HERE and (target.place == "" or not is_here):
             others = self.members.others()
             if others is None:
+                self._may_wait = True
                 rows.add_delivery(tx, rid, UNRESOLVED, row.priority, MessageState.QUEUED, now_ms)
                 return False
             meant = [o for o in others if target.place == "" or o.is_meant(target.place)]
@@ -254,6 +258,9 @@ class MessageService:
 
     async def resolve(self) -> None:
         """The devices are known now: messages that waited for that get their recipients."""
+        if not self._may_wait or self.members.others() is None:
+            return
+        self._may_wait = False
         if not self._database.peek(rows.unresolved):
             return
 
@@ -273,7 +280,11 @@ class MessageService:
                     rows.add_delivery(tx, rid, THIS, row.priority, MessageState.DELIVERED, self._clock())
                     self._copy(tx, rid, row)
 
-        await self._database.write(write)
+        try:
+            await self._database.write(write)
+        except BaseException:
+            self._may_wait = True
+            raise
         self.told()
         self.wake_mail()
 

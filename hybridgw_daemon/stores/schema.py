@@ -242,6 +242,8 @@ CREATE TABLE delivery(
   PRIMARY KEY(rid, recipient)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX delivery_due ON delivery(priority, rid) WHERE next_ms IS NOT NULL;
+CREATE INDEX delivery_unresolved ON delivery(rid) WHERE recipient = x'3f';
+CREATE INDEX delivery_waiting ON delivery(rid) WHERE recipient = x'' AND state = 'delivered';
 CREATE INDEX delivery_dead ON delivery(rid) WHERE state IN ('expired', 'failed');
 
 -- Programs that listen for messages here.
