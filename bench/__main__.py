@@ -18,6 +18,7 @@ SCENARIOS = {
     "start": "daemon and relay: start, memory, processor time at rest",
     "writes": "acknowledged local writes through the API",
     "edit": "one edit from device to device, durable at all three places",
+    "direct": "the same way without a relay: all documents, one edit, eight devices at once",
     "sync": "100,000 documents to an empty device, then updates of all of them",
     "ingest": "single-operation batches of 200 devices into a relay",
     "websocket": "the WebSocket hub: routing, fan-out, connecting, idle memory, patches",

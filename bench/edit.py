@@ -77,7 +77,7 @@ async def measure(options: Options) -> list[Figure]:
     syncs: list[float] = []
     with Processes() as processes:
         _, (a, b) = await paired(processes)
-        way = await _product_way(a, b)
+        way = await product_way(a, b)
         bare_way, bare_listen = await _bare_way(processes)
         rng = random.Random(5)
         async with way[0].open(way[1]), bare_way.open(bare_listen):
@@ -121,7 +121,8 @@ def _sync_ms(path: Path) -> float:
     return percentile(took, 0.5) * 1000
 
 
-async def _product_way(a: Daemon, b: Daemon) -> tuple[Way, bytes]:
+async def product_way(a: Daemon, b: Daemon) -> tuple[Way, bytes]:
+    """The way of an edit from one device to another, and the request that listens there."""
     pairs = documents(DOCUMENTS)
     for document, data in pairs:
         await a.api.call("PUT", f"/api/data/{COLLECTION}/{document}", data)

@@ -76,7 +76,7 @@ class Processes:
             process = subprocess.Popen(
                 [sys.executable, *arguments],
                 stdout=out, stderr=err, stdin=subprocess.DEVNULL, text=True, cwd=ROOT,
-                env={**inherited, **(environment or {})},
+                env={**inherited, "HYBRIDGW_LAN_ENABLED": "false", **(environment or {})},
             )  # fmt: skip
         self._running.append(process)
         return process

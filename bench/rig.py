@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -58,8 +59,10 @@ class Relay:
 class Daemon:
     """A daemon process with a profile of its own. Its keys are in a file, so that no keyring is asked."""
 
-    def __init__(self, processes: Processes, name: str = "device") -> None:
-        self._processes = processes
+    def __init__(
+        self, processes: Processes, name: str = "device", environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._processes, self._environment = processes, environment
         self.home = processes.home(name)
         self.port = free_port()
         self.start_s = 0.0
@@ -73,7 +76,7 @@ class Daemon:
                 "-m", "hybridgw_daemon", "--home", str(self.home), "--port", str(self.port),
                 "--secret-store", "insecure-file",
             ],
-            home=self.home,
+            home=self.home, environment=self._environment,
         )  # fmt: skip
         wait_for_health(self.port)
         self.start_s = time.perf_counter() - begun

@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from hybridgw_protocol.errors import DatabaseDamaged, HybridGWError, PortTaken
@@ -30,8 +31,10 @@ from hybridgw_storage.database import SqliteDatabase
 from hybridgw_storage.migrations import prepare_file
 
 from . import instance, logs
-from .config import Config
+from .config import Config, LanConfig
+from .core.addresses import Address
 from .core.entropy import EntropyPool
+from .core.rest import RestSealer
 from .paths import Paths
 from .services.access import Access, AccessSettings, open_access
 from .services.alarms import AlarmService
@@ -47,7 +50,9 @@ from .services.mail import MailService
 from .services.membership import MembershipService
 from .services.messages import MessageService
 from .services.metrics import Metrics
+from .services.nearby import Nearby
 from .services.pairing import PairingService
+from .services.probing import ProbingService
 from .services.rate_limits import RateLimits
 from .services.relays import RelayService
 from .services.replica import Replica
@@ -63,9 +68,18 @@ from .transports.local.auth import AddressFilter
 from .transports.local.calls import Call, Calls
 from .transports.local.commands import Services
 from .transports.local.cors import Cors
+from .transports.peers.discovery import Discovery, find_pairing
 from .transports.peers.gateway import RelayGateway
+from .transports.peers.greeter import Greeter
+from .transports.peers.interfaces import Choice
+from .transports.peers.lan import LanGateway
+from .transports.peers.lan_pairing import LanPairing
+from .transports.peers.mailbox import Desk
+from .transports.peers.probe import LanProber
+from .transports.peers.tls import TlsPlace
 
 TOKEN_BYTES: Final = 32
+FIND_CODE_S: Final = 6.0  # a device on the network that shows a code is found in a second
 
 log = logging.getLogger(__name__)
 trace = logging.getLogger("trace")
@@ -314,6 +328,8 @@ class Daemon:
         space = Space(name=label, platform=sys.platform, entropy=entropy)
 
         def published(what: str) -> None:
+            if what == "devices":
+                direct.keys_changed()
             if what == "rebuilt":
                 group.create_task(renew_epoch(), name="renew-epoch")
             else:
@@ -327,32 +343,49 @@ class Daemon:
         )
         gateway = RelayGateway(sync, entropy=entropy, enrol=lambda url: relays.enrol_secret(url))
         relays = RelayService(database, sync, gateway, clock=clock, entropy=entropy)
-        sync.peers.on_reconnect(gateway.reconnect)
+        direct = DirectLinks(config.lan, self._paths.data, database, sync)
+        direct.nearby.on_change(gateway.look)
+
+        def reconnect(full: bool) -> None:
+            gateway.reconnect(full)
+            direct.gateway.reconnect(full)
+
+        sync.peers.on_reconnect(reconnect)
         assert services.messages is not None  # noqa: S101 - made with the others
         mail = sync.mail = MailService(
             database, space, services.messages, clock=sync.now_ms, entropy=entropy, wake=sync.peers.wake
         )
         after_write.append(sync.wrote)
         membership = MembershipService(database, replica, space, sync, clock=clock, entropy=entropy)
+
+        def opened(rest: RestSealer) -> None:
+            access.unlocked(rest)
+            direct.keys_open.set()
+
         passphrase = PassphraseSource.from_environment(os.environ, fd=self._passphrase_fd)
         if config.secrets.passphrase_file is not None:
             passphrase = PassphraseSource(credential=config.secrets.passphrase_file, fd=self._passphrase_fd)
         unlocking = UnlockingService(
             database, space, membership, relays, kind=SecretKind(config.secrets.store), passphrase=passphrase,
-            folder=self._paths.data, entropy=entropy, worker=asyncio.to_thread, opened=access.unlocked,
+            folder=self._paths.data, entropy=entropy, worker=asyncio.to_thread, opened=opened,
         )  # fmt: skip
+
         services.sync = sync
         services.devices = DeviceService(database, space, sync)
         services.relays = relays
+        services.lan = direct.probing
         services.alarms = AlarmService(database)
         services.pairing = PairingService(
             sync, space, membership, gateway, relays, clock=clock, entropy=entropy, worker=asyncio.to_thread,
-            group=group, platform=sys.platform,
+            group=group, platform=sys.platform, direct=direct.pairing,
         )  # fmt: skip
         health_service.add("keys", unlocking.component)
         health_service.add_services(lambda: services_of(config.secrets.store, unlocking.component(), sync))
         watch_sync(metrics, database, sync, clock)
-        for name, part in (("unlock", unlocking.run), ("sync", sync.run), ("relays", gateway.run), ("mail", mail.run)):
+        for name, part in (
+            ("unlock", unlocking.run), ("sync", sync.run), ("relays", gateway.run), ("lan", direct.run),
+            ("mail", mail.run),
+        ):  # fmt: skip
             group.create_task(part(), name=name)
 
     def _access_settings(self) -> AccessSettings:
@@ -426,6 +459,66 @@ class Daemon:
         sys.stdout.write(f"HybridGW {VERSION} ready at {endpoint.url} (profile {where})\n")
         sys.stdout.flush()
         log.info("ready on port %d", endpoint.port, extra={"event": "daemon.ready"})
+
+
+class DirectLinks:
+    """The parts of direct links, put together: who is near, where this device listens, pairing on the network."""
+
+    def __init__(self, config: LanConfig, folder: Path, database: SqliteDatabase, sync: SyncService) -> None:
+        self._config, self._sync = config, sync
+        if config.enabled:
+            sync.peers.lan_starts()
+        self._choice = Choice(config.allow, config.deny)
+        self.nearby = Nearby(database, clock=clock)
+        place, desk = TlsPlace(host=config.host, port=config.port, folder=folder, steady_ms=steady), Desk()
+        self.gateway = LanGateway(sync, self.nearby, place, entropy=os.urandom, desk=desk)
+        prober = LanProber(
+            self.nearby, lambda: self.discovery, choice=self._choice, greet=Greeter(sync, place), state=self._state,
+            connected=lambda: len(sync.peers.directs()), clock_ms=sync.peers.correction_ms,
+        )  # fmt: skip
+        self.probing = ProbingService(self.nearby, prober, state=self._state)
+        self.pairing = LanPairing(
+            sync, self.gateway, self.nearby, place, desk, offer=self._offer, find=self._find, why=self.probing.cause
+        )
+        self.discovery: Discovery | None = None
+        self.keys_open = asyncio.Event()
+        self._mark = b""
+
+    def _state(self) -> tuple[str | None, int]:
+        return self._sync.peers.lan.off, self._sync.peers.lan.port
+
+    async def run(self) -> None:
+        """They begin with the keys, by which members know each other."""
+        if self._config.enabled:
+            await self.keys_open.wait()
+            await self.gateway.run(self._discover)
+
+    async def _discover(self, port: int) -> None:
+        self.discovery = Discovery(
+            self.nearby, port=port, mark=lambda instance: self._sync.space.discovery_keys().mark(instance),
+            recognise=lambda instance, k: self._sync.space.discovery_keys().recognise(instance, k), clock=clock,
+            entropy=os.urandom, choice=self._choice,
+        )  # fmt: skip
+        self.keys_changed()
+        await self.discovery.run()
+
+    def keys_changed(self) -> None:
+        """Perhaps they did: then this device is announced by the newest. Perhaps a device is out."""
+        self.gateway.members_changed()
+        if self.discovery is not None:
+            mark, self._mark = self._mark, self._sync.space.discovery_keys().mark(bytes(8))
+            if mark and mark != self._mark:
+                self.discovery.renew()
+
+    def _offer(self, nameplate: int | None) -> None:
+        if self.discovery is not None:
+            if nameplate is None:
+                self.discovery.end_pairing()
+            else:
+                self.discovery.offer_pairing(nameplate)
+
+    async def _find(self, nameplate: int) -> list[Address]:
+        return await find_pairing(nameplate, timeout_s=FIND_CODE_S, choice=self._choice)
 
 
 def _trace_sql(sql: str, took_s: float) -> None:

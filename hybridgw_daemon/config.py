@@ -58,6 +58,18 @@ class MetricsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class LanConfig:
+    """Direct links on the local network. host: where to listen, None: everywhere; port: this or the next free one, 0:
+    any; allow, deny: interfaces by name."""
+
+    enabled: bool
+    host: str | None
+    port: int
+    allow: tuple[str, ...]
+    deny: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class LogConfig:
     """environment: production or development; debug: stack traces and texts of unknown errors."""
 
@@ -108,6 +120,7 @@ class Config:
     server: ServerConfig
     limits: LimitsConfig
     metrics: MetricsConfig
+    lan: LanConfig
     log: LogConfig
     secrets: SecretsConfig
     device_name: str | None
@@ -206,6 +219,13 @@ def _loopback(raw: Any) -> str:
     return str(raw)
 
 
+def _address(raw: Any) -> str:
+    try:
+        return str(ipaddress.ip_address(raw))
+    except ValueError:
+        raise _Fault("an address of this machine, like 192.168.1.20") from None
+
+
 def _path(raw: Any) -> str:
     if not isinstance(raw, str) or not raw or "\0" in raw:
         raise _Fault("the path of a file")
@@ -223,6 +243,14 @@ def _words(raw: Any, allowed: str) -> list[str]:
     if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
         raise _Fault(allowed)
     return list(dict.fromkeys(item.strip() for item in items if item.strip()))
+
+
+def _interfaces(raw: Any) -> tuple[str, ...]:
+    allowed = "names of network interfaces like eth0 or wl*, with commas between them"
+    found = _words(raw, allowed)
+    if not all(re.fullmatch(r"[^\s/\0]{1,64}", item) for item in found):
+        raise _Fault(allowed)
+    return tuple(found)
 
 
 def _origins(raw: Any) -> tuple[str, ...]:
@@ -312,6 +340,12 @@ _SCHEMA: Final = (
     Key("METRICS_ENABLED", True, _boolean, "serve /metrics for Prometheus"),
     Key("METRICS_PORT", None, _integer(0, 65535),
         "port of /metrics, on loopback, instead of the one of the local API; 0: any free one"),
+    Key("LAN_ENABLED", True, _boolean, "find the other devices on the local network and sync with them directly"),
+    Key("LAN_HOST", None, _address, "the one address to be reached at by the other devices; without it all"),
+    Key("LAN_PORT", 47801, _integer(0, 65535), "port for the other devices, or the next free one; 0: any free one"),
+    Key("LAN_INTERFACES_ALLOW", (), _interfaces,
+        "network interfaces to be found on; without it all but those of containers, virtual machines and VPNs"),
+    Key("LAN_INTERFACES_DENY", (), _interfaces, "network interfaces not to be found on, even if allowed"),
 )  # fmt: skip
 
 KEYS: Final = tuple(key.name for key in _SCHEMA)
@@ -503,6 +537,13 @@ def _build(reading: _Reading, terminal: bool) -> Config:
             deny=tuple(map(ipaddress.ip_network, value["IP_DENY"])),
         ),
         metrics=MetricsConfig(value["METRICS_ENABLED"], value["METRICS_PORT"]),
+        lan=LanConfig(
+            value["LAN_ENABLED"],
+            value["LAN_HOST"],
+            value["LAN_PORT"],
+            value["LAN_INTERFACES_ALLOW"],
+            value["LAN_INTERFACES_DENY"],
+        ),
         log=LogConfig(value["ENVIRONMENT"], value["DEBUG"], value["LOG_LEVEL"], terminal or development),
         secrets=SecretsConfig(
             value["SECRET_STORE"], Path(value["PASSPHRASE_FILE"]) if value["PASSPHRASE_FILE"] else None

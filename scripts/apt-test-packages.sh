@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Debian packages that some tests need: a real keyring on a real D-Bus, strace for the power-loss recording, browsers.
+# Debian packages that some tests need: a real keyring on a real D-Bus, strace for the power-loss recording, browsers,
+# namespaces and filters for the test networks.
 # Only as root on a Debian system; otherwise it says what is missing, and those tests skip naming the package.
 # Never fails the build.
 set -uo pipefail
-packages=(gnome-keyring dbus libsecret-tools dbus-user-session strace chromium firefox-esr fonts-dejavu-core)
+packages=(gnome-keyring dbus libsecret-tools dbus-user-session strace chromium firefox-esr fonts-dejavu-core iproute2 nftables)
 
 command -v dpkg-query >/dev/null 2>&1 || exit 0
 missing() {

@@ -59,7 +59,7 @@ class Terminal:
             for name, value in os.environ.items()
             # A profile, a port or a secret store of the person's own must not get into the demo.
             if not name.startswith("HYBRIDGW_") and name not in {"SERVER_HOST", "SERVER_PORT", "DATA_DIR", "PUBLIC_URL"}
-        } | {"NO_COLOR": "1"}
+        } | {"NO_COLOR": "1", "HYBRIDGW_LAN_ENABLED": "false"}  # all of it is one machine
 
     def say(self, text: str = "") -> None:
         """A line of the story."""

@@ -39,6 +39,7 @@ SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
         "devices": ("devices", "List the devices of the space."),
         "sync": ("sync", "Bring everything up to date now."),
         "relay": ("relay", "Add, list, test and remove relays."),
+        "lan": ("lan", "Find the other devices on the local network; name addresses, and test them."),
     },
     "Messages": {
         "send": ("messages", "Send a message to programs, here and on your other devices."),

@@ -43,6 +43,7 @@ class DeviceService:
                     own=info.device == own,
                     last_seen_ms=self._sync.now_ms() if info.device == own else seen.get(info.device),
                     behind=behind.get(info.device, 0),
+                    path="none" if info.device == own else self._sync.peers.path(info.device),
                 )
             )
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from hybridgw_protocol.ids import DeviceId
 from hybridgw_protocol.localapi import RelayCheck
 
 
@@ -23,6 +24,16 @@ class Channel(Protocol):
         ...
 
 
+class DirectChannel(Channel, Protocol):
+    """A channel to another device. endpoint: of the certificate that its other side showed, empty if it showed none."""
+
+    endpoint: str
+
+    def trust(self) -> None:
+        """The other side has proved itself: it is a stranger no more."""
+        ...
+
+
 class Mailbox(Protocol):
     """A two-party mailbox for one pairing."""
 
@@ -38,6 +49,32 @@ class Mailbox(Protocol):
 
     async def close(self, why: str) -> None:
         """Give the nameplate back. why: done or abort."""
+        ...
+
+
+class DirectMailbox(Mailbox, Protocol):
+    """A mailbox without a relay. authority: "fp:…" of the certificate that both sides see."""
+
+    authority: str
+
+
+class DirectPairing(Protocol):
+    """Pairing between two devices on one network."""
+
+    async def why_not(self) -> str | None:
+        """Why it cannot be done; None: it can. Waits a moment for direct links that are about to begin."""
+        ...
+
+    async def open_mailbox(self, nameplate: int) -> DirectMailbox:
+        """From now on the code with this nameplate can be entered here, and is announced, until the mailbox closes."""
+        ...
+
+    async def join_mailbox(self, nameplate: int) -> DirectMailbox:
+        """Find the device on this network that shows this code. Raises: Offline: none; PairingFailed: it was used."""
+        ...
+
+    async def joined(self, mailbox: DirectMailbox, device: DeviceId) -> None:
+        """This device is let in by that one: connect with it there."""
         ...
 
 

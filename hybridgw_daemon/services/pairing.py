@@ -1,7 +1,8 @@
 """Pairing as a person sees it: this device shows a code and admits another, or types one and joins.
 
-The exchange itself is in protocol/hybridgw_protocol/pairing.py (SPAKE2 and sealed messages); here it meets the relay's
-mailbox, the control log and the person who compares four words. One pairing at a time; nothing survives a restart.
+The exchange itself is in protocol/hybridgw_protocol/pairing.py (SPAKE2 and sealed messages); here it meets a mailbox
+(a relay's, or a device's on this network), the control log and the person who compares four words. One pairing at a
+time; nothing survives a restart.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from hybridgw_protocol.auth import endpoint
-from hybridgw_protocol.errors import BadValue, Busy, HybridGWError, LocalError, NotFound, PairingFailed
+from hybridgw_protocol.errors import BadValue, Busy, HybridGWError, LocalError, NotFound, Offline, PairingFailed
 from hybridgw_protocol.invite import Invite
-from hybridgw_protocol.limits import PAIRING_DEAD_CODES_PER_HOUR, PAIRING_TTL_MS
+from hybridgw_protocol.limits import PAIRING_DEAD_CODES_PER_HOUR, PAIRING_NAMEPLATE_DIGITS, PAIRING_TTL_MS
 from hybridgw_protocol.localapi import Pairing, PairingOffer, Peer
 from hybridgw_protocol.membership import joiner_digest
 from hybridgw_protocol.pairing import Existing, IssuedCode, New
@@ -35,7 +36,7 @@ from hybridgw_protocol.pairing_messages import (
     failure,
 )
 
-from .gateway import Gateway, Mailbox
+from .gateway import DirectMailbox, DirectPairing, Gateway, Mailbox
 from .membership import MembershipService
 from .relays import RelayService
 from .space import Candidate, Space, fingerprint
@@ -94,23 +95,27 @@ class PairingService:
     def __init__(
         self, sync: SyncService, space: Space, membership: MembershipService, gateway: Gateway, relays: RelayService, *,
         clock: Callable[[], int], entropy: Callable[[int], bytes], worker: Worker, group: asyncio.TaskGroup,
-        platform: str,
+        platform: str, direct: DirectPairing | None = None,
     ) -> None:  # fmt: skip
-        """Args: worker: runs a slow function (SPAKE2) off the event loop; group: owns the running pairings."""
+        """Args: worker: runs a slow function (SPAKE2) off the event loop; group: owns the running pairings; direct:
+        the way without a relay."""
         self._sync, self._space, self._membership = sync, space, membership
         self._gateway, self._relays = gateway, relays
         self._clock, self._entropy, self._worker, self._group = clock, entropy, worker, group
-        self._platform = platform
+        self._platform, self._direct = platform, direct
         self._running: dict[str, _Running] = {}
         self._dead_ms: list[int] = []  # when codes died without success, after a guess could have been tested
 
     # ---- asked for by a person ------------------------------------------------------------------------------------
     async def start(self, relay: str | None = None) -> PairingOffer:
-        """Show a code. Raises: Offline: no relay connected; SecretsLocked; Busy: one is going on."""
+        """Show a code, at a relay if one is connected, else on this network.
+
+        Raises: Offline: neither is to be had; SecretsLocked; Busy: one is going on.
+        """
         self._sync.identity  # noqa: B018 - raises SecretsLocked
         running = self._begin()
         try:
-            mailbox, url = await self._gateway.open_mailbox(relay)
+            mailbox, url, authority = await self._open(relay)
         except BaseException:
             del self._running[running.shown.id]
             raise
@@ -121,7 +126,7 @@ class PairingService:
         running.shown.code = format_code(code) if issued.digits_allowed else ""
         expires_ms = now_ms + PAIRING_TTL_MS
         running.task = self._group.create_task(
-            self._guard(running, self._show(running, mailbox, issued, url)), name="pairing"
+            self._guard(running, self._show(running, mailbox, issued, url, authority)), name="pairing"
         )
         await asyncio.sleep(0)  # it has begun, so that a cancel finds something to undo
         return PairingOffer(
@@ -135,12 +140,29 @@ class PairingService:
         """
         code = parse_code(text)
         self._space.check_may_join()
-        if not code.relay:
-            raise BadValue("This code does not say which relay; type it as shown, like 417-803-265@relay.example.com.")
+        if not code.relay and (why := "" if self._direct is None else await self._direct.why_not()) is not None:
+            reasons = (
+                "This code does not say which relay.",
+                why,
+                "Type it as shown, like 417-803-265@relay.example.com.",
+            )
+            raise BadValue(" ".join(filter(None, reasons)))
         running = self._begin()
         running.task = self._group.create_task(self._guard(running, self._join(running, code, name)), name="pairing")
         await asyncio.sleep(0)
         return running.shown
+
+    async def _open(self, relay: str | None) -> tuple[Mailbox, str, str]:
+        """A mailbox, the URL of its relay (none: it is here), and the authority that both sides name."""
+        try:
+            mailbox, url = await self._gateway.open_mailbox(relay)
+        except Offline:
+            if relay is not None or self._direct is None or await self._direct.why_not() is not None:
+                raise
+            nameplate = int.from_bytes(self._entropy(8), "big") % 10**PAIRING_NAMEPLATE_DIGITS
+            direct = await self._direct.open_mailbox(nameplate)
+            return direct, "", direct.authority
+        return mailbox, url, endpoint(url)
 
     async def get(self, number: str) -> Pairing:
         """How far it is. Raises: NotFound."""
@@ -186,13 +208,15 @@ class PairingService:
             running.shown.state, running.shown.error = "failed", "The pairing was cancelled."
 
     # ---- the device that shows the code ---------------------------------------------------------------------------
-    async def _show(self, running: _Running, mailbox: Mailbox, issued: IssuedCode, url: str) -> None:
+    async def _show(
+        self, running: _Running, mailbox: Mailbox, issued: IssuedCode, url: str, authority: str
+    ) -> None:  # fmt: skip
         identity = self._space.identity
         offer = Offer(identity.space, self._space.root_public, identity.seat, tuple(self._space.signing_heads()))
         machine = Existing(
             issued,
             offer,
-            authority=endpoint(url),
+            authority=authority,
             joiner_digest=joiner_digest,
             entropy=self._entropy,
         )
@@ -238,8 +262,9 @@ class PairingService:
         running.shown.state = "joining"
         record = self._space.add_device(joiner, offer, self._clock())
         await self._sync.add_records([record])
-        await self._until_known(url)
-        hints = [RelayHint(r.url) for r in await self._relays.list()] or [RelayHint(url)]
+        if url:
+            await self._until_known(url)
+        hints = [RelayHint(r.url) for r in await self._relays.list()] or [RelayHint(url)] * bool(url)
         machine.admit(Admission(tuple(self._space.records()), tuple(hints), self._clock()))
 
     async def _until_known(self, url: str) -> None:
@@ -255,12 +280,12 @@ class PairingService:
     # ---- the device that joins ------------------------------------------------------------------------------------
     async def _join(self, running: _Running, code: PairingCode, name: str | None) -> None:
         running.shown.state = "exchanging"
-        mailbox = await self._gateway.join_mailbox(code.relay, code.nameplate)
+        mailbox, authority, direct = await self._meet(code)
         machine: New | None = None
         candidate = Candidate(self._entropy)
         offer: Offer | None = None
         try:
-            machine = await self._off_loop(partial(New, code, authority=endpoint(code.relay), entropy=self._entropy))
+            machine = await self._off_loop(partial(New, code, authority=authority, entropy=self._entropy))
             await self._flush(machine, mailbox)
             while True:
                 message = await mailbox.receive()
@@ -285,11 +310,23 @@ class PairingService:
                             machine.finish()
                             await self._flush(machine, mailbox)
                             await mailbox.close("done")
+                            if direct is not None and self._direct is not None:
+                                seat = self._space.control.seat(offer.seat)
+                                assert seat is not None  # noqa: S101 - the records led from it to this device
+                                await self._direct.joined(direct, seat.device)
                             return
         except BaseException:
             if machine is not None:
                 await self._abort(machine, mailbox)
             raise
+
+    async def _meet(self, code: PairingCode) -> tuple[Mailbox, str, DirectMailbox | None]:
+        """The mailbox of a code, and the authority that both sides name; also it itself, if it is at no relay."""
+        if code.relay:
+            return await self._gateway.join_mailbox(code.relay, code.nameplate), endpoint(code.relay), None
+        assert self._direct is not None  # noqa: S101 - checked when the code was typed
+        direct = await self._direct.join_mailbox(code.nameplate)
+        return direct, direct.authority, direct
 
     async def _off_loop(self, work: Callable[[], T]) -> T:
         """Run slow work in a thread; a cancelled caller still waits for it, for the machine is in its hands."""

@@ -10,41 +10,74 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from hybridgw_protocol.batch import Head
 from hybridgw_protocol.errors import HybridGWError, Offline
 from hybridgw_protocol.frames import Quota
-from hybridgw_protocol.ids import LogId
+from hybridgw_protocol.ids import DeviceId, LogId
 from hybridgw_protocol.limits import CLOCK_WARN_MS
+from hybridgw_protocol.link import Link
 from hybridgw_protocol.localapi import RelayStatus
 from hybridgw_protocol.vectors import Heads
 from hybridgw_storage.database import Database, Tx
 
 from ..stores import control
 
+Path = Literal["relay", "lan"]
+Paths = Literal["none", "relay", "lan", "both"]
+
 log = logging.getLogger(__name__)
 
+LAN_OFF: Final = "Direct links are off (LAN_ENABLED)."
+LAN_STARTING: Final = "Direct links are not there yet; they begin when the key of this profile is open."
 SAVE_CONFIRMED_S: Final = 1.0  # what peers confirmed is only a hint: saved together, not per acknowledgement
 
 
 class PeerState:
-    """What one connection shows. theirs: heads the other side holds durably, as far as we know; control: the heads of
-    its control log (16-byte prefixes), as it told last; heard_s: all it had to say at that time of the event loop has
-    arrived."""
+    """What one connection shows. peer: a relay's URL, or a device's id in hex; name: what a person calls it; theirs:
+    heads the other side holds durably, as far as we know; control: the heads of its control log (16-byte prefixes), as
+    it told last; heard_s: all it had to say at that time of the event loop has arrived; address: of a device, where it
+    was reached or came from; is_member: of a device, a control record here admits it."""
 
-    def __init__(self, peer: str) -> None:
-        self.peer = peer
+    def __init__(
+        self, peer: str, *, path: Path = "relay", device: DeviceId | None = None, name: str = "",
+        link: Link | None = None,
+    ) -> None:  # fmt: skip
+        """Args: link: counts the bytes."""
+        self.peer, self.path, self.device, self.name = peer, path, device, name or peer
+        self._link = link
+        self.address = ""
+        self.is_member = True
         self.theirs: Heads = {}
         self.control: frozenset[bytes] = frozenset()
         self.catching_up = True
         self.heard_s = 0.0
         self.received = 0
         self.sent = 0
-        self.bytes_in = 0
-        self.bytes_out = 0
         self.refusal: str | None = None
         self.quota: Quota | None = None
+
+    @property
+    def bytes_in(self) -> int:
+        """Bytes of frames that came."""
+        return self._link.bytes_in if self._link else 0
+
+    @property
+    def bytes_out(self) -> int:
+        """Bytes of frames that went."""
+        return self._link.bytes_out if self._link else 0
+
+
+class Lan:
+    """Direct links as a whole. off: why there are none, None: this device listens, at `port`; is_starting: they are not
+    yet there; errors: why an address is not connected."""
+
+    def __init__(self) -> None:
+        self.off: str | None = LAN_OFF
+        self.is_starting = False
+        self.port = 0
+        self.errors: dict[str, HybridGWError] = {}
 
 
 class Conversation(Protocol):
@@ -54,6 +87,10 @@ class Conversation(Protocol):
 
     def wake(self) -> None:
         """There is something new to send."""
+        ...
+
+    def tell(self, heads: Mapping[LogId, Head]) -> None:
+        """So much is stored here now, from elsewhere."""
         ...
 
     async def round_trip(self) -> None:
@@ -69,7 +106,8 @@ class Peers:
         self._database, self._clock, self._published = database, clock, published
         self.conversations: dict[str, Conversation] = {}
         self.known: list[str] = []  # relays in use, connected or not
-        self.errors: dict[str, HybridGWError] = {}  # why a peer is not connected
+        self.errors: dict[str, HybridGWError] = {}  # why a relay is not connected
+        self.lan = Lan()
         self.last_sync_ms: int | None = None
         self._offsets: dict[str, tuple[int, int]] = {}  # how far a peer's clock is from ours; our clock's epoch then
         self._steady_s: Callable[[], float] = lambda: 0.0  # a clock that nobody sets
@@ -141,11 +179,27 @@ class Peers:
             if peer != except_for:
                 conversation.wake()
 
+    def tell(self, heads: Mapping[LogId, Head], *, except_for: str) -> None:
+        """So much of other devices' logs is stored here now."""
+        for peer, conversation in self.conversations.items():
+            if peer != except_for:
+                conversation.tell(heads)
+
     def conversation(self, peer: str | None = None) -> Conversation | None:
         """A live conversation: with that peer, or with any."""
         if peer is not None:
             return self.conversations.get(peer)
         return next(iter(self.conversations.values()), None)
+
+    def directs(self) -> list[PeerState]:
+        """The devices with which there is a direct link."""
+        return [c.state for c in self.conversations.values() if c.state.device is not None]
+
+    def path(self, device: DeviceId | None = None) -> Paths:
+        """The ways in use: to a device, or to any."""
+        lan = any(device in (None, state.device) for state in self.directs())
+        relay = len(self.conversations) > len(self.directs())
+        return "both" if lan and relay else "lan" if lan else "relay" if relay else "none"
 
     def highest(self) -> dict[LogId, int]:
         """The highest batch of each log that some connected peer holds."""
@@ -188,6 +242,20 @@ class Peers:
         """Try those that are not connected now. full: connect the others anew too, which compares everything."""
         self._reconnect(full)
 
+    def lan_starts(self) -> None:
+        """Direct links begin soon."""
+        self.lan.off, self.lan.is_starting = LAN_STARTING, True
+
+    def lan_listens(self, port: int) -> None:
+        """They have begun."""
+        self.lan.off, self.lan.is_starting, self.lan.port = None, False, port
+        self.changed()
+
+    def lan_failed(self, why: str) -> None:
+        """There will be none."""
+        self.lan.off, self.lan.is_starting = why, False
+        self.changed()
+
     # ---- waiting --------------------------------------------------------------------------------------------------
     async def wait_for(self, condition: Callable[[], Awaitable[bool]], timeout_s: float, *, look_s: float) -> bool:
         """Until the condition holds; it is looked at after each change and every *look_s* seconds."""
@@ -198,7 +266,8 @@ class Peers:
                 while not await condition():
                     waiter.clear()
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(waiter.wait(), look_s)
+                        async with asyncio.timeout(look_s):  # not wait_for: before 3.12 it may swallow a cancel
+                            await waiter.wait()
         except TimeoutError:
             return False
         finally:

@@ -19,6 +19,7 @@ from hybridgw_protocol.localapi import (
     SyncResult,
     SyncStatus,
 )
+from hybridgw_protocol.localapi_lan import LanReport, LanStatus
 from hybridgw_protocol.localapi_live import ConnectionReport, ConnectionStats, DeploymentList
 from hybridgw_protocol.localapi_operations import GetMetrics, Page, PerformanceReport
 from hybridgw_storage.database import Tx
@@ -140,6 +141,26 @@ class RelayPort(Protocol):
 
     async def test(self, url: str | None) -> RelayCheck:
         """Try one without changing anything."""
+        ...
+
+
+class LanPort(Protocol):
+    """The local network."""
+
+    async def status(self) -> LanStatus:
+        """What is announced where, and what is tried."""
+        ...
+
+    async def add(self, text: str) -> LanStatus:
+        """Try an address, too. Raises: BadValue, TooMany."""
+        ...
+
+    async def remove(self, text: str) -> LanStatus:
+        """Try it no more. Raises: BadValue, NotFound."""
+        ...
+
+    async def test(self, text: str | None) -> LanReport:
+        """Find out what stands in the way. Raises: BadValue."""
         ...
 
 

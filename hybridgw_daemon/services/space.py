@@ -7,18 +7,20 @@ keys this device can open, ends of logs) is computed here and handed to the repl
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 import msgspec
 from nacl.bindings import crypto_sign
 
-from hybridgw_protocol.errors import LocalError, PairingFailed, SecretsLocked
+from hybridgw_protocol.errors import HybridGWError, LocalError, PairingFailed, SecretsLocked
 from hybridgw_protocol.ids import DeviceId, Digest, KeyId, LogId, SpaceId
 from hybridgw_protocol.limits import SHORT_HASH_BYTES
 from hybridgw_protocol.membership import Close, ControlLog, DeviceInfo, Status, joiner_digest
 from hybridgw_protocol.pairing_messages import Admission, Introduction, Offer
-from hybridgw_protocol.records import LogClose, sign_record
+from hybridgw_protocol.records import LogClose, read_record, sign_record
 
+from ..core.discovery_keys import DiscoveryKeys
 from ..core.keys import DeviceKeys, Hand, KeyRing, RootKeys, admit, begin_space, decrypt_name, tend
 from ..core.rest import Purpose, RestSealer
 from .replica import PROVISIONAL, End, Keys, Sealer
@@ -88,6 +90,7 @@ class Space:
         self._owners: dict[LogId, DeviceId] = {}
         self._in_use: Callable[[], frozenset[KeyId]] = frozenset
         self._verify_keys: dict[DeviceId, bytes] = {}
+        self._discovery: tuple[tuple[int, int], DiscoveryKeys] | None = None  # what it was made of, and it
 
     # ---- beginning ------------------------------------------------------------------------------------------------
     def begin(self, now_ms: int) -> tuple[bytes, bytes, list[bytes]]:
@@ -118,6 +121,7 @@ class Space:
             space, keys.device, info.seat, keys.sign_public, keys.exchange_public, keys.sign_secret
         )
         self._verify_keys.clear()
+        self._discovery = None
         self.locked = None
 
     def check_joined(self, candidate: Candidate, offer: Offer, admission: Admission) -> None:
@@ -168,6 +172,16 @@ class Space:
         """Those that belong now; none while the keys are locked."""
         return [] if self._control is None else [d for d in self.devices() if d.status is Status.ACTIVE]
 
+    def standing(self, device: DeviceId) -> Status | None:
+        """How a device stands; None: no record here admits it. Raises: SecretsLocked."""
+        info = self.control.device(device)
+        return None if info is None or info.status is Status.VOID else info.status
+
+    def device_name(self, device: DeviceId) -> str:
+        """What to call a device in a sentence."""
+        info = None if self._control is None else self._control.device(device)
+        return f"device {fingerprint(device)}" if info is None else self.name_of(info)[0]
+
     def name_of(self, info: DeviceInfo) -> tuple[str, str | None]:
         """(name, platform) of a device; its fingerprint where the name cannot be read."""
         found = decrypt_name(self._ring.keys, info.device, info.name) if self._ring else None
@@ -179,6 +193,17 @@ class Space:
         if found is None and (found := self.control.verify_key(device)) is not None:
             self._verify_keys[device] = found
         return found
+
+    def discovery_keys(self) -> DiscoveryKeys:
+        """How members of this space know each other on a local network. Raises: SecretsLocked."""
+        control, ring = self.control, self._ring
+        assert ring is not None  # noqa: S101 - there is a control log
+        made_of = (len(control), len(ring.epochs))
+        if self._discovery is None or self._discovery[0] != made_of:
+            current = set(control.usable_epochs())
+            newest = control.newest_first(ring.epochs)
+            self._discovery = made_of, DiscoveryKeys((ring.epochs[e], e in current) for e in newest)
+        return self._discovery[1]
 
     # ---- records --------------------------------------------------------------------------------------------------
     def heads(self) -> list[bytes]:
@@ -200,6 +225,14 @@ class Space:
     def lacks(self, heads: Sequence[bytes]) -> bool:
         """Are there heads we do not know."""
         return self.control.lacks(heads)
+
+    def names_of(self, raws: Sequence[bytes]) -> list[bytes]:
+        """16-byte prefixes of the hashes of raw records that can be read."""
+        found = []
+        for raw in raws:
+            with suppress(HybridGWError):
+                found.append(read_record(raw, self.control.space).hash[:SHORT_HASH_BYTES])
+        return found
 
     def update(self, raws: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
         """Take records. Returns (hash, raw) of the new ones, prevs first.

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, NamedTuple, Protocol, TypeVar
@@ -18,7 +20,7 @@ from hybridgw_protocol.batch import Batch, Head, parse_batch, verify_batch
 from hybridgw_protocol.errors import BadFrame, HybridGWError, SecretsLocked
 from hybridgw_protocol.ids import DeviceId, LogId
 from hybridgw_protocol.limits import CLOCK_WARN_MS, SEAL_WINDOW_MS
-from hybridgw_protocol.localapi import SyncResult, SyncStatus
+from hybridgw_protocol.localapi import DirectLink, SyncResult, SyncStatus
 from hybridgw_protocol.vectors import Heads, is_equal
 from hybridgw_storage.database import Database, Tx
 
@@ -29,6 +31,12 @@ from .replica import End, Incoming, Keys, Replica, Stored
 from .space import Identity, Space
 
 T = TypeVar("T")
+_DEVICE: Final = re.compile("[0-9a-f]{32}")
+
+
+def device_of(peer: str) -> DeviceId | None:
+    """The device that a peer's key names; None: it is a relay's URL."""
+    return DeviceId(bytes.fromhex(peer)) if _DEVICE.fullmatch(peer) else None
 
 
 class Worker(Protocol):
@@ -103,6 +111,7 @@ class SyncService:
         self._unkept: dict[bytes, bytes] = {}  # control records that are known in memory and not written down yet
         self._follow_is_due = False  # the replica does not know yet what the control records in memory say
         self._rebuilds = 0
+        self._arrivals: deque[tuple[float, int]] = deque()  # when something came, and the last row before it
         self._applied = 0  # operations of other devices, since the start
 
     # ---- what conversations ask -----------------------------------------------------------------------------------
@@ -133,25 +142,33 @@ class SyncService:
         return self.space.lacks(heads)
 
     async def admitted(self, peer: str, their_ms: int) -> None:
-        """A peer let us in: its clock is another source, its invite is used up."""
+        """A peer let us in, or we let a device in: its clock is another source, its invite is used up."""
         offset, now_ms = self.peers.told_time(peer, their_ms), self._clock()
+        device, name = device_of(peer), self._called(peer)
 
         def note(tx: Tx) -> None:
             rows = {r.url: r for r in control.relays(tx.connection)}
             if peer in rows and rows[peer].enrol is not None:
                 control.put_relay(tx, peer, None, now_ms)
+            if device is not None:
+                control.saw_device(tx, device, now_ms)
             if abs(offset) <= CLOCK_WARN_MS:
                 alarms.clear_alarms(tx, "clock_drift")
             else:
                 direction = "behind" if offset > 0 else "ahead of"
                 alarms.raise_alarm(
                     tx, now_ms, "clock_drift",
-                    f"The clock of this machine is {abs(offset) // 1000} s {direction} {peer}. Set it right; what is "
+                    f"The clock of this machine is {abs(offset) // 1000} s {direction} {name}. Set it right; what is "
                     "written meanwhile may be held back on other devices.",
                     peer=peer,
                 )  # fmt: skip
 
         await self._database.write(note)
+
+    def _called(self, peer: str) -> str:
+        """What a person calls a peer."""
+        device = device_of(peer)
+        return peer if device is None else self.space.device_name(device)
 
     async def compare(self, peer: str, theirs: Mapping[LogId, Head]) -> Judged:
         """Hold a peer's heads against ours: rollbacks and forks are alarms, never silently followed."""
@@ -166,20 +183,22 @@ class SyncService:
             if held is not None and held[: len(head.hash)] != head.hash:
                 forked.append(log_id)
         before = self._database.peek(lambda c: control.peer_heads(c, peer))
-        lost = [log_id for log_id, head in before.items() if theirs.get(log_id, Head(0, b"")).n < head.n]
+        ends = self._replica.keys.ends  # a closed log may have been cut there
+        lost = [k for k, head in before.items() if k not in ends and theirs.get(k, Head(0, b"")).n < head.n]
+        name = self._called(peer)
 
         def note(tx: Tx) -> None:
             if lost:
                 control.forget_peer(tx, peer)
                 alarms.raise_alarm(
                     tx, now_ms, "relay_rollback",
-                    f"{peer} lost data that it had confirmed (restored from a backup?). It gets it again from here.",
+                    f"{name} lost data that it had confirmed (restored from a backup?). It gets it again from here.",
                     peer=peer, logs=len(lost),
                 )  # fmt: skip
             for log_id in forked:
                 alarms.raise_alarm(
                     tx, now_ms, "fork",
-                    f"{peer} holds another history of a device's log than this device.", peer=peer, log=log_id,
+                    f"{name} holds another history of a device's log than this device.", peer=peer, log=log_id,
                 )  # fmt: skip
 
         if lost or forked:
@@ -229,6 +248,19 @@ class SyncService:
                 found[log_id] = end.fork
         return found
 
+    async def last_row(self) -> int:
+        """The row that arrived last."""
+        return self._database.peek(oplog.last_row)
+
+    def settled_row(self, since_s: float) -> int:
+        """The last row that arrived before *since_s*, a time of the event loop; a very high one if nothing came since.
+
+        What came from another device after it, that one is most likely sending itself.
+        """
+        while self._arrivals and self._arrivals[0][0] <= since_s:
+            self._arrivals.popleft()
+        return self._arrivals[0][1] if self._arrivals else 2**62
+
     async def outgoing(
         self, cursor: int, have: dict[LogId, int], most_bytes: int, most: int
     ) -> tuple[list[tuple[int, LogId, int, bytes]], int, bool]:
@@ -270,12 +302,16 @@ class SyncService:
         now_ms = self.now_ms()
         devices = {item.batch.device for item in opened.items}
 
-        def store(tx: Tx) -> Stored:
+        def store(tx: Tx) -> tuple[Stored, int]:
             for device in devices:
                 control.saw_device(tx, device, now_ms)
-            return self._replica.receive(tx, opened.items, now_ms, self._replica.sealer)
+            before = oplog.last_row(tx.connection)
+            return self._replica.receive(tx, opened.items, now_ms, self._replica.sealer), before
 
-        stored = await self._database.write(store)
+        stored, before = await self._database.write(store)
+        if stored.fresh:
+            self._arrivals.append((asyncio.get_running_loop().time(), before))
+            self.peers.tell(stored.heads, except_for=source)
         self._applied += stored.applied
         self._counted("receive", "ok", stored.fresh)
         self._counted("receive", "gap", len(stored.gaps))
@@ -464,6 +500,12 @@ class SyncService:
         async with self.peers.asked():
             return await self.peers.wait_for(partial(self.is_in_step, since_s), timeout_s, look_s=LOOK_S)
 
+    async def _may_come_into_step(self) -> bool:
+        """Is there anybody, or may there be soon."""
+        if self.peers.known or self.peers.conversations:
+            return True
+        return self.peers.lan.off is None and len(self.space.active_devices()) > 1
+
     async def is_in_step(self, since_s: float = 0.0) -> bool:
         """Everything written here is durable at a peer, and everything it has is applied here.
 
@@ -487,8 +529,8 @@ class SyncService:
         waiting = sum(row.stored.n - row.applied.n for row in rows.values())
         parked = any(row.waiting == "clock" for row in rows.values())
         best = self.peers.highest()
-        for url in self.peers.known:
-            for log_id, head in self._database.peek(partial(control.peer_heads, peer=url)).items():
+        for peer in (*self.peers.known, *(d.device.hex() for d in self.space.active_devices())):
+            for log_id, head in self._database.peek(partial(control.peer_heads, peer=peer)).items():
                 best[log_id] = max(best.get(log_id, 0), head.n)
         own = None if self.space.locked else self.identity.device
         to_send = sum(max(0, r.stored.n - best.get(log_id, 0)) for log_id, r in rows.items() if r.device == own)
@@ -506,7 +548,8 @@ class SyncService:
             state = "syncing"
         return SyncStatus(
             state=state,  # type: ignore[arg-type]
-            path="relay" if self.peers.conversations else "none",
+            path=self.peers.path(),
+            path_reason=self.why_this_path(),
             pending=writes,
             to_send=to_send,
             waiting=waiting,
@@ -515,9 +558,45 @@ class SyncService:
             alarms=len(open_alarms),
             devices=len(self.space.active_devices()),
             relays=[self.peers.relay_status(url) for url in self.peers.known],
+            lan=self.peers.lan.off is None,
+            direct=[
+                DirectLink(
+                    device=state.peer,
+                    name=state.name,
+                    address=state.address,
+                    sent=state.sent,
+                    received=state.received,
+                    sent_bytes=state.bytes_out,
+                    received_bytes=state.bytes_in,
+                )
+                for state in self.peers.directs()
+            ],
             last_sync_ms=self.peers.last_sync_ms,
             message=message,
         )
+
+    def why_this_path(self) -> str:
+        """One sentence on the ways in use, and on one that is not."""
+        peers = self.peers
+        path, directs = peers.path(), peers.directs()
+        others = len(self.space.active_devices()) - 1
+        error = next(iter(peers.errors.values()), None)
+        told = next(iter(peers.lan.errors.values()), None)
+        if path in ("lan", "both"):
+            names = ", ".join(state.name for state in directs)
+            text = f"Connected directly with {names}."
+            if path == "lan":
+                text += f" {error.message}" if error else "" if peers.known else " No relay is known."
+            return text
+        if peers.lan.off:
+            why = peers.lan.off
+        elif others < 1:
+            why = "There is no other device yet."
+        else:
+            why = told.message if told else "No other device was found on this network."
+        if path == "relay":
+            return f"Over the relay. {why}"
+        return f"{error.message if error else NO_CONTACT if peers.known else NO_RELAY} {why}"
 
     async def trigger(
         self, *, sync_type: str = "all", full: bool = False, wait: bool = True, timeout_s: float = 30.0
@@ -531,7 +610,7 @@ class SyncService:
         self.peers.reconnect(full=full)
         self.peers.wake()
         status = "started" if wait or await self.peers.any_contact(CONTACT_S) else "offline"
-        if wait and self.peers.known and await self._wait_for_step(timeout_s):
+        if wait and await self._may_come_into_step() and await self._wait_for_step(timeout_s):
             status = "done"
         elif wait:
             status = "timeout" if self.peers.conversations else "offline"
@@ -539,7 +618,7 @@ class SyncService:
         return SyncResult(
             sync_type=sync_type,
             status=status,  # type: ignore[arg-type]
-            path="relay" if self.peers.conversations else "none",
+            path=self.peers.path(),
             sent=max(0, self.peers.sent_batches() - sent),
             received=self._applied - applied,
             started_at=started,

@@ -254,6 +254,11 @@ def row_before(connection: sqlite3.Connection, lacking: dict[LogId, int]) -> int
     found = [rid for rid in first if rid is not None]
     if found:
         return int(min(found)) - 1
+    return last_row(connection)
+
+
+def last_row(connection: sqlite3.Connection) -> int:
+    """The row that arrived last."""
     return int(connection.execute("SELECT coalesce(max(rid), 0) FROM batch").fetchone()[0])
 
 

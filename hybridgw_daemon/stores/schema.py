@@ -200,6 +200,25 @@ CREATE TABLE audit(
 ) STRICT;
 """
 
+_0003: Final = """
+-- Where a person said that another device may be reached directly.
+CREATE TABLE manual_address(
+  host     TEXT NOT NULL,          -- an IP address, IPv6 link-local with its zone, or a name
+  port     INTEGER NOT NULL,
+  added_ms INTEGER NOT NULL,
+  UNIQUE(host, port)
+) STRICT;
+
+-- Where a device was dialled and proved itself: a hint where to try, the latest few per device.
+CREATE TABLE device_address(
+  device  BLOB NOT NULL,
+  host    TEXT NOT NULL,
+  port    INTEGER NOT NULL,
+  last_ms INTEGER NOT NULL,        -- when it last did
+  UNIQUE(device, host, port)
+) STRICT;
+"""
+
 _0004: Final = """
 -- Messages that programs here sent and that arrived here. A row stays when all is done: it is the history, and knows
 -- the id. Empty bytes for a device are this one; it has no id before its keys are open.
@@ -312,4 +331,6 @@ CREATE TABLE route(
 ) STRICT;
 """
 
-MIGRATIONS: Final = [("0001_replica", _0001), ("0002_access", _0002), ("0004_messages", _0004)]
+MIGRATIONS: Final = [
+    ("0001_replica", _0001), ("0002_access", _0002), ("0003_addresses", _0003), ("0004_messages", _0004),
+]  # fmt: skip

@@ -1,12 +1,14 @@
 """Proof of a device key on a connection: what is hashed and signed at both ends, and the place it is bound to.
 
 A signature covers everything both sides said: the version range offered, both nonces, the endpoint the *client* dialled
-(never one the server told it), the space and both devices. So it cannot be replayed, reflected, downgraded or relayed
-to another relay. Source: protocol/SPEC.md, "Authentication".
+(never one the server told it), the space and the client's device. So it cannot be replayed, reflected, downgraded or
+relayed to another relay or peer. Between two devices the server proves itself too, by a signature over the same and its
+own device. Source: protocol/SPEC.md, "Authentication".
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from ipaddress import IPv6Address
 from typing import Final
@@ -17,9 +19,9 @@ from nacl.exceptions import BadSignatureError
 
 from .codec import encode_canonical
 from .errors import AuthFailed, BadValue, UnsupportedVersion
-from .frames import Auth, Challenge
+from .frames import Auth, Challenge, Welcome
 from .ids import DeviceId, SpaceId, blake2b, device_id
-from .limits import PROTOCOL_VERSION
+from .limits import PROTOCOL_VERSION, SIGNATURE_BYTES
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _LABEL: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")  # of a host name; "_" is seen in the wild
@@ -72,8 +74,14 @@ def choose_version(challenge: Challenge) -> int:
     return PROTOCOL_VERSION
 
 
+def certificate_endpoint(certificate: bytes) -> str:
+    """ "fp:<sha256>" of a peer's TLS certificate (DER): what the peer names, and what the client sees for itself."""
+    return f"fp:{hashlib.sha256(certificate).hexdigest()}"
+
+
 def auth_digest(label: str, challenge: Challenge, auth: Auth, server: DeviceId | None) -> bytes:
-    """32 bytes to sign. Args: label: hgw-auth-c (client) or hgw-auth-s (peer's answer); server: None for a relay."""
+    """32 bytes to sign. Args: label: hgw-auth-c (client) or hgw-auth-s (peer's answer); server: None in the client's,
+    which does not know yet who answers it."""
     said = [
         label, list(challenge.v), auth.v, challenge.role, challenge.ns, auth.nc, auth.ep, auth.sp,
         auth.pk, server or b"", auth.ctl, list(auth.caps), auth.enrol,
@@ -81,31 +89,53 @@ def auth_digest(label: str, challenge: Challenge, auth: Auth, server: DeviceId |
     return blake2b(encode_canonical(said), 32, "hgw-auth")
 
 
-def sign_auth(challenge: Challenge, auth: Auth, sign_secret: bytes, server: DeviceId | None = None) -> bytes:
+# ---- the client --------------------------------------------------------------------------------------------------
+def sign_auth(challenge: Challenge, auth: Auth, sign_secret: bytes) -> bytes:
     """The client's signature (64 bytes). Args: sign_secret: 64-byte libsodium secret key."""
-    return crypto_sign(auth_digest("hgw-auth-c", challenge, auth, server), sign_secret)[:64]
+    return crypto_sign(auth_digest("hgw-auth-c", challenge, auth, None), sign_secret)[:SIGNATURE_BYTES]
 
 
-def verify_auth(
-    challenge: Challenge, auth: Auth, expected_endpoints: frozenset[str], server: DeviceId | None = None
-) -> DeviceId:
+def verify_auth(challenge: Challenge, auth: Auth, expected_endpoints: frozenset[str]) -> DeviceId:
     """The device that proved its key. Membership is checked after this, never before.
 
-    Args: expected_endpoints: this server's own names, from its configuration.
+    Args: expected_endpoints: this server's own names: from its configuration, or of its certificate.
     Raises: UnsupportedVersion, AuthFailed.
     """
     if auth.v != PROTOCOL_VERSION:
         raise UnsupportedVersion(f"Protocol version {auth.v} is not spoken here, only {PROTOCOL_VERSION}.")
     if auth.ep not in expected_endpoints:
+        if challenge.role == "peer":
+            raise AuthFailed("The device saw another certificate than this one's: something stands between the two.")
         raise AuthFailed(
             f"The device dialled {auth.ep.removeprefix('host:')}, which is not a name of this relay. "
             "Add it to the relay's public names, or use the address of the invite."
         )
     try:
-        crypto_sign_open(auth.sig + auth_digest("hgw-auth-c", challenge, auth, server), auth.pk[:32])
+        crypto_sign_open(auth.sig + auth_digest("hgw-auth-c", challenge, auth, None), auth.pk[:32])
     except (BadSignatureError, ValueError) as error:
         raise AuthFailed("The device did not prove its key.") from error
     return device_id(auth.pk[:32], auth.pk[32:])
+
+
+# ---- a peer as the server ----------------------------------------------------------------------------------------
+def sign_answer(challenge: Challenge, auth: Auth, sign_secret: bytes, own: DeviceId) -> bytes:
+    """A peer's signature in its welcome (64 bytes). Args: own: its device; sign_secret: 64 bytes, libsodium's form."""
+    return crypto_sign(auth_digest("hgw-auth-s", challenge, auth, own), sign_secret)[:SIGNATURE_BYTES]
+
+
+def verify_answer(challenge: Challenge, auth: Auth, welcome: Welcome) -> DeviceId:
+    """The device that a client is connected to. Membership is checked after this, never before.
+
+    Args: challenge, auth: as they travelled; `ep` of auth is what the client saw itself. Raises: AuthFailed.
+    """
+    if len(welcome.pk) != 64 or len(welcome.sig) != SIGNATURE_BYTES:
+        raise AuthFailed("The other device showed no proof of its key.")
+    device = device_id(welcome.pk[:32], welcome.pk[32:])
+    try:
+        crypto_sign_open(welcome.sig + auth_digest("hgw-auth-s", challenge, auth, device), welcome.pk[:32])
+    except (BadSignatureError, ValueError) as error:
+        raise AuthFailed("The other device did not prove its key.") from error
+    return device
 
 
 def space_of(auth: Auth) -> SpaceId:

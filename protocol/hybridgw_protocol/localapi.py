@@ -297,14 +297,31 @@ class RelayStatus(Result):
     received_bytes: int = 0
 
 
+class DirectLink(Result):
+    """A connection with another device, without a relay. address: where it was reached, or came from; sent:
+    batches that went over it; received: those that came and were new here."""
+
+    device: str
+    name: str
+    address: str
+    sent: int = 0
+    received: int = 0
+    sent_bytes: int = 0
+    received_bytes: int = 0
+
+
 class SyncStatus(Result):
-    """pending: local writes not sealed yet; to_send: batches no relay has confirmed; waiting: batches not applied yet.
+    """path: the ways in use; path_reason: why it is these, for a person; direct: devices that are connected directly;
+    lan: can devices on the same network be reached directly.
+
+    pending: local writes not sealed yet; to_send: batches nobody else has confirmed; waiting: batches not applied yet.
 
     message: what a person should know or do, when the state asks for it; alarms: open ones.
     """
 
     state: SyncState
-    path: Literal["relay", "lan", "none"] = "none"
+    path: Literal["relay", "lan", "both", "none"] = "none"
+    path_reason: str = ""
     pending: int = 0
     to_send: int = 0
     waiting: int = 0
@@ -313,6 +330,8 @@ class SyncStatus(Result):
     alarms: int = 0
     devices: int = 0
     relays: list[RelayStatus] = []
+    direct: list[DirectLink] = []
+    lan: bool = False
     last_sync_ms: int | None = None
     message: str | None = None
 
@@ -348,7 +367,7 @@ class SyncResult(Result):
 
 # ---- devices and pairing --------------------------------------------------------------------------------------------
 class Device(Result):
-    """A device of the space. fingerprint: what two people compare; own: this one."""
+    """A device of the space. fingerprint: what two people compare; own: this one; path: the way to it now."""
 
     id: str
     name: str
@@ -358,6 +377,7 @@ class Device(Result):
     platform: str | None = None
     last_seen_ms: int | None = None
     behind: int | None = None
+    path: Literal["relay", "lan", "both", "none"] = "none"
 
 
 class DeviceList(Result):

@@ -549,6 +549,10 @@ class ControlLog:
     def _preference(self, digest: Digest) -> tuple[int, Digest]:
         return self._depth[self._index[digest]], digest
 
+    def newest_first(self, epochs: Iterable[Digest]) -> list[Digest]:
+        """These epochs, the deepest first."""
+        return sorted(epochs, key=self._preference, reverse=True)
+
     def usable_epochs(self) -> list[Digest]:
         """Epochs whose key may seal, best first: they count, all that hold the key are active, and their past has every
         standing remove, leave and expel."""

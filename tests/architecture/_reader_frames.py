@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from nacl.bindings import crypto_sign_open, crypto_sign_seed_keypair
+from nacl.exceptions import BadSignatureError
 
 from tests.architecture import _reader as reader
 from tests.architecture._reader import FRAME_TYPES, MAX_INT, Refused
@@ -198,6 +199,13 @@ def check(vectors: dict) -> None:
         raise AssertionError(case["name"])
     for case in vectors["auth"]:
         check_auth(case, [body for name, _, body in frames.values() if name == "auth"])
+    conversation = next(case for case in vectors["auth"] if case["name"] == "a peer to a device")
+    for case in vectors["refused_auth"]:
+        assert case["code"] == "auth"
+        assert not proves(conversation, case), case["name"]
+    assert proves(conversation, {"sig": conversation["sig"], "pk": conversation["sign_public"] + EXCHANGE})
+    for case in vectors["recognising"]:
+        check_recognising(case)
     for case in vectors["endpoints"]:
         assert endpoint(case["url"]) == case["endpoint"], case["url"]
     for url in vectors["refused_endpoints"]:
@@ -208,26 +216,59 @@ def check(vectors: dict) -> None:
         raise AssertionError(url)
 
 
+EXCHANGE = bytes(range(32, 64)).hex()
+
+
+def proves(conversation: dict, answer: dict) -> bool:
+    """Do these `sig` and `pk` of a welcome prove the device that they name, in that conversation."""
+    sig, pk = bytes.fromhex(answer["sig"]), bytes.fromhex(answer["pk"])
+    if len(sig) != 64 or len(pk) != 64:
+        return False
+    array = array_of(conversation)
+    array[9] = reader.blake(pk, 16, "hgw-dev")
+    try:
+        crypto_sign_open(sig + reader.blake(canonical(array, domain=False), 32, "hgw-auth"), pk[:32])
+    except BadSignatureError:
+        return False
+    return True
+
+
+def check_recognising(case: dict) -> None:
+    """Tag and mark of one space key."""
+    found = {name: case[name].encode() if name == "ep" else bytes.fromhex(case[name]) for name in case}
+    key = reader.blake(b"", 32, "hgw-disc", found["space_key"])
+    assert key == found["discovery_key"]
+    assert reader.blake(found["ep"] + found["ns"], 16, "hgw-tag", key) == found["tag"]
+    assert reader.blake(found["instance"], 8, "hgw-mark", key) == found["mark"]
+
+
+def array_of(case: dict) -> list:
+    """What is hashed and signed."""
+    label, versions, version, role, ns, nc, ep, space, pk, server, ctl, caps, enrol = case["array"]
+    return [
+        label, versions, version, role, *map(bytes.fromhex, (ns, nc)), ep, *map(bytes.fromhex, (space, pk, server)),
+        [bytes.fromhex(head) for head in ctl], caps, bytes.fromhex(enrol),
+    ]  # fmt: skip
+
+
 def check_auth(case: dict, auths: list[dict[str, object]]) -> None:
     """The array is that of an auth frame above, or of one that differs in nothing but what the array says."""
     public, secret = crypto_sign_seed_keypair(bytes.fromhex(case["sign_seed"]))
     assert public.hex() == case["sign_public"]
-    label, versions, version, role, ns, nc, ep, space, pk, server, ctl, caps, enrol = case["array"]
-    assert label == ("hgw-auth-s" if case["name"].startswith("a peer") else "hgw-auth-c")
-    raw = [
-        label, versions, version, role, *map(bytes.fromhex, (ns, nc)), ep, *map(bytes.fromhex, (space, pk, server)),
-        [bytes.fromhex(head) for head in ctl], caps, bytes.fromhex(enrol),
-    ]  # fmt: skip
+    raw = array_of(case)
+    by_peer = case["name"].startswith("a peer")
+    assert raw[0] == ("hgw-auth-s" if by_peer else "hgw-auth-c")
     array = canonical(raw, domain=False)
     assert array.hex() == case["canonical"], case["name"]
     digest = reader.blake(array, 32, "hgw-auth")
     assert digest.hex() == case["digest"]
     assert crypto_sign_open(bytes.fromhex(case["sig"]) + digest, public) == digest
-    keys = bytes.fromhex(pk)
-    assert keys[:32] == public
-    assert reader.blake(keys, 16, "hgw-dev").hex() == case["device"]
-    assert (case["server"] or "") == server
     assert secret[32:] == public
-    if not server:
-        said = {"nc": raw[5], "ep": ep, "sp": raw[7], "pk": keys, "ctl": raw[10], "caps": caps, "enrol": raw[12]}
+    assert reader.blake(public + bytes.fromhex(EXCHANGE), 16, "hgw-dev").hex() == case["device"]
+    assert raw[9] == (bytes.fromhex(case["device"]) if by_peer else b"")
+    assert (case["server"] or "") == case["array"][9]
+    if not by_peer:
+        assert raw[8] == public + bytes.fromhex(EXCHANGE)
+        names = {"nc": 5, "ep": 6, "sp": 7, "pk": 8, "ctl": 10, "caps": 11, "enrol": 12}
+        said = {name: raw[place] for name, place in names.items()}
         assert any({key: auth[key] for key in said} == said for auth in auths), "no auth frame says this"

@@ -125,7 +125,9 @@ def is_binary(path: tuple[str | int, ...], value: object) -> bool:
     """Long hex in an accepted case. Left out: what stands for itself (prevs beside the record they are in), and short
     frames, where another digit may name a key that is not known."""
     names = set(path)
-    if names & {"refused", "void", "prevs", "ends", "document"} or (names & {"merge"} and "digest" not in names):
+    if names & {"refused", "refused_auth", "void", "prevs", "ends", "document"} or (
+        names & {"merge"} and "digest" not in names
+    ):
         return False
     least = 64 if path[-1] == "bytes" else 16
     return isinstance(value, str) and len(value) >= least and set(value) <= set("0123456789abcdef")

@@ -154,6 +154,7 @@ def environment(home: Path) -> dict[str, str]:
         "SERVER_PORT": str(free_port()),
         "HYBRIDGW_SERVER_PORT": "0",
         "HYBRIDGW_SECRET_STORE": "insecure-file",
+        "HYBRIDGW_LAN_ENABLED": "false",
     }
 
 

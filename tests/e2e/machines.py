@@ -21,9 +21,15 @@ T = TypeVar("T")
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """A bare environment: no keyring, no configuration, no home of whoever runs the tests."""
+    """A bare environment: no keyring, no configuration, no home or network of whoever runs the tests."""
     kept = {key: os.environ[key] for key in ("PATH", "LANG", "SYSTEMROOT") if key in os.environ}
-    return {**kept, "HOME": str(folder), "DBUS_SESSION_BUS_ADDRESS": "disabled:", "PYTHONUNBUFFERED": "1"}
+    return {
+        **kept,
+        "HOME": str(folder),
+        "DBUS_SESSION_BUS_ADDRESS": "disabled:",
+        "PYTHONUNBUFFERED": "1",
+        "HYBRIDGW_LAN_ENABLED": "false",
+    }
 
 
 def until(look: Callable[[], T], *, seconds: float = 30.0, what: str = "") -> T:

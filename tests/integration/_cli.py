@@ -22,13 +22,13 @@ TIMEOUT_S = 60.0
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Nothing of the person's own profile, no keyring, no colours."""
+    """Nothing of the person's own profile, no keyring, no colours, nobody on the local network."""
     kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith("HYBRIDGW_") and name not in {"SERVER_HOST", "SERVER_PORT", "DATA_DIR", "PUBLIC_URL"}
     }
-    return kept | {"NO_COLOR": "1", "TERM": "dumb"} | more
+    return kept | {"NO_COLOR": "1", "TERM": "dumb", "HYBRIDGW_LAN_ENABLED": "false"} | more
 
 
 class Ran(NamedTuple):

@@ -254,6 +254,7 @@ class Process:
     def __init__(self, home: Path, *arguments: str, env: dict[str, str] | None = None, before: Any = None) -> None:
         self.home = home
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("HYBRIDGW_", "DBUS_"))}
+        environment["HYBRIDGW_LAN_ENABLED"] = "false"  # nobody on the network of whoever runs the tests
         self.process = subprocess.Popen(
             [sys.executable, "-m", "hybridgw_daemon", "--home", str(home), "--port", "0", *arguments],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=before, env=environment | (env or {}),

@@ -12,6 +12,7 @@ from typing import Any
 
 from hybridgw_daemon.core.rest import RestSealer
 from hybridgw_daemon.services.devices import DeviceService
+from hybridgw_daemon.services.gateway import DirectPairing
 from hybridgw_daemon.services.membership import MembershipService
 from hybridgw_daemon.services.pairing import PairingService
 from hybridgw_daemon.services.relays import RelayService
@@ -47,6 +48,7 @@ class Device:
         self.gateway = RelayGateway(self.sync, entropy=os.urandom, enrol=lambda url: self.relays.enrol_secret(url))
         self.relays = RelayService(self.database, self.sync, self.gateway, clock=self.clock, entropy=os.urandom)
         self.sync.peers.on_reconnect(self.gateway.reconnect)
+        self.direct: DirectPairing | None = None  # set before it runs
         self.devices = DeviceService(self.database, self.space, self.sync)
         self.membership = MembershipService(
             self.database, self.replica, self.space, self.sync, clock=self.clock, entropy=os.urandom
@@ -60,7 +62,7 @@ class Device:
         async with asyncio.TaskGroup() as group:
             self.pairing = PairingService(
                 self.sync, self.space, self.membership, self.gateway, self.relays, clock=self.clock,
-                entropy=os.urandom, worker=asyncio.to_thread, group=group, platform="test",
+                entropy=os.urandom, worker=asyncio.to_thread, group=group, platform="test", direct=self.direct,
             )  # fmt: skip
             tasks = [group.create_task(self.sync.run()), group.create_task(self.gateway.run())]
             rest = RestSealer(bytes(31) + b"\1")
@@ -125,8 +127,13 @@ async def invite(database: Path) -> bytes:
 
 
 async def pair(a: Device, b: Device) -> None:
-    """By code, as people do."""
+    """By code, as people do, at a relay."""
     await until(lambda: a.sync.peers.conversation() is not None)
+    await pair_by_code(a, b)
+
+
+async def pair_by_code(a: Device, b: Device) -> None:
+    """The same wherever the code is entered."""
     offer = await a.pairing.start()
     joined = await b.pairing.join(offer.code)
     shown = await a.pairing.get(offer.id)

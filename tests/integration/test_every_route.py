@@ -202,6 +202,7 @@ BODIES: dict[str, Any] = {  # bodies that are understood, so that only the right
     "data.batch": {"operations": [{"op": "put", "collection": "notes", "id": "x", "data": {}}]},
     "conflicts.resolve": {"version": 1, "keep": "shown"},
     "pairing.join": {"code": "1"}, "pairing.confirm": {"accept": True}, "relays.add": {"link": "x"},
+    "lan.add": {"address": "192.0.2.1:47801"}, "lan.test": {"address": "127.0.0.1:9"},
     "auth.grants.approve": {"code": "1"}, "auth.keys.create": {"scopes": ["read:tasks"]},
     "messages.send": {"type": "notes"}, "messages.broadcast": {"type": "notes"}, "messages.explain": {"type": "notes"},
     "messages.rules.put": {"rules": []},
@@ -214,7 +215,7 @@ async def each_guarded(api: Api, key: str) -> AsyncIterator[tuple[Command, Answe
     for row in build(api.services):
         if row.name in OPEN | ASK | ANY:
             continue
-        query = "?url=x" if row.name == "relays.remove" else ""
+        query = {"relays.remove": "?url=x", "lan.remove": "?address=192.0.2.1"}.get(row.name, "")
         path = path_of(row).replace("/alarms/x", "/alarms/1") + query
         body = None if row.body is None else BODIES.get(row.name, {})
         got = await api.call(row.method, path, body, token=key)

@@ -37,6 +37,8 @@ from hybridgw_storage.database import InlineDatabase, Tx
 from tests.simulation import sim_checks
 from tests.simulation.sim_checks import State, applied_heads_of
 from tests.simulation.sim_disk import Disk
+from tests.simulation.sim_lan import Gateway as Lan
+from tests.simulation.sim_lan import SimNearby, SimPlace
 from tests.simulation.sim_loop import Clock, Process
 from tests.simulation.sim_net import End
 from tests.simulation.sim_replicas import START_MS, Template
@@ -74,6 +76,8 @@ def watched_sync(base: type[SyncService], device: Device) -> type[SyncService]:
                 sometimes("gap")
             if stored.fresh < len(opened.items):
                 sometimes("batch received twice")
+                if self.peers.path() == "both":
+                    sometimes("came over both ways")
             if stored.forks:
                 sometimes("fork found")
             return stored
@@ -117,10 +121,7 @@ def device_link(device: Device) -> type[RelayLink]:
             device.connects += 1
             if device.connects > 1:
                 device.world.sometimes("reconnected")
-            return device.world.parts.driver(
-                channel, self._sync, peer=self.url, endpoint=endpoint(self.url), enrol=self._enrol(),
-                entropy=self._entropy, flow=self._flow,
-            )  # fmt: skip
+            return device.world.parts.driver(channel, self._sync, self._greeting(), flow=self._flow)
 
     return Link
 
@@ -173,7 +174,12 @@ class Device:
             self.relays = RelayService(
                 self.disk, self.sync, self.gateway, clock=self.clock.now_ms, entropy=self.rng.randbytes
             )
-            self.sync.peers.on_reconnect(self.gateway.reconnect)
+            self.nearby = SimNearby(self)
+            self.lan = Lan(
+                self.sync, self.nearby, SimPlace(self), entropy=self.rng.randbytes, flow=world.flow
+            )  # fmt: skip
+            self.lan.device = self
+            self.sync.peers.on_reconnect(self._reconnect)
             loop.create_task(world.guard(self, self._main))
 
     async def _main(self) -> None:
@@ -182,7 +188,7 @@ class Device:
                 self.sync, self.space, self.membership, self.gateway, self.relays, clock=self.clock.now_ms,
                 entropy=self.rng.randbytes, worker=self._work, group=group, platform="sim",
             )  # fmt: skip
-            group.create_task(self._unlock())
+            group.create_task(self._unlock(group))
             group.create_task(self.sync.run())
             group.create_task(self.gateway.run())
 
@@ -193,7 +199,11 @@ class Device:
     async def _connect(self, url: str) -> End:
         return await self.world.net.connect(endpoint(url))
 
-    async def _unlock(self) -> None:
+    def _reconnect(self, full: bool) -> None:
+        self.gateway.reconnect(full)
+        self.lan.reconnect(full)
+
+    async def _unlock(self, group: asyncio.TaskGroup) -> None:
         """As services/unlocking.py: the key may take its time; a copy that is known as one begins a new log."""
         locked_s, self.locked_s = self.locked_s, 0.0
         if locked_s:
@@ -210,6 +220,8 @@ class Device:
         if waits and is_provisional:
             self.world.sometimes("provisional writes adopted")
         self.relays.start()
+        if self.world.lan:
+            group.create_task(self.lan.run())
 
     def _noted(self) -> None:
         self.is_copy = False

@@ -10,7 +10,7 @@ from hybridgw_daemon.services.sync import Judged, SyncService
 from hybridgw_daemon.stores import oplog
 from hybridgw_daemon.transports.peers.driver import Conversation
 from hybridgw_protocol.batch import Head, parse_batch
-from hybridgw_protocol.frames import Err, Welcome
+from hybridgw_protocol.frames import Err
 from hybridgw_protocol.link import Link, Role
 from hybridgw_relay.core.cursor import Cursor
 from hybridgw_relay.services.admission import Candidate
@@ -122,8 +122,8 @@ class CursorRunsAhead(SyncService):
 class RollbackIgnored(Conversation):
     """A relay that went back does not get again what it had confirmed."""
 
-    async def _begin(self, welcome: Welcome) -> None:
-        await super()._begin(welcome)
+    async def _meet(self, theirs: Any) -> None:
+        await super()._meet(theirs)
         for log, row in self._sync._database.peek(oplog.logs).items():
             self._have[log] = max(self._have.get(log, 0), row.stored.n)
 
@@ -163,7 +163,7 @@ class NoCreditBack(Conversation):
 
     def __init__(self, *args: Any, **how: Any) -> None:
         super().__init__(*args, **how)
-        self._link = Stingy(Role.CLIENT, credit_bytes=how["flow"].credit_bytes)
+        self._line.link = Stingy(Role.CLIENT, credit_bytes=how["flow"].credit_bytes)
 
 
 class RelayNoCreditBack(RelayConversation):

@@ -48,6 +48,7 @@ from hybridgw_storage.database import InlineDatabase
 from tests.simulation import sim_checks
 from tests.simulation.sim_checks import Ledger, State, Violation, demand
 from tests.simulation.sim_device import Device
+from tests.simulation.sim_lan import SimPlace
 from tests.simulation.sim_loop import SimulatedLoop
 from tests.simulation.sim_net import End, Network
 from tests.simulation.sim_relay import LIES, Relay
@@ -83,9 +84,9 @@ class World:
 
     def __init__(
         self, seed: int, folder: Path, *, parts: Parts | None = None, devices: int | None = None,
-        relays: int | None = None, flow: Flow | None = None,
+        relays: int | None = None, flow: Flow | None = None, lan: bool | None = None,
     ) -> None:  # fmt: skip
-        """Args: devices, relays, flow: as the seed says if not given."""
+        """Args: devices, relays, flow, lan: as the seed says if not given."""
         self.seed, self.folder, self.parts = seed, folder, parts or Parts()
         self.rng = rng = random.Random(f"world {seed}")
         self.loop = SimulatedLoop(seed)
@@ -96,9 +97,12 @@ class World:
         tiny = Flow(rng.choice((1_000, 4_000, 20_000)), rng.choice((600, 3_000)), rng.choice((1, 3, 50)))
         self.flow = flow or (tiny if rng.random() < 0.4 else DEFAULT_FLOW)
         self.copying = rng.random() < 0.4  # may databases of devices be put back or cloned in this life
+        self.lan = rng.random() < 0.5 if lan is None else lan  # do devices reach each other directly in this life
+        self.places: dict[str, SimPlace] = {}
         self.went_back = False
         self.tokens = 0
         self.traffic = 0  # frames of batches
+        self.batch_bytes = 0  # of those
         self.net.on_send = self.saw_sent
         self.ids = ["a", "b", new_uuid7(START_MS - 3 * DAY_MS, bytes(10)), new_uuid7(START_MS, bytes(10))]
         self.relays = [Relay(self, f"relay{k}") for k in range(relays or rng.choice((1, 1, 2)))]
@@ -288,9 +292,9 @@ class World:
                 if row.waiting:
                     self.counts[f"waits for {row.waiting}"] += 1
             for conversation in device.sync.peers.conversations.values():
-                link = conversation._link  # type: ignore[attr-defined]
+                link = conversation._line.link  # type: ignore[attr-defined]
                 self.counts["credit stalled"] += link.credit <= 0
-                waiting = sum(size for _, size in conversation._arrived._queue)  # type: ignore[attr-defined]
+                waiting = sum(size for *_, size in conversation._arrived._queue)  # type: ignore[attr-defined]
                 demand(waiting <= self.flow.credit_bytes + FRAME_MOST_BYTES, "memory", "batches not opened", waiting)
         for relay in self.relays:
             for conversation in relay.conversations:
@@ -352,12 +356,15 @@ class World:
 
     def block(self, device: Device) -> None:
         """A partition, perhaps in one direction only."""
-        relay, kind = self.rng.choice(self.relays), self.rng.randrange(3)
+        others: list[Device | Relay] = [*self.relays, *(d for d in self.devices if self.lan and d is not device)]
+        other, kind = self.rng.choice(others), self.rng.randrange(3)
         if kind != 1:
-            self.net.block(device.name, relay.name)
+            self.net.block(device.name, other.name)
         if kind != 2:
-            self.net.block(relay.name, device.name)
+            self.net.block(other.name, device.name)
         self.sometimes("one-way partition" if kind else "partition")
+        if isinstance(other, Device):
+            self.sometimes("devices parted")
 
     def unblock(self, _device: Device) -> None:
         """It is over."""
@@ -484,6 +491,9 @@ class World:
         twin = Device(self, f"{device.name}c{len(self.devices)}", device.owner)
         twin.put_back(self.rng.choice(device.copies))
         self.devices.append(twin)
+        for other in self.devices:
+            if other.is_up and other is not twin:
+                self.loop.call_soon(other.nearby.changed, context=self.loop.context_of(other.process))
         self.went_back = True
         self.ledger.copied.add(device.owner)
         self.sometimes("cloned")
@@ -521,7 +531,9 @@ class World:
         self.doomed.clear()
         for device in self.devices:  # clocks are set below: a time that was told before must not arrive after
             for conversation in device.greeting() if device.is_up else ():
-                self.net.cut(conversation._channel.connection)  # type: ignore[attr-defined]
+                self.net.cut(conversation._line.channel.connection)  # type: ignore[attr-defined]
+        for connection in [c for c in self.net.connections if ">device" in c.ends[0].name]:
+            self.net.cut(connection)
         self.net.heal()
         self.net.latency_s, self.net.bytes_per_s = 0.01, 10e6
         for connection in self.net.connections:
@@ -604,6 +616,7 @@ class World:
         """Called for everything that is sent."""
         if data[1] in (FrameType.PUSH, FrameType.BATCHES) and len(data) > BATCH_MIN_BYTES:
             self.traffic += 1
+            self.batch_bytes += len(data)
 
     def is_in_step(self) -> bool:
         """Do all members and relays hold and show the same."""

@@ -42,12 +42,13 @@ SOMETIMES = {
         "crash after a commit, before its answer", "disk full refused a write", "disk error refused a write",
         "clock jumped", "clock drifts", "relay put back", "lie: drop", "lie: suffix", "lie: splice", "lie: replay",
         "lie: forge", "lie: swallow", "lie: claim", "lie: hide records", "database put back", "put back and noticed",
-        "cloned", "keyring locked for a while", "key rotated", "begins alone on a relay",
+        "cloned", "keyring locked for a while", "key rotated", "begins alone on a relay", "devices parted",
         # rare paths
         "several writes in one commit", "reconnected", "batch received twice", "pushed another device's batches",
         "gap", "credit stalled", "waits for clock", "waits for deps", "waits for key", "provisional writes adopted",
         "locked", "relay rollback detected", "fork seen in a vector", "fork found", "own log repaired", "rebuilt",
-        "conflict open at the end",
+        "conflict open at the end", "direct link", "second direct link took the place of the first",
+        "came over both ways",
     ),
 }  # fmt: skip
 

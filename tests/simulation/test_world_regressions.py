@@ -63,7 +63,7 @@ class Story(World):
 
 def story(relays: int, parts: Parts | None = None) -> Iterator[Story]:
     with scratch() as folder:
-        world = Story(1, folder, devices=2, relays=relays, flow=DEFAULT_FLOW, parts=parts)
+        world = Story(1, folder, devices=2, relays=relays, flow=DEFAULT_FLOW, parts=parts, lan=False)
         yield world
         world.close()
 

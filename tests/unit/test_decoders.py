@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from msgspec import msgpack
 
 from hybridgw_daemon.core import api_keys, scopes, targets
+from hybridgw_daemon.core.addresses import parse_address
 from hybridgw_daemon.core.body import decode_body, decode_body_exactly, read_composite
 from hybridgw_daemon.core.envelopes import open_message, open_receipts
 from hybridgw_daemon.core.key_wraps import open_carried, open_key
@@ -153,6 +154,7 @@ TABLE = [
             [msgpack.encode(Admission(records=(b"r",), relays=(RelayHint(url="https://r", enrol=b""),), now_ms=1))]),
     Decoder("parse_code", _text(parse_code), [code["text"].encode() for code in PAIRING["codes"]]),
     Decoder("parse_invite", _text(parse_invite), [format_invite("https://relay.example.com", bytes(32)).encode()]),
+    Decoder("parse_address", _text(parse_address), [b"192.168.1.20:47801", b"[fe80::1%eth0]:47801", b"nas.home"]),
     Decoder("parse_document_id", _text(parse_document_id), [b"note", b"018f3b5e-7b1a-7c3d-8e4f-0123456789ab"]),
     Decoder("parse", _text(scopes.parse), [b"read:tasks write:tasks send:timer", b"admin"]),
     Decoder("read", _text(api_keys.read), [api_keys.make(bytes(api_keys.ENTROPY_BYTES)).text.encode()]),

@@ -7,7 +7,8 @@ from typing import Final
 import msgspec
 from nacl.bindings import crypto_sign_seed_keypair
 
-from hybridgw_protocol.auth import auth_digest, endpoint, sign_auth
+from hybridgw_daemon.core.discovery_keys import DiscoveryKeys
+from hybridgw_protocol.auth import auth_digest, endpoint, sign_answer, sign_auth, verify_answer
 from hybridgw_protocol.codec import encode_canonical
 from hybridgw_protocol.errors import BadValue, HybridGWError
 from hybridgw_protocol.frames import (
@@ -52,7 +53,10 @@ EXCHANGE_PUBLIC: Final = bytes(range(32, 64))
 SPACE: Final = bytes(range(64, 80))
 SERVER_NONCE: Final = bytes(range(80, 112))
 CLIENT_NONCE: Final = bytes(range(112, 144))
-PEER: Final = DeviceId(bytes(range(144, 160)))
+PEER_SEED: Final = bytes(range(16, 48))
+PEER_PUBLIC, PEER_SECRET = crypto_sign_seed_keypair(PEER_SEED)
+PEER: Final = device_id(PEER_PUBLIC, EXCHANGE_PUBLIC)
+PLACE: Final = "fp:" + "ab" * 32
 HASH: Final = bytes(range(16))
 VECTOR: Final = [Entry(-(2**63), 1, HASH), Entry(-5, 2**53 - 1, HASH), Entry(7, 300, HASH)]
 
@@ -73,9 +77,12 @@ def vectors() -> dict[str, object]:
     return {
         "about": 'Frames, what authentication signs, and endpoints; protocol/SPEC.md, "Frames" and "Authentication". '
         "In `map` byte strings are hex and the log of a vector entry is text, for it has 64 bits. Keys with their "
-        "default value are left out of the bytes; a reader accepts them.",
+        "default value are left out of the bytes; a reader accepts them. "
+        "`refused_auth` are no answers to the auth of a device to a peer.",
         "cases": [_case(name, frame, request) for name, frame, request in _frames()] + _lenient(),
-        "auth": [_auth_of_relay(), _auth_of_peer()],
+        "auth": [_auth_of_relay(), _auth_of_peer(), _answer_of_peer()],
+        "refused_auth": _refused_auth(),
+        "recognising": _recognising(),
         "endpoints": [{"url": url, "endpoint": endpoint(url)} for url in ENDPOINTS],
         "refused_endpoints": [_no_endpoint(url) for url in NO_ENDPOINTS],
         "refused": [_refused(name, data) for name, data in _bad_frames()],
@@ -92,6 +99,7 @@ def _frames() -> list[tuple[str, Frame, int]]:
             0,
         ),
         ("smallest auth", _auth("host:relay.example.com"), 0),
+        ("auth to a peer", _auth(PLACE), 0),
         ("largest auth", _full_auth(), 0),
         ("smallest welcome", Welcome(sid="a", t=NOW_MS), 0),
         (
@@ -231,11 +239,67 @@ def _auth_of_relay() -> dict[str, object]:
 
 
 def _auth_of_peer() -> dict[str, object]:
-    challenge = Challenge(v=(1, 1), ns=SERVER_NONCE, role="peer", t=NOW_MS, ep="fp:" + "ab" * 32)
-    return _signed("a device to a peer", "hgw-auth-c", challenge, _auth("fp:" + "ab" * 32), PEER)
+    challenge = Challenge(v=(1, 1), ns=SERVER_NONCE, role="peer", t=0, ep=PLACE)
+    return _signed("a device to a peer", "hgw-auth-c", challenge, _auth(PLACE), None)
+
+
+def _answer_of_peer() -> dict[str, object]:
+    """The same conversation, signed by the server."""
+    challenge = Challenge(v=(1, 1), ns=SERVER_NONCE, role="peer", t=0, ep=PLACE)
+    return _signed("a peer to a device", "hgw-auth-s", challenge, _auth(PLACE), PEER)
+
+
+def _refused_auth() -> list[dict[str, object]]:
+    """What a client must not take for the answer of a peer to the auth above."""
+    challenge = Challenge(v=(1, 1), ns=SERVER_NONCE, role="peer", t=0, ep=PLACE)
+    auth, elsewhere = _auth(PLACE), _auth("fp:" + "cd" * 32)
+    keys = PEER_PUBLIC + EXCHANGE_PUBLIC
+    good = sign_answer(challenge, auth, PEER_SECRET, PEER)
+    cases = {
+        "no proof": (b"", b""),
+        "the client's own signature, sent back": (sign_auth(challenge, auth, SIGN_SECRET), auth.pk),
+        "an answer over another certificate": (sign_answer(challenge, elsewhere, PEER_SECRET, PEER), keys),
+        "an answer to another nonce of the server": (
+            sign_answer(Challenge(v=(1, 1), ns=CLIENT_NONCE, role="peer", t=0, ep=PLACE), auth, PEER_SECRET, PEER), keys
+        ),
+        "signed as a client": (sign_auth(challenge, auth, PEER_SECRET), keys),
+        "keys of another device": (good, SIGN_PUBLIC + EXCHANGE_PUBLIC),
+        "another exchange key": (good, PEER_PUBLIC + SIGN_PUBLIC),
+        "a byte too many": (good + b"\0", keys),
+    }  # fmt: skip
+    found = []
+    for name, (sig, pk) in cases.items():
+        try:
+            verify_answer(challenge, auth, Welcome(sid="a", t=NOW_MS, sig=sig, pk=pk))
+        except HybridGWError as error:
+            found.append({"name": name, "sig": sig, "pk": pk, "code": error.code})
+        else:
+            raise AssertionError(name)
+    return found
+
+
+def _recognising() -> list[dict[str, object]]:
+    """Tags and marks of three space keys, best first; the last is one that a removed device has too."""
+    keys = [bytes([n]) * 32 for n in (1, 2, 3)]
+    of_all = DiscoveryKeys([(keys[0], True), (keys[1], True), (keys[2], False)])
+    tags, instance = of_all.tags(PLACE, SERVER_NONCE), bytes(range(8))
+    found: list[dict[str, object]] = []
+    for key, tag in zip(keys, tags, strict=True):
+        own = DiscoveryKeys([(key, True)])
+        assert own.tags(PLACE, SERVER_NONCE) == [tag]
+        found.append(
+            {
+                "space_key": key, "discovery_key": blake2b(b"", 32, "hgw-disc", key), "ep": PLACE, "ns": SERVER_NONCE,
+                "tag": tag, "instance": instance, "mark": own.mark(instance),
+            }
+        )  # fmt: skip
+    return found
 
 
 def _signed(name: str, label: str, challenge: Challenge, auth: Auth, server: DeviceId | None) -> dict[str, object]:
+    seed, public, secret = (
+        (SIGN_SEED, SIGN_PUBLIC, SIGN_SECRET) if server is None else (PEER_SEED, PEER_PUBLIC, PEER_SECRET)
+    )
     said = [
         label, list(challenge.v), auth.v, challenge.role, challenge.ns, auth.nc, auth.ep, auth.sp, auth.pk,
         server or b"", auth.ctl, auth.caps, auth.enrol,
@@ -244,14 +308,14 @@ def _signed(name: str, label: str, challenge: Challenge, auth: Auth, server: Dev
     assert digest == blake2b(encode_canonical(said), 32, "hgw-auth"), name
     return {
         "name": name,
-        "sign_seed": SIGN_SEED,
-        "sign_public": SIGN_PUBLIC,
-        "device": device_id(SIGN_PUBLIC, EXCHANGE_PUBLIC),
+        "sign_seed": seed,
+        "sign_public": public,
+        "device": device_id(public, EXCHANGE_PUBLIC),
         "server": server,
         "array": said,
         "canonical": encode_canonical(said),
         "digest": digest,
-        "sig": sign_auth(challenge, auth, SIGN_SECRET, server),
+        "sig": sign_auth(challenge, auth, secret) if server is None else sign_answer(challenge, auth, secret, server),
     }
 
 

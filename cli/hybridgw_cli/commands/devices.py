@@ -9,6 +9,8 @@ import click
 from ..context import App, Command, json_option, pass_app
 from ..output import ago_text
 
+_PATHS = {"lan": "direct", "relay": "relay", "both": "direct, relay"}
+
 
 @click.command(cls=Command)
 @json_option
@@ -27,10 +29,11 @@ def devices(app: App) -> None:
                 device["fingerprint"],
                 device.get("platform") or "",
                 device["state"],
+                "" if device["own"] else _PATHS.get(device["path"], ""),
                 "now" if device["own"] else ago_text(device.get("last_seen_ms"), now_ms),
                 f"{device['behind']:,}" if device.get("behind") else "",
             ]
             for device in found
         ],
-        ["device", "fingerprint", "platform", "state", "seen", "to come"],
+        ["device", "fingerprint", "platform", "state", "path", "seen", "to come"],
     )

@@ -105,6 +105,7 @@ def _all(app: App) -> Iterator[Check]:
         ("secrets", _secrets),
         ("configuration", _configuration),
         ("relays", _relays),
+        ("lan", _lan),
         ("sync", _sync),
         ("alarms", _alarms),
         ("log", _log),
@@ -336,6 +337,16 @@ def _relays(app: App) -> Iterator[Check]:
             yield _clock(name, check["clock_offset_ms"])
 
 
+def _lan(app: App) -> Iterator[Check]:
+    """What stands between the devices on the local network, found out by trying."""
+    try:
+        report = app.client.post("/api/lan/test", {}, timeout_s=60)
+    except SecretsLocked:
+        return  # said under `sync`
+    for check in report["items"]:
+        yield Check("local network", check["state"], app.told(check["message"]), app.told(check["help"]))
+
+
 def _clock(relay: str, offset_ms: int) -> Check:
     """Args: offset_ms: the relay's clock less ours."""
     off = abs(offset_ms)
@@ -407,5 +418,5 @@ def _entry(raw: bytes) -> Json | None:
 
 
 _NEED_DAEMON: Final[frozenset[Callable[[App], Iterator[Check]]]] = frozenset(
-    {_parts, _system, _secrets, _configuration, _relays, _sync, _alarms}
+    {_parts, _system, _secrets, _configuration, _relays, _lan, _sync, _alarms}
 )

@@ -37,7 +37,7 @@ def pair(app: App, code: tuple[str, ...], relay: str | None, name: str | None, y
     """Show a code that admits another device, or enter one.
 
     Both screens then show the same four words; compare them before saying yes. CODE is taken as shown
-    (417-803-265@relay.example.com), with spaces, or as the link of the QR code.
+    (417-803-265@relay.example.com, or without a relay 417-803-265), with spaces, or as the link of the QR code.
     """
     if code and relay:
         raise click.UsageError("--relay goes with showing a code; a CODE names its relay itself.")
@@ -87,7 +87,8 @@ def _present(app: App, offer: Json, *, with_qr: bool) -> None:
     if with_qr and out.is_watched:
         out.raw(_qr(offer["link"]))
     if offer["code"]:
-        out.result(f"The code works once, for {left}. The relay never sees its last six digits.")
+        where = "The relay never sees its last six digits." if "@" in offer["code"] else "Both must be on one network."
+        out.result(f"The code works once, for {left}. {where}")
     else:
         out.result(f"Three codes were used up within an hour, so for now there is this long one. It works for {left}.")
     out.flush()

@@ -57,12 +57,17 @@ def _items(app: App, path: str) -> list[Json]:
 
 
 def exit_code(sync: Json, alarms: list[Json]) -> Exit:
-    """What the state of sync and the open alarms amount to. A device without a relay is complete, not offline."""
+    """What the state of sync and the open alarms amount to. A device that is alone is complete, not offline."""
     if sync["state"] == "locked" or alarms:
         return Exit.NEEDS_PERSON
-    if sync["state"] == "parked" or (sync["state"] == "offline" and sync["relays"]):
+    if sync["state"] == "parked" or (sync["state"] == "offline" and not is_alone(sync)):
         return Exit.PARTIAL
     return Exit.OK
+
+
+def is_alone(sync: Json) -> bool:
+    """There is nobody it could be in step with."""
+    return not sync["relays"] and sync["devices"] < 2
 
 
 def _show(app: App, sync: Json, ready: Json, devices: list[Json], alarms: list[Json]) -> None:
@@ -77,7 +82,9 @@ def _show(app: App, sync: Json, ready: Json, devices: list[Json], alarms: list[J
         ("sync", _sync_line(app, sync, now_ms)),
     ]
     facts += [("waiting", line)] if (line := waiting_line(sync)) else []
+    facts += [("path", _path_line(app, sync))] if sync["state"] != "locked" and not is_alone(sync) else []
     facts += [("relay", _relay_line(app, sync, relay)) for relay in sync["relays"]] or [("relay", "none")]
+    facts += [("direct", _direct_line(link)) for link in sync["direct"]]
     facts += [("device", _device_line(d, int(now_ms))) for d in devices if not d["own"] and d["state"] == "active"]
     if sync["conflicts"]:
         facts.append(("conflicts", f"{sync['conflicts']:,} open; look: {app.command('conflicts')}"))
@@ -103,7 +110,7 @@ def _sync_line(app: App, sync: Json, now_ms: float) -> str:
     words = {
         "in_step": out.paint("in step", "green"),
         "syncing": "syncing",
-        "offline": out.paint("offline", "yellow") if sync["relays"] else "on this device only",
+        "offline": "on this device only" if is_alone(sync) else out.paint("offline", "yellow"),
         "parked": out.paint("waiting", "yellow"),
         "locked": out.paint("locked", "red"),
     }.get(state, clean(state))
@@ -119,11 +126,22 @@ def waiting_line(sync: Json) -> str:
     parts = []
     if sync["pending"]:
         parts.append(f"{count_text(sync['pending'], 'change')} to seal")
-    if sync["to_send"] and sync["relays"]:
+    if sync["to_send"] and not is_alone(sync):
         parts.append(f"{count_text(sync['to_send'], 'batch', 'batches')} to send")
     if sync["waiting"]:
         parts.append(f"{count_text(sync['waiting'], 'batch', 'batches')} received and not applied yet")
     return ", ".join(parts)
+
+
+def _path_line(app: App, sync: Json) -> str:
+    words = {"both": "direct and relay", "lan": "direct", "none": app.out.paint("none", "yellow")}
+    reason = sync["path_reason"].replace(sync.get("message") or "\0", "").strip()  # the line above says it
+    return f"{words.get(sync['path'], clean(sync['path']))}  {app.told(reason)}".rstrip()
+
+
+def _direct_line(link: Json) -> str:
+    moved = f"sent {bytes_text(link['sent_bytes'])}, received {bytes_text(link['received_bytes'])}"
+    return f"{clean(link['name'], 40)}  {clean(link['address'])}  {moved}"
 
 
 def _relay_line(app: App, sync: Json, relay: Json) -> str:
@@ -146,6 +164,13 @@ def _device_line(device: Json, now_ms: int) -> str:
 def _next(app: App, sync: Json, devices: list[Json]) -> list[str]:
     if sync["state"] == "locked":
         return []
+    if not sync["relays"] and sync["lan"]:
+        if not is_alone(sync):
+            return []
+        return [
+            f"Next: {app.command('pair')} shows a code for a second device on the same network; for one elsewhere "
+            f"first {app.command('relay add LINK')} (LINK is from 'hybridgw-relay invite')."
+        ]
     if not sync["relays"]:
         return [
             f"Next: {app.command('relay add LINK')} (LINK is from 'hybridgw-relay invite'), "

@@ -9,14 +9,14 @@ import click
 from ..context import App, Command, json_option, pass_app
 from ..exits import Exit, Finished
 from ..output import count_text
-from .status import waiting_line
+from .status import is_alone, waiting_line
 
 _EXITS: Final = {"offline": Exit.PARTIAL, "timeout": Exit.PARTIAL, "parked": Exit.PARTIAL, "locked": Exit.NEEDS_PERSON}
 _STEP_S: Final = 2.0  # asked for piece by piece, so that progress can be shown and Ctrl-C works
 
 
 @click.command(cls=Command)
-@click.option("--wait", is_flag=True, help="Wait until this device is in step with its relay.")
+@click.option("--wait", is_flag=True, help="Wait until this device is in step with its relay or another device.")
 @click.option("--timeout", type=click.FloatRange(0.1, 86_400), default=30.0, show_default=True, help="Seconds to wait.")
 @click.option("--full", is_flag=True, help="Compare everything, not only what is new.")
 @json_option
@@ -40,7 +40,7 @@ def _run(app: App, wait: bool, timeout: float, full: bool) -> dict[str, Any]:
     """Ask in steps of two seconds until the time is over; the answers are added up."""
     result = _trigger(app, full=full)
     status = app.client.get("/api/sync/status")
-    if not wait or not status["relays"]:
+    if not wait or is_alone(status):
         return result
     if result["status"] == "offline":
         app.out.say(f"{app.told(status.get('message') or 'Offline.')} Trying on for {timeout:g} s.")
@@ -74,7 +74,8 @@ def _show(app: App, result: dict[str, Any]) -> None:
             reason = app.told(status.get("message") or {"timeout": "It is not done yet."}.get(other, other))
             waits = waiting_line(status)
             app.out.result(f"Not in step: {reason}" + (f" Waiting: {waits}." if waits else ""))
-            if other == "offline" and status["relays"]:
-                app.out.say("It goes on by itself when the relay can be reached again.")
+            if other == "offline" and not is_alone(status):
+                whom = "the relay" if status["relays"] else "another device"
+                app.out.say(f"It goes on by itself when {whom} can be reached again.")
     if result["conflicts"]:
         app.out.say(f"{count_text(result['conflicts'], 'document')} in conflict. Look: {app.command('conflicts')}")

@@ -14,6 +14,7 @@ from msgspec import UNSET
 
 from hybridgw_protocol import localapi as api
 from hybridgw_protocol import localapi_access as access
+from hybridgw_protocol import localapi_lan as lan
 from hybridgw_protocol import localapi_live as live
 from hybridgw_protocol import localapi_messages as said
 from hybridgw_protocol import localapi_operations as ops
@@ -35,6 +36,7 @@ from ...services.ports import (
     DevicePort,
     DocsPort,
     HubPort,
+    LanPort,
     MetricsPort,
     PairingPort,
     Principal,
@@ -61,6 +63,7 @@ class Services:
     devices: DevicePort | None = None
     pairing: PairingPort | None = None
     relays: RelayPort | None = None
+    lan: LanPort | None = None
     alarms: AlarmPort | None = None
     access: Access | None = None  # of apps and scripts; without it only the owner is known
     metrics: MetricsPort | None = None  # None: switched off, or on a port of its own
@@ -191,6 +194,18 @@ def build(services: Services) -> tuple[Command, ...]:
     async def relay_test(_: Principal, command: api.TestRelay) -> api.RelayCheck:
         return await _there(s.relays).test(command.url)
 
+    async def lan_status(_: Principal, _command: lan.GetLan) -> lan.LanStatus:
+        return await _there(s.lan).status()
+
+    async def lan_add(_: Principal, command: lan.AddLanAddress) -> lan.LanStatus:
+        return await _there(s.lan).add(command.address)
+
+    async def lan_remove(_: Principal, command: lan.RemoveLanAddress) -> lan.LanStatus:
+        return await _there(s.lan).remove(command.address)
+
+    async def lan_test(_: Principal, command: lan.TestLan) -> lan.LanReport:
+        return await _there(s.lan).test(command.address)
+
     async def alarms(_: Principal, command: api.ListAlarms) -> api.AlarmList:
         return api.AlarmList(items=await s.alarms.list(all_of_them=command.all) if s.alarms else [])
 
@@ -285,6 +300,10 @@ def build(services: Services) -> tuple[Command, ...]:
         Command("relays.add", "POST", "/api/relays", api.AddRelay, api.Relay, "owner", relay_add, "*", 201),
         Command("relays.remove", "DELETE", "/api/relays", api.RemoveRelay, api.RelayList, "owner", relay_remove),
         Command("relays.test", "POST", "/api/relays/test", api.TestRelay, api.RelayCheck, "admin", relay_test, "*"),
+        Command("lan.status", "GET", "/api/lan", lan.GetLan, lan.LanStatus, "admin", lan_status),
+        Command("lan.add", "POST", "/api/lan/addresses", lan.AddLanAddress, lan.LanStatus, "owner", lan_add, "*", 201),
+        Command("lan.remove", "DELETE", "/api/lan/addresses", lan.RemoveLanAddress, lan.LanStatus, "owner", lan_remove),
+        Command("lan.test", "POST", "/api/lan/test", lan.TestLan, lan.LanReport, "admin", lan_test, "*"),
         Command("alarms.list", "GET", "/api/alarms", api.ListAlarms, api.AlarmList, "admin", alarms),
         Command("alarms.acknowledge", "POST", "/api/alarms/{id}/acknowledge", api.AcknowledgeAlarm, api.AlarmList,
                 "admin", alarm_acknowledge, "*"),

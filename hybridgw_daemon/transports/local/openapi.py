@@ -49,7 +49,7 @@ _PROBLEM: Final[Json] = {
 }
 _GROUPS: Final = {
     "data": "Documents", "collections": "Collections", "conflicts": "Conflicts", "events": "Events", "sync": "Sync",
-    "devices": "Devices", "pairing": "Devices", "relays": "Relays", "alarms": "Alarms",
+    "devices": "Devices", "pairing": "Devices", "relays": "Relays", "lan": "Local network", "alarms": "Alarms",
 }  # fmt: skip
 
 

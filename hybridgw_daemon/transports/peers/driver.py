@@ -1,7 +1,11 @@
-"""The driver: one sync conversation over one channel, from the device's side. The same for a relay and, later, a peer.
+"""The driver: one sync conversation over one channel, from a device's side. The same with a relay and with a device.
 
-    challenge -> auth (proves the device key, tells what is held) -> [control records] -> welcome
-    then three pumps at once: in (frames to the service), out (our batches while there is credit), pings.
+    greeting (greeting.py): who is there, and may the two speak
+    then pumps at once: in (frames to the service), out (batches while there is credit), pings.
+
+With a relay, this side pushes and the relay streams. Between two devices both push: each sends, in the order in which
+they arrived here, the batches that the other has not told to have, and is told what is durable there by push_ack. What
+is another device's that one mostly sends itself, so it gets a moment for it (LATER_S).
 
 What a conversation learns goes to the SyncService; what it must send it reads from there. It owns no data.
 """
@@ -10,33 +14,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 from typing import Final
 
-from hybridgw_protocol.auth import choose_version, sign_auth
-from hybridgw_protocol.batch import EMPTY_HEAD
+from hybridgw_protocol.batch import EMPTY_HEAD, Head
 from hybridgw_protocol.errors import (
-    AuthFailed,
-    BadFrame,
     HybridGWError,
-    NotAdmitted,
     Offline,
     PairingFailed,
     RemoteClosed,
+    RemoteError,
     Revoked,
-    UnsupportedVersion,
 )
 from hybridgw_protocol.frames import (
-    Auth,
     Batches,
-    Challenge,
     Credit,
     Ctl,
     CtlAck,
     CtlGet,
     CtlPut,
     Err,
-    Frame,
     Msg,
     MsgPut,
     MsgStored,
@@ -50,184 +47,208 @@ from hybridgw_protocol.frames import (
     Push,
     PushAck,
     Want,
-    Welcome,
 )
 from hybridgw_protocol.ids import LogId
-from hybridgw_protocol.limits import (
-    AUTH_TIMEOUT_S,
-    PING_DEADLINE_S,
-    PING_S,
-)
-from hybridgw_protocol.link import DEFAULT_FLOW, Flow, Link, Role
-from hybridgw_protocol.vectors import from_entries, to_entries
+from hybridgw_protocol.limits import PING_DEADLINE_S, PING_S
+from hybridgw_protocol.link import DEFAULT_FLOW, Flow, Role
+from hybridgw_protocol.membership import Status
+from hybridgw_protocol.vectors import Heads, from_entries, to_entries
 
 from ...services.gateway import Channel
 from ...services.peers import PeerState
 from ...services.sync import Opened, SyncService
+from .greeting import REFUSALS, Greeted, Greeting, Joining, closed_by_peer, greet_in_time, parts_of, send_control
+from .line import Line
 from .mail import MailPump
+from .mailbox import FrameMailbox
 
 log = logging.getLogger(__name__)
-trace = logging.getLogger("trace.frame")  # enabled in debug only
+
+Row = tuple[int, LogId, int, bytes]  # rid, log, n, blob
 
 PIPELINE: Final = 3  # frames opened ahead of the one being applied
-REFUSALS: Final = {kind.code: kind for kind in (AuthFailed, NotAdmitted, Revoked, UnsupportedVersion)}
-CTL_FRAME_BYTES: Final = 256 * 1024
+LATER_S: Final = 0.5  # what another device wrote waits so long: it most likely sends that itself just now
+MOST_BEFORE: Final = 4
+TELL_S: Final = 0.1  # what came from elsewhere is told at most so often
+PROBE_S: Final = 1.0  # a device on the same network that is there answers within milliseconds
 
 
 class Conversation:
     """One connection's life. `run` returns when the other side closed and raises what went wrong."""
 
-    def __init__(
-        self, channel: Channel, sync: SyncService, *, peer: str, endpoint: str, enrol: bytes,
-        entropy: Callable[[int], bytes], flow: Flow = DEFAULT_FLOW,
-    ) -> None:  # fmt: skip
-        self._channel = channel
+    def __init__(self, channel: Channel, sync: SyncService, greeting: Greeting, *, flow: Flow = DEFAULT_FLOW) -> None:
         self._sync = sync
-        self._peer = peer
-        self._endpoint = endpoint
-        self._enrol = enrol
-        self._entropy = entropy
+        self._greeting = greeting
         self._flow = flow
-        self._link = Link(Role.CLIENT, credit_bytes=flow.credit_bytes)
+        self._line = Line(channel, greeting.role, peer=greeting.peer, flow=flow)
         self._have: dict[LogId, int] = {}  # what the other side holds, as far as we know
-        self._refused: set[LogId] = set()  # forked logs: not pushed until they are closed
+        self._moved_s: dict[LogId, float] = {}  # when the other side got more of a log, and not from here
+        self._got_s = 0.0  # of any log; at first when it told what it holds
+        self._met_row = 0  # the last row then
+        self._news: dict[LogId, Head] = {}  # stored here, from elsewhere, and not told yet
+        self._told_s = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._refused: set[LogId] = set()  # forked logs: a relay takes no other branch until they are closed
         self._cursor, self._cuts, self._ends = 0, sync.cuts, sync.ends
         self._told_control: set[bytes] = set()
         self._wake_out = asyncio.Event()
-        self._flush_lock = asyncio.Lock()
         self._control_here = asyncio.Event()
-        self._ended = asyncio.Event()
-        self._alive_at = 0.0
-        self._last_size = 0  # of the frame received last: what it cost in credit
+        self._looking, self._ended = asyncio.Event(), asyncio.Event()
+        self._why: HybridGWError = Offline("Connecting anew, to compare everything.")
+        self._is_direct = greeting.path == "lan"
+        self._only_control = False
+        self._knows_control = False  # the heads of its control log were told
+        self._is_met = False  # what the other side holds is known
+        self._more = not self._is_direct  # of what a relay streams
         self._pairing_request = -1
         self._round_trips: dict[int, asyncio.Event] = {}
         self._in_hand = 0  # frames of batches that arrived and are not applied yet
-        self._arrived: asyncio.Queue[tuple[Batches, int]] = asyncio.Queue()
-        self._opened: asyncio.Queue[tuple[Opened, int, bool]] = asyncio.Queue(PIPELINE)
-        self._mail = None if sync.mail is None else MailPump(sync.mail, self._ask, self._send)
-        self.mailbox: RelayMailbox | None = None
+        self._arrived: asyncio.Queue[tuple[Batches | Push, int, int]] = asyncio.Queue()  # frame, its id, its size
+        self._opened: asyncio.Queue[tuple[Opened, Batches | Push, int, int]] = asyncio.Queue(PIPELINE)
+        self.mailbox: FrameMailbox | None = None
+        self._mail: MailPump | None = None
         self.is_ready = asyncio.Event()  # welcomed: everything may be sent
-        self.state = PeerState(peer)
+        self.is_over = asyncio.Event()
+        self.state = PeerState(greeting.peer, link=self._line.link)
 
     # ---- the whole conversation -----------------------------------------------------------------------------------
     async def run(self) -> None:
-        """Authenticate, then sync until the channel closes.
+        """Greet, then sync until the channel closes.
 
         Raises: Offline, RemoteError kinds (version, auth, revoked, not_admitted, quota, …), LocalError kinds.
         """
         try:
-            try:
-                async with asyncio.timeout(AUTH_TIMEOUT_S * 3):
-                    welcome = await self._authenticate()
-            except TimeoutError as error:
-                raise Offline(f"{self._peer} did not answer in time.") from error
-            await self._sync.admitted(self._peer, welcome.t)
-            await self._begin(welcome)
+            greeted = await greet_in_time(self._greeting, self._line)
+            if isinstance(greeted, Joining):
+                await self._greeting.pair(self._line, greeted.nameplate)
+                return
+            self.state = greeted.state
+            self._line.peer = self.state.name
+            await self._sync.admitted(self.state.peer, greeted.their_ms)
+            await self._begin(greeted)
             self.is_ready.set()
-            self._sync.peers.connected(self)
+            if not self._only_control:
+                if self._sync.mail is not None:
+                    self._mail = MailPump(self._sync.mail, self._line.ask, self._line.send, only=self.state.device)
+                self._sync.peers.connected(self)
             await self._pump()
+        except RemoteError as error:
+            if self._is_direct and (self.is_ready.is_set() or self._greeting.role is Role.SERVER):
+                await self._line.refuse(error)  # a caller that turned away before says nothing
+            raise
         finally:
+            self.is_over.set()
             self._sync.peers.disconnected(self)
             if self.mailbox:
                 self.mailbox.closed("gone")
-            await self._channel.close()
+            await self._line.channel.close()
 
     async def _pump(self) -> None:
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._pump_in(), name="pump-in")
-                group.create_task(self._pump_open(), name="pump-open")
-                group.create_task(self._pump_apply(), name="pump-apply")
-                group.create_task(self._pump_out(), name="pump-out")
-                group.create_task(self._ping(), name="ping")
-                if self._mail is not None:
-                    group.create_task(self._mail.run(), name="pump-mail")
-                group.create_task(self._wait_for_end(), name="end")
-        except* HybridGWError as errors:
-            raise _first(errors) from None
+        pumps = [
+            asyncio.create_task(pump(), name=pump.__name__.strip("_"))
+            for pump in (
+                self._pump_in, self._pump_open, self._pump_apply, self._pump_out, self._ping, self._wait_for_end
+            )
+        ]  # fmt: skip
+        if self._mail is not None:
+            pumps.append(asyncio.create_task(self._mail.run(), name="pump_mail"))
+        try:  # no task group: before Python 3.13 a cancel that meets an error is lost in it
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            ends = await asyncio.gather(*pumps, return_exceptions=True)
+        for error in ends:
+            if isinstance(error, Exception):
+                raise error
 
-    async def _authenticate(self) -> Welcome:
-        challenge, _ = await self._receive()
-        if not isinstance(challenge, Challenge):
-            raise BadFrame("The first frame was no challenge.")
-        identity = self._sync.identity
-        auth = Auth(
-            v=choose_version(challenge),
-            sp=identity.space,
-            pk=identity.sign_public + identity.exchange_public,
-            nc=self._entropy(32),
-            ep=self._endpoint,
-            sig=bytes(64),
-            t=self._sync.now_ms(),
-            vv=to_entries(await self._sync.heads()),
-            ctl=self._sync.control_heads(),
-            enrol=self._enrol,
-        )
-        auth.sig = sign_auth(challenge, auth, identity.sign_secret)
-        await self._send(auth)
-        while True:
-            frame, request = await self._receive()
-            match frame:
-                case Welcome():
-                    return frame
-                case CtlGet():
-                    await self._send_control(self._sync.control_missing_from(frame.heads), request)
-                case _:
-                    raise BadFrame(f"A {frame.type.name.lower()} frame came before the welcome.")
+    async def _begin(self, greeted: Greeted) -> None:
+        self._only_control = greeted.only_control
+        if greeted.control is not None:
+            await self._hear_control(greeted.control)
+        if greeted.theirs is None:
+            return  # the caller tells what it holds when it has seen who answers
+        if not self._only_control:
+            await self._meet(greeted.theirs)
+        if not self._is_direct:
+            return
+        await self._line.ask(CtlGet(heads=self._sync.control_heads() if self.state.is_member else []))
+        if not self._only_control:
+            await self._line.send(Want(vv=to_entries(await self._sync.heads())))
+            if self._refused:
+                await self._want_anew()
 
-    async def _begin(self, welcome: Welcome) -> None:
-        theirs = from_entries(welcome.vv)
+    async def _meet(self, theirs: Heads) -> None:
+        """The other side has told what it holds: send what it lacks from now on."""
         self._have = {entry: head.n for entry, head in theirs.items()}
-        judged = await self._sync.compare(self._peer, theirs)
-        self._refused = set(judged.forked)
+        if not self._is_met:
+            judged = await self._sync.compare(self.state.peer, theirs)
+            self._refused = set(judged.forked)
         self._have.update(self._sync.branch_points(theirs))
         self._ends = self._sync.ends  # of the cuts those count that came after our vector was told
-        self._cursor = await self._sync.first_row_to_send({k: v for k, v in self._have.items()}, self._refused)
-        self._told_control = set(welcome.ctl)
-        self.state.control = frozenset(welcome.ctl)
-        if judged.forked:
+        held_back: set[LogId] = set() if self._is_direct else self._refused
+        self._cursor = await self._sync.first_row_to_send(dict(self._have), held_back)
+        self.state.theirs = theirs
+        if not self._is_met and self._refused and not self._is_direct:
             await self._want_anew()
-        if self._sync.lacks_control(welcome.ctl):
-            await self._send(CtlGet(heads=self._sync.control_heads()))
+        self._is_met = True
+        self._met_row = await self._sync.last_row() if self._is_direct else 0
+        self._got_s = asyncio.get_running_loop().time()
+        self._mark_progress()
+        self._wake_out.set()
+
+    async def _hear_control(self, heads: list[bytes]) -> None:
+        """The other side has told the heads of its control log: ask for what is lacking here, give what it lacks."""
+        self._told_control, self._knows_control = set(heads), True
+        self.state.control = frozenset(heads)
+        if self._sync.lacks_control(heads):
+            if not self._is_direct or self._greeting.role is Role.SERVER:  # a caller asks anyhow
+                await self._line.ask(CtlGet(heads=self._sync.control_heads()))
         else:
             self._control_here.set()
-        missing = self._sync.control_missing_from(welcome.ctl)
-        if missing:
+        if self.state.is_member and (missing := self._sync.control_missing_from(heads)):
             await self._put_control(missing)
-        self.state.theirs = theirs
-        self.state.quota = welcome.quota
         self._wake_out.set()
 
     # ---- pumps ----------------------------------------------------------------------------------------------------
     async def _pump_in(self) -> None:
         while True:
-            frame, request = await self._receive()
+            frame, request = await self._line.receive()
             match frame:
-                case Batches():
+                case Batches() | Push():
                     self._in_hand += 1
-                    self.state.catching_up = True
-                    self._arrived.put_nowait((frame, self._last_size))  # bounded by the credit we gave
+                    self._mark_progress()
+                    self._arrived.put_nowait((frame, request, self._line.last_size))  # bounded by the credit we gave
                 case PushAck():
                     heads = from_entries(frame.vv)
                     for entry, head in heads.items():
-                        self._have[entry] = max(self._have.get(entry, 0), head.n)
-                    self._sync.peers.confirmed(self._peer, heads)
+                        self._holds(entry, head.n, is_moving=request == 0)
+                    self._sync.peers.confirmed(self.state.peer, heads)
                     self.state.theirs.update(heads)
                     self._sync.peers.changed()
+                case Want() if self._is_direct:
+                    await self._meet(from_entries(frame.vv))
                 case Credit():
                     self._wake_out.set()
                 case Ctl():
-                    await self._sync.add_records(frame.recs)
+                    await self._take_control(frame.recs)
                     if not frame.more:
                         self._control_here.set()
+                        self._end_if_control_is_told()
+                case CtlPut() if self._is_direct:
+                    await self._take_control(frame.recs)
+                    await self._line.send(CtlAck(heads=self._sync.control_heads()), request)
                 case CtlGet():
-                    await self._send_control(self._sync.control_missing_from(frame.heads), request)
+                    if self._is_direct:
+                        await self._hear_control(frame.heads)
+                    await send_control(self._line, self._sync.control_missing_from(frame.heads), request)
                 case CtlAck():
                     self._told_control.update(frame.heads)
                     self.state.control = frozenset(frame.heads)
                     self._sync.peers.changed()
+                    self._end_if_control_is_told()
                 case Ping(t=t):
-                    await self._send(Pong(t=t), request)
+                    await self._line.send(Pong(t=t), request)
                 case Pong():
                     if waiter := self._round_trips.get(request):
                         waiter.set()
@@ -244,26 +265,30 @@ class Conversation:
 
     async def _pump_open(self) -> None:
         while True:
-            frame, size = await self._arrived.get()
+            frame, request, size = await self._arrived.get()
             await self._control_here.wait()  # batches are judged only when the peer's control records are here too
             opened = await self._sync.open_batches(frame.b)
             if opened.unknown_devices:
                 raise Offline("Batches came of a device that no control record names yet; connecting again.")
-            await self._opened.put((opened, size, frame.more))
+            await self._opened.put((opened, frame, request, size))
 
     async def _pump_apply(self) -> None:
         while True:
-            opened, size, more = await self._opened.get()
-            stored = await self._sync.receive(opened, source=self._peer)
-            self._link.stored(size)
-            await self._flush()
+            opened, frame, request, size = await self._opened.get()
+            stored = await self._sync.receive(opened, source=self.state.peer)
+            if isinstance(frame, Push):
+                self._line.link.send(PushAck(vv=to_entries(stored.heads)), request=request)
+            self._line.link.stored(size)
+            await self._line.flush()
             for entry, head in opened.heads.items():  # what it sends it holds; of a closed log it may be any branch
                 if entry not in self._sync.ends:
-                    self._have[entry] = max(self._have.get(entry, 0), head.n)
+                    self._holds(entry, head.n, is_moving=True)
                 if head.n > self.state.theirs.get(entry, EMPTY_HEAD).n:
                     self.state.theirs[entry] = head
             self._in_hand -= 1
-            self.state.catching_up = more or self._in_hand > 0
+            if isinstance(frame, Batches):
+                self._more = frame.more and not self._is_direct
+            self._mark_progress()
             self.state.received += stored.fresh
             self._sync.peers.changed()
             strays = set(stored.strays) - self._refused
@@ -271,30 +296,113 @@ class Conversation:
             if stored.gaps or strays:
                 await self._want_anew()
 
+    async def _take_control(self, records: list[bytes]) -> None:
+        await self._sync.add_records(records)
+        self._told_control.update(self._sync.space.names_of(records))
+
+    def _end_if_control_is_told(self) -> None:
+        """Of a conversation about control records only: both sides know them all, and begin again with that."""
+        if not self._only_control or not self._control_here.is_set():
+            return
+        if not self.state.is_member or not self._sync.control_missing_from(sorted(self._told_control)):
+            self.end(Offline(f"{self.state.name} has the control records now; connecting anew."))
+
+    def _check_standing(self) -> None:
+        device = self.state.device
+        if device is not None and self.state.is_member and self._sync.space.standing(device) is not Status.ACTIVE:
+            raise Revoked("This device does not belong to the space any more.")
+
+    def _mark_progress(self) -> None:
+        self.state.catching_up = not self._is_met or self._more or self._in_hand > 0
+
     async def _pump_out(self) -> None:
         while True:
             await self._wake_out.wait()
             self._wake_out.clear()
-            missing = self._sync.control_missing_from(sorted(self._told_control))
-            if missing:
-                await self._put_control(missing)
-            while self._link.may_send_batches:
+            self._check_standing()
+            if self._knows_control and self.state.is_member:
+                missing = self._sync.control_missing_from(sorted(self._told_control))
+                if missing:
+                    await self._put_control(missing)
+            while self._is_met and self._line.link.may_send_batches:
                 if self._look_at_branches():
                     await self._want_anew()
-                have = {**self._have, **dict.fromkeys(self._refused, 2**62)}
+                have = self._have if self._is_direct else {**self._have, **dict.fromkeys(self._refused, 2**62)}
                 rows, self._cursor, more = await self._sync.outgoing(
                     self._cursor, have, self._flow.frame_bytes, self._flow.frame_batches
                 )
+                rows, is_later = self._due(rows)
                 if not rows:
                     break
                 for _, entry, n, _ in rows:
                     self._have[entry] = n
                 self.state.sent += len(rows)
-                self._link.ask(Push(b=[blob for *_, blob in rows]))
-                await self._flush()
-                if not more:
+                await self._line.ask(Push(b=[blob for *_, blob in rows]))
+                if is_later or not more:
                     break
+            await self._tell_news()
             self._sync.peers.changed()
+
+    def _due(self, rows: list[Row]) -> tuple[list[Row], bool]:
+        """Without those at the end that somebody else most likely sends just now. Returns also: are there such.
+
+        What came lately of another device, that one sends. What a device lacks that comes back, one of those sends that
+        are connected with it, the others only if it gets nothing.
+        """
+        now_s, own = asyncio.get_running_loop().time(), self._sync.space.own_log
+        if rows and rows[0][0] <= self._met_row and now_s < self._got_s + LATER_S * self._rank():
+            self._cursor = rows[0][0] - 1
+            self._wake_later(LATER_S)
+            return [], True
+        settled = self._sync.settled_row(now_s - LATER_S)
+        start = max((k for k, row in enumerate(rows) if row[1] == own), default=-1) + 1  # what ours may depend on goes
+        for k in range(start, len(rows)):
+            rid, entry, *_ = rows[k]
+            if rid > settled or now_s - self._moved_s.get(entry, -LATER_S) < LATER_S:
+                self._cursor = rid - 1
+                self._wake_later(LATER_S)
+                return rows[:k], True
+        return rows, False
+
+    def _rank(self) -> int:
+        """How many others are before this device when one is to send; most likely they are connected with it too."""
+        own, other = self._sync.identity.device, self.state.device
+        if other is None:
+            return 0
+        before = sum(state.device < own for state in self._sync.peers.directs() if state.device not in (None, other))
+        return min(before, MOST_BEFORE)
+
+    def _wake_later(self, seconds: float) -> None:
+        """Look for something to send after so long, if not sooner; one timer, however often it is asked for."""
+        loop = asyncio.get_running_loop()
+        due_s = loop.time() + seconds
+        if self._timer is None or self._timer.cancelled() or not loop.time() < self._timer.when() <= due_s:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = loop.call_at(due_s, self._wake_out.set)
+
+    def _holds(self, entry: LogId, n: int, *, is_moving: bool) -> None:
+        """The other side has told that it has batch n of a log, which it may have got from elsewhere."""
+        if n > self._have.get(entry, 0):
+            self._have[entry] = n
+            if is_moving:
+                self._moved_s[entry] = self._got_s = asyncio.get_running_loop().time()
+
+    def tell(self, heads: Mapping[LogId, Head]) -> None:
+        """So much is stored here now, from elsewhere: a device that knows need not send it."""
+        if self._is_direct:
+            self._news.update(heads)
+
+    async def _tell_news(self) -> None:
+        loop = asyncio.get_running_loop()
+        if not self._news or not self._is_met:
+            return
+        if (wait_s := self._told_s + TELL_S - loop.time()) > 0:
+            self._wake_later(wait_s)
+            return
+        self._told_s = loop.time()
+        news, self._news = self._news, {}
+        await self._line.send(PushAck(vv=to_entries(news)))
 
     def _look_at_branches(self) -> bool:
         """Logs were closed, or batches taken out: what to send is judged anew. Returns whether some were taken out:
@@ -313,33 +421,50 @@ class Conversation:
 
     async def _want_anew(self) -> None:
         ours = await self._sync.heads()
-        await self._send(Want(vv=to_entries({k: h for k, h in ours.items() if k not in self._refused})))
+        await self._line.send(Want(vv=to_entries({k: h for k, h in ours.items() if k not in self._refused})))
 
     async def _ping(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(PING_S)
-            if loop.time() - self._alive_at < PING_S / 2:
-                continue
+            deadline_s = PING_DEADLINE_S
+            try:
+                async with asyncio.timeout(PING_S):
+                    await self._looking.wait()
+                self._looking.clear()
+                deadline_s = PROBE_S if self._is_direct else PING_DEADLINE_S
+            except TimeoutError:
+                if loop.time() - self._line.heard_s < PING_S / 2:
+                    continue
             sent_at = loop.time()
-            await self._send(Ping(t=self._sync.now_ms()))
-            await asyncio.sleep(PING_DEADLINE_S)
-            if self._alive_at < sent_at:
-                raise Offline(f"{self._peer} does not answer any more.")
+            await self._line.send(Ping(t=self._sync.now_ms()))
+            await asyncio.sleep(deadline_s)
+            if self._line.heard_s < sent_at:
+                raise Offline(f"{self.state.name} does not answer any more.")
 
     async def _wait_for_end(self) -> None:
         await self._ended.wait()
-        raise Offline("Connecting anew, to compare everything.")
+        raise self._why
 
     async def round_trip(self) -> None:
         """Returns when all that the other side had to say before it heard this has arrived; never, if it is gone."""
-        waiter, number = asyncio.Event(), self._link.ask(Ping(t=self._sync.now_ms()))
+        waiter, number = asyncio.Event(), self._line.link.ask(Ping(t=self._sync.now_ms()))
         self._round_trips[number] = waiter
         try:
-            await self._flush()
+            await self._line.flush()
             await waiter.wait()
         finally:
             self._round_trips.pop(number, None)
+
+    async def answers(self) -> bool:
+        """Is the other side there, now. One that is just being greeted is."""
+        if not self.is_ready.is_set():
+            return not self.is_over.is_set()
+        try:
+            async with asyncio.timeout(PROBE_S):
+                await self.round_trip()
+        except (HybridGWError, TimeoutError):
+            return False
+        return not self.is_over.is_set()
 
     def wake(self) -> None:
         """There is something new to send."""
@@ -347,170 +472,44 @@ class Conversation:
         if self._mail is not None:
             self._mail.wake()
 
-    def end(self) -> None:
-        """End this conversation in order; its owner connects again."""
+    def look(self) -> None:
+        """The network changed, or the machine slept: is the other side still there."""
+        self._looking.set()
+
+    def end(self, why: HybridGWError | None = None) -> None:
+        """End this conversation in order; its owner connects again. why: what it ends with."""
+        self._why = why or self._why
         self._ended.set()
 
     async def _refused_by_peer(self, frame: Err, request: int) -> None:
-        refusal = REFUSALS.get(frame.code)
-        if refusal is not None:
-            raise refusal(f"{self._peer} refuses this device: {frame.msg}")
-        if request == 0:
-            raise RemoteClosed(f"{self._peer} closed: {frame.msg}", remote_code=frame.code, retry_ms=frame.retry)
+        name = self.state.name
+        if request == 0 or frame.code in REFUSALS:
+            raise closed_by_peer(frame, name)
         if request == self._pairing_request and self.mailbox:
             self.mailbox.closed(frame.msg)
             return
-        await self._sync.refused(self._peer, frame.code, frame.msg)
+        await self._sync.refused(name, frame.code, frame.msg)
         self.state.refusal = frame.code
         if frame.retry or frame.code in ("gap", "fork", "quota"):  # what was pushed is not there: compare anew
-            raise RemoteClosed(f"{self._peer}: {frame.msg}", remote_code=frame.code, retry_ms=frame.retry or 5_000)
+            raise RemoteClosed(f"{name}: {frame.msg}", remote_code=frame.code, retry_ms=frame.retry or 5_000)
 
     # ---- control records ------------------------------------------------------------------------------------------
     async def _put_control(self, records: list[bytes]) -> None:
-        for part in _parts(records):
-            self._link.ask(CtlPut(recs=part))
-        await self._flush()
+        for part in parts_of(records):
+            self._line.link.ask(CtlPut(recs=part))
+        await self._line.flush()
         self._told_control.update(self._sync.control_heads())
 
-    async def _send_control(self, records: list[bytes], request: int) -> None:
-        parts = _parts(records) or [[]]
-        for k, part in enumerate(parts):
-            self._link.send(Ctl(recs=part, more=k + 1 < len(parts)), request=request)
-        await self._flush()
-
     # ---- pairing --------------------------------------------------------------------------------------------------
-    async def open_mailbox(self) -> RelayMailbox:
+    async def open_mailbox(self) -> FrameMailbox:
         """Open a pairing mailbox over this connection. Raises: PairingFailed: one is open already."""
         if self.mailbox and not self.mailbox.is_closed:
             raise PairingFailed("A pairing is going on already; finish or cancel it first.")
-        mailbox = self.mailbox = RelayMailbox(self._send)
+        mailbox = self.mailbox = FrameMailbox(self._line.send)
         try:
-            self._pairing_request = self._link.ask(PairOpen())
-            await self._flush()
+            self._pairing_request = await self._line.ask(PairOpen())
             await mailbox.opened()
         except BaseException:
             mailbox.closed("gone")
             raise
         return mailbox
-
-    # ---- bytes ----------------------------------------------------------------------------------------------------
-    async def _receive(self) -> tuple[Frame, int]:
-        data = await self._channel.receive()
-        self._alive_at = asyncio.get_running_loop().time()
-        self._last_size = len(data)
-        self.state.bytes_in += len(data)
-        frame, request = self._link.receive(data)
-        self._trace("in", frame, request, f"{len(data)} B")
-        if isinstance(frame, Err) and self._link.state.name == "CLOSED":
-            await self._refused_by_peer(frame, 0)
-        return frame, request
-
-    async def _send(self, frame: Frame, request: int = 0) -> None:
-        self._trace("out", frame, request, "")
-        self._link.send(frame, request=request)
-        await self._flush()
-
-    async def _ask(self, frame: Frame) -> int:
-        request = self._link.ask(frame)
-        await self._flush()
-        return request
-
-    def _trace(self, direction: str, frame: Frame, request: int, size: str) -> None:
-        """Debug: which frame came or went, never what is in it."""
-        if trace.isEnabledFor(logging.DEBUG):
-            kind, extra = type(frame).__name__, {"event": "trace.frame"}
-            trace.debug("%s peer=%s %s request=%d %s", direction, self._peer, kind, request, size, extra=extra)
-
-    async def _flush(self) -> None:
-        async with self._flush_lock:  # frames leave in the order they were queued
-            for data in self._link.data_to_send():
-                self.state.bytes_out += len(data)
-                await self._channel.send(data)
-
-
-class RelayMailbox:
-    """A pairing mailbox over frames; used by both sides."""
-
-    def __init__(self, send: Callable[[Frame], Awaitable[None]]) -> None:
-        self._send = send
-        self._messages: asyncio.Queue[bytes | str] = asyncio.Queue(64)
-        self._ready = asyncio.Event()
-        self.nameplate = -1
-        self.is_closed = False
-
-    async def opened(self) -> None:
-        """Wait for the nameplate. Raises: PairingFailed."""
-        await self._ready.wait()
-        if self.is_closed:
-            await self.receive()  # raises, with the relay's reason
-
-    def received(self, frame: Frame) -> None:
-        """A frame for this mailbox arrived."""
-        match frame:
-            case PairOpened(np=np):
-                self.nameplate = np
-                self._ready.set()
-            case PairMsg(m=message):
-                if self._messages.full():
-                    self.closed("flooded")
-                else:
-                    self._messages.put_nowait(message)
-            case PairClose(why=why):
-                self.closed(why)
-            case _:
-                pass
-
-    def closed(self, why: str) -> None:
-        """The mailbox is gone."""
-        if not self.is_closed:
-            self.is_closed = True
-            self._ready.set()
-            if self._messages.full():
-                self._messages.get_nowait()
-            self._messages.put_nowait(why)
-
-    async def send(self, message: bytes) -> None:
-        """To the other side. Raises: PairingFailed: closed."""
-        if self.is_closed:
-            raise PairingFailed("The pairing ended.")
-        await self._send(PairMsg(m=message))
-
-    async def receive(self) -> bytes:
-        """From the other side. Raises: PairingFailed: closed, with the reason."""
-        message = await self._messages.get()
-        if isinstance(message, str):
-            raise PairingFailed(CLOSED_BECAUSE.get(message, f"The pairing ended: {message}."), why=message)
-        return message
-
-    async def close(self, why: str) -> None:
-        """Give the nameplate back."""
-        if not self.is_closed:
-            self.closed(why)
-            await self._send(PairClose(why=why))
-
-
-CLOSED_BECAUSE: Final = {
-    "expired": "The code is older than ten minutes; ask for a new one.",
-    "gone": "The connection to the relay broke; ask for a new code.",
-    "abort": "The other device ended the pairing: wrong code, or its person said no.",
-    "joined": "Somebody else used this code; ask for a new one.",
-}
-
-
-def _parts(records: list[bytes]) -> list[list[bytes]]:
-    parts: list[list[bytes]] = []
-    size = CTL_FRAME_BYTES
-    for record in records:
-        if size + len(record) > CTL_FRAME_BYTES:
-            parts.append([])
-            size = 0
-        parts[-1].append(record)
-        size += len(record)
-    return parts
-
-
-def _first(errors: BaseExceptionGroup[HybridGWError]) -> HybridGWError:
-    found: BaseException = errors
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    return found if isinstance(found, HybridGWError) else BadFrame(str(found))

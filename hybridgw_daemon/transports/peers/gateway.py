@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
+from hybridgw_protocol.auth import endpoint
 from hybridgw_protocol.errors import BadFrame, HybridGWError, Offline
 from hybridgw_protocol.frames import Challenge
 from hybridgw_protocol.limits import AUTH_TIMEOUT_S
@@ -14,7 +15,8 @@ from hybridgw_protocol.localapi import RelayCheck
 
 from ...services.gateway import Mailbox
 from ...services.sync import SyncService
-from .relay import Connect, JoinMailbox, RelayLink, WebSocketChannel
+from .mailbox import JoinMailbox
+from .relay import Connect, RelayLink, WebSocketChannel
 
 
 class RelayGateway:
@@ -64,6 +66,13 @@ class RelayGateway:
         for link in self._links.values():
             link.reconnect(full=full)
 
+    def look(self) -> None:
+        """The network changed: try those that are not connected, and see whether the others still are."""
+        self.reconnect()
+        for link in self._links.values():
+            if link.conversation is not None:
+                link.conversation.look()
+
     async def open_mailbox(self, url: str | None) -> tuple[Mailbox, str]:
         """Open a pairing mailbox. Raises: Offline, PairingFailed."""
         conversations = [
@@ -84,7 +93,7 @@ class RelayGateway:
 
     async def join_mailbox(self, url: str, nameplate: int) -> Mailbox:
         """Join the mailbox of a code. Raises: Offline, PairingFailed."""
-        return await JoinMailbox.join(url, nameplate, self._connect)
+        return await JoinMailbox.join(await self._connect(url), nameplate, peer=url, authority=endpoint(url))
 
     async def check(self, url: str) -> RelayCheck:
         """Connect, read the challenge, disconnect."""

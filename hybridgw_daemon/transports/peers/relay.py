@@ -11,24 +11,23 @@ from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
 
-from hybridgw_protocol.auth import choose_version, endpoint
+from hybridgw_protocol.auth import endpoint
 from hybridgw_protocol.errors import (
     BadFrame,
     HybridGWError,
     NotAdmitted,
     Offline,
-    PairingFailed,
     RemoteClosed,
     Revoked,
     UnsupportedVersion,
 )
-from hybridgw_protocol.frames import Challenge, Err, Frame, PairClose, PairJoin, PairJoined, PairMsg
 from hybridgw_protocol.limits import AUTH_TIMEOUT_S, BACKOFF_FIRST_S, BACKOFF_MAX_S, MAX_FRAME_BYTES
-from hybridgw_protocol.link import DEFAULT_FLOW, Flow, Link, Role
+from hybridgw_protocol.link import DEFAULT_FLOW, Flow
 
 from ...services.gateway import Channel
 from ...services.sync import SyncService
-from .driver import Conversation, RelayMailbox
+from .driver import Conversation
+from .greeting import RelayGreeting
 
 log = logging.getLogger(__name__)
 
@@ -165,81 +164,12 @@ class RelayLink:
             self.conversation = None
 
     def _begin(self, channel: Channel) -> Conversation:
-        return Conversation(
-            channel, self._sync, peer=self.url, endpoint=endpoint(self.url), enrol=self._enrol(),
-            entropy=self._entropy, flow=self._flow,
-        )  # fmt: skip
+        return Conversation(channel, self._sync, self._greeting(), flow=self._flow)
+
+    def _greeting(self) -> RelayGreeting:
+        return RelayGreeting(
+            self._sync, url=self.url, endpoint=endpoint(self.url), enrol=self._enrol(), entropy=self._entropy
+        )
 
 
-class JoinMailbox:
-    """The new device's end of a pairing mailbox: a connection that may do nothing else."""
-
-    def __init__(self, channel: Channel, link: Link) -> None:
-        self._channel, self._link = channel, link
-        self._box = RelayMailbox(self._send)
-        self.nameplate = -1
-
-    @classmethod
-    async def join(cls, url: str, nameplate: int, connect: Connect = WebSocketChannel.connect) -> JoinMailbox:
-        """Connect and join. Raises: Offline; PairingFailed: no such code there, or used; UnsupportedVersion."""
-        channel = await connect(url)
-        box = cls(channel, Link(Role.CLIENT))
-        try:
-            async with asyncio.timeout(AUTH_TIMEOUT_S):
-                challenge = await box._receive()
-                if not isinstance(challenge, Challenge):
-                    raise BadFrame("The first frame was no challenge.")
-                choose_version(challenge)
-                await box._send(PairJoin(np=nameplate))
-                match await box._receive():
-                    case PairJoined():
-                        box.nameplate = nameplate
-                    case Err(code=code, msg=text):
-                        raise PairingFailed(text, remote_code=code)
-                    case _:
-                        raise BadFrame("The relay answered the code with something else.")
-        except TimeoutError as error:
-            await channel.close()
-            raise Offline(f"{url} did not answer in time.") from error
-        except BaseException:
-            await channel.close()
-            raise
-        return box
-
-    async def send(self, message: bytes) -> None:
-        """To the device that showed the code."""
-        await self._send(PairMsg(m=message))
-
-    async def receive(self) -> bytes:
-        """From it. Raises: PairingFailed, Offline."""
-        while True:
-            match await self._receive():
-                case PairMsg(m=message):
-                    return message
-                case PairClose() as closed:
-                    self._box.received(closed)
-                    return await self._box.receive()
-                case Err(code=code, msg=text):
-                    raise PairingFailed(text, remote_code=code)
-                case _:
-                    continue
-
-    async def close(self, why: str) -> None:
-        """Leave the mailbox and close the connection."""
-        try:
-            await self._send(PairClose(why=why))
-        except HybridGWError:
-            log.debug("mailbox was closed by the other side")
-        await self._channel.close()
-
-    async def _receive(self) -> Frame:
-        frame, _ = self._link.receive(await self._channel.receive())
-        return frame
-
-    async def _send(self, frame: Frame) -> None:
-        self._link.send(frame)
-        for data in self._link.data_to_send():
-            await self._channel.send(data)
-
-
-__all__ = ["JoinMailbox", "RelayLink", "RemoteClosed", "WebSocketChannel", "reason"]
+__all__ = ["RelayLink", "RemoteClosed", "WebSocketChannel", "reason"]

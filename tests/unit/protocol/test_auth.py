@@ -10,11 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nacl.bindings import crypto_sign
 
-from hybridgw_protocol.auth import auth_digest, choose_version, endpoint, sign_auth, space_of, verify_auth
+from hybridgw_protocol.auth import (
+    auth_digest,
+    certificate_endpoint,
+    choose_version,
+    endpoint,
+    sign_answer,
+    sign_auth,
+    space_of,
+    verify_answer,
+    verify_auth,
+)
 from hybridgw_protocol.codec import encode_canonical
 from hybridgw_protocol.errors import AuthFailed, BadValue, HybridGWError, UnsupportedVersion
-from hybridgw_protocol.frames import Auth, Challenge
-from hybridgw_protocol.ids import DeviceId, blake2b
+from hybridgw_protocol.frames import Auth, Challenge, Welcome
+from hybridgw_protocol.ids import blake2b
 from tests.unit.protocol.samples import Author, entries
 
 HERE = frozenset({"host:relay.example.com", "host:10.0.0.7:8080"})
@@ -125,14 +135,61 @@ def test_reflected_and_taken_for_a_servers_answer() -> None:
         verify_auth(CHALLENGE, replace(auth, sig=server_side), HERE)
 
 
-def test_a_peer_is_named_in_what_is_signed() -> None:
-    peer, other = DeviceId(b"p" * 16), DeviceId(b"o" * 16)
-    auth = auth_of()
-    auth = replace(auth, sig=sign_auth(CHALLENGE, auth, AUTHOR.sign_secret, peer))
-    assert verify_auth(CHALLENGE, auth, HERE, peer) == AUTHOR.device
-    for server in (None, other):
+# ---- a device as the server ----------------------------------------------------------------------------------------
+SERVER = Author(23)
+PLACE = certificate_endpoint(b"a certificate")
+PEER = replace(CHALLENGE, role="peer", ep=PLACE)
+
+
+def answer_of(server: Author = SERVER, challenge: Challenge = PEER, auth: Auth | None = None) -> Welcome:
+    auth = auth or auth_of(challenge=PEER, ep=PLACE)
+    return Welcome(
+        sid="a", t=0, sig=sign_answer(challenge, auth, server.sign_secret, server.device),
+        pk=server.sign_public + server.exchange_public,
+    )  # fmt: skip
+
+
+def test_a_peer_proves_itself_too() -> None:
+    auth = auth_of(challenge=PEER, ep=PLACE)
+    assert verify_auth(PEER, auth, frozenset((PLACE,))) == AUTHOR.device
+    assert verify_answer(PEER, auth, answer_of()) == SERVER.device
+
+
+def test_a_certificate_in_the_middle_is_seen_by_the_server() -> None:
+    """The client signs what it saw; handed on, that is not the certificate of who gets it."""
+    seen = certificate_endpoint(b"of somebody in the middle")
+    with pytest.raises(AuthFailed, match="another certificate"):
+        verify_auth(PEER, auth_of(challenge=PEER, ep=seen), frozenset((PLACE,)))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"challenge": replace(PEER, ns=bytes(32))},
+        {"challenge": replace(PEER, v=(1, 2))},
+        {"auth": auth_of(challenge=PEER, ep=PLACE, nc=bytes(32))},  # an answer that somebody else was given
+        {"auth": auth_of(challenge=PEER, ep=certificate_endpoint(b"x"))},
+        {"auth": auth_of(THIEF, challenge=PEER, ep=PLACE)},
+        {"auth": auth_of(challenge=PEER, ep=PLACE, enrol=b"")},
+    ],
+)
+def test_an_answer_to_something_else_is_refused(changed: dict[str, Any]) -> None:
+    with pytest.raises(AuthFailed):
+        verify_answer(PEER, auth_of(challenge=PEER, ep=PLACE), answer_of(**changed))
+
+
+def test_an_answer_without_proof_or_with_that_of_another_device_is_refused() -> None:
+    auth, good = auth_of(challenge=PEER, ep=PLACE), answer_of()
+    reflected = replace(good, sig=auth.sig, pk=auth.pk)
+    for bad in (
+        replace(good, sig=b""), replace(good, pk=b""), replace(good, sig=bytes(64)),
+        replace(good, sig=good.sig + b"\0"),
+        replace(good, pk=THIEF.sign_public + THIEF.exchange_public), reflected,
+        replace(good, pk=SERVER.sign_public + THIEF.exchange_public),
+        replace(answer_of(THIEF), pk=good.pk),
+    ):  # fmt: skip
         with pytest.raises(AuthFailed):
-            verify_auth(CHALLENGE, auth, HERE, server)
+            verify_answer(PEER, auth, bad)
 
 
 def test_a_key_of_another_device_does_not_fit() -> None:

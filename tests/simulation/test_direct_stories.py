@@ -1,0 +1,190 @@
+"""Direct links in the simulated world, told step by step: no relay, a fork, a removal while parted, long absence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from hybridgw_protocol.link import DEFAULT_FLOW
+from hybridgw_protocol.records import Remove, sign_record
+from tests.simulation.sim_device import Device
+from tests.simulation.sim_replicas import scratch
+from tests.simulation.test_world_regressions import Story
+
+
+@pytest.fixture
+def world() -> Iterator[Story]:
+    """Three devices, one relay, direct links; nothing runs."""
+    with scratch() as folder:
+        made = Story(1, folder, devices=3, relays=1, flow=DEFAULT_FLOW, lan=True)
+        yield made
+        made.close()
+
+
+def begin(world: Story) -> None:
+    """All paired and connected with each other, the relay ended for good."""
+    world.begin(is_paired=False)
+    for device in world.devices[1:]:
+        world.pair(device, world.first)
+        world.run_for(5.0)
+    assert all(world.is_member(device) for device in world.devices)
+    world.relays[0].kill()
+    world.run_for(40.0)
+    assert {d.sync.peers.path() for d in world.devices} == {"lan"}
+
+
+def are_in_step(*devices: Device) -> bool:
+    """Do they hold and show the same."""
+    logs = [{k: (r.stored, r.applied) for k, r in d.logs().items() if r.stored.n} for d in devices]
+    is_open = any(r.stored != r.applied for d in devices for r in d.logs().values())
+    heads = [d.space.heads() for d in devices]
+    return not is_open and all(found == logs[0] for found in logs) and all(found == heads[0] for found in heads)
+
+
+def held(device: Device) -> int:
+    """Bytes of its batches."""
+    return sum(map(len, device.blobs()))
+
+
+def part(world: Story, one: Device, other: Device, *, is_open: bool) -> None:
+    """Open or block the way between two devices."""
+    world.way(one, other, is_open)  # type: ignore[arg-type]
+
+
+def test_three_devices_without_a_relay(world: Story) -> None:
+    begin(world)
+    for k, device in enumerate(world.devices):
+        world.write(device, f"of {device.name}", f"doc{k}")
+    world.run_for(2.0)
+    assert are_in_step(*world.devices)
+    before = world.traffic
+    world.run_for(120.0)
+    assert world.traffic == before  # silence
+
+
+def test_a_chain_hands_on(world: Story) -> None:
+    begin(world)
+    a, b, c = world.devices
+    part(world, a, c, is_open=False)
+    world.run_for(40.0)
+    world.write(a, "from one end")
+    world.run_for(3.0)
+    assert are_in_step(a, b, c)
+
+
+def test_a_fork_is_proved_and_repaired_between_devices(world: Story) -> None:
+    """A device goes back to an older copy and writes on; the others prove it to it."""
+    begin(world)
+    a, b, c = world.devices
+    a.copy()
+    world.write(a, "seen by the others")
+    world.run_for(2.0)
+    assert are_in_step(a, b, c)
+    part(world, a, b, is_open=False)
+    part(world, a, c, is_open=False)
+    world.go_back(a)
+    world.run_for(1.0)
+    world.write(a, "another history")
+    part(world, a, b, is_open=True)
+    part(world, a, c, is_open=True)
+    world.net.heal()
+    world.run_for(120.0)
+    assert are_in_step(a, b, c)
+    assert world.counts["own log repaired"]
+    assert b.row("tasks", "doc") is not None
+
+
+def test_removed_while_parted(world: Story) -> None:
+    """One removes the third while the second does not hear of it; when they meet, nobody speaks with it any more."""
+    begin(world)
+    a, b, c = world.devices
+    part(world, a, b, is_open=False)
+    world.run_for(40.0)
+
+    async def remove() -> None:
+        identity = a.space.identity
+        record = Remove(
+            space=identity.space, prevs=tuple(a.space.signing_heads()), by=identity.seat, ts=a.clock.now_ms(),
+            target=c.space.identity.seat,
+        )  # fmt: skip
+        await a.sync.add_records([sign_record(record, identity.sign_secret)])
+
+    a.run(remove)
+    world.run_for(5.0)
+    assert a.sync.peers.path(c.space.identity.device) == "none"
+    assert b.sync.peers.path(c.space.identity.device) == "lan"  # it cannot know
+    part(world, a, b, is_open=True)
+    world.net.heal()
+    world.run_for(60.0)
+    assert b.sync.peers.path(c.space.identity.device) == "none"
+    world.write(a, "under a new key", "secret")
+    world.write(b, "also", "secret2")
+    world.run_for(60.0)
+    assert are_in_step(a, b)
+    assert c.row("tasks", "secret") is None
+    assert c.row("tasks", "secret2") is None
+    assert len(c.records()) < len(a.records())
+
+
+@pytest.mark.parametrize("rotations", [1, 15])
+def test_months_in_a_drawer(world: Story, rotations: int) -> None:
+    begin(world)
+    a, b, c = world.devices
+    c.kill()
+    for _ in range(rotations):
+        a.run(a.rotate)
+        world.run_for(2.0)
+    world.write(a, "under the newest key")
+    c.start()
+    world.run_for(90.0)
+    assert are_in_step(a, b, c)
+
+
+def test_rotations_at_once_while_parted(world: Story) -> None:
+    begin(world)
+    a, b, c = world.devices
+    for one, other in ((a, b), (a, c), (b, c)):
+        part(world, one, other, is_open=False)
+    world.run_for(40.0)
+    for device in world.devices:
+        device.run(device.rotate)
+        world.write(device, f"of {device.name}", f"doc-{device.name}")
+    for one, other in ((a, b), (a, c), (b, c)):
+        part(world, one, other, is_open=True)
+    world.net.heal()
+    world.run_for(120.0)
+    assert are_in_step(a, b, c)
+
+
+def test_eight_devices_do_not_all_send_everything() -> None:
+    """Connected all with all: a batch goes to each device about once, whoever writes, also while they come back."""
+    with scratch() as folder:
+        world = Story(1, folder, devices=8, relays=1, flow=DEFAULT_FLOW, lan=True)
+        try:
+            begin(world)
+            world.run_for(60.0)
+            assert all(len(device.sync.peers.directs()) == 7 for device in world.devices)
+            before, had = world.batch_bytes, held(world.first)
+            written = world.first.logs()[world.first.space.own_log].stored.n
+            for k in range(40):
+                world.write(world.first, k, f"doc{k % 5}")
+            world.run_for(5.0)
+            written = world.first.logs()[world.first.space.own_log].stored.n - written
+            assert are_in_step(*world.devices)
+            assert written >= 40
+            assert world.batch_bytes - before <= 7 * (held(world.first) - had) * 1.2
+            away = world.devices[6:]
+            for device in away:
+                device.kill()
+            world.run_for(40.0)
+            for k in range(40):
+                world.write(world.devices[k % 4], k, f"doc{k % 5}")
+            before, had = world.batch_bytes, held(away[0])
+            for device in away:
+                device.start()
+            world.run_for(20.0)
+            assert are_in_step(*world.devices)
+            assert world.batch_bytes - before <= 2 * (held(world.first) - had) * 1.5
+        finally:
+            world.close()
