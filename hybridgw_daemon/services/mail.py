@@ -138,25 +138,29 @@ class MailService:
 
     # ---- putting ---------------------------------------------------------------------------------------------------
     def compose(
-        self, turns: Turns, after: dict[Priority, int], flying: Collection[tuple[int, bytes]], told: Collection[bytes]
-    ) -> Parcel | None:
+        self, turns: Turns, after: dict[Priority, int], flying: Collection[tuple[int, bytes]], told: Collection[bytes],
+        only: bytes | None = None,
+    ) -> Parcel | None:  # fmt: skip
         """The next frame to put; None: nothing is due, or there is no key to seal under.
 
         Args: after: of each priority the rid that was looked at last, moved on here; flying: deliveries that were put
-        and not answered; told: ids of receipts that were put and not answered.
+        and not answered; told: ids of receipts that were put and not answered; only: to this device, which is linked
+        directly.
         """
         sealer = self._space.sealer() if self._space.locked is None else None
         if sealer is None:
             return None
         now_ms = self._clock()
-        found = [row for row in self._database.peek(lambda c: rows.receipts(c, MAX_RECEIPTS * 2)) if row.id not in told]
+        found = [
+            row for row in self._database.peek(lambda c: rows.receipts(c, MAX_RECEIPTS * 2, only)) if row.id not in told
+        ]
         if found:
             return self._compose_receipts(sealer, found, now_ms)
         queues: dict[Priority, list[DeliveryRow]] = {}
         for priority in Priority:
             since = after[priority]
             due = self._database.peek(
-                lambda c, p=priority, s=since: message_rows.due(c, p, s, now_ms, MAX_FRAME_ENVELOPES)  # type: ignore[misc]  # bound now
+                lambda c, p=priority, s=since: message_rows.due(c, p, s, now_ms, MAX_FRAME_ENVELOPES, only)  # type: ignore[misc]  # bound now
             )
             due = [d for d in due if (d.rid, d.recipient) not in flying]
             if due:

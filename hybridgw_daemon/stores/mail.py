@@ -82,9 +82,12 @@ class ReceiptRow(NamedTuple):
     at_ms: int
 
 
-def receipts(connection: sqlite3.Connection, limit: int) -> list[ReceiptRow]:
-    """What is to be told, by recipient."""
-    rows = connection.execute("SELECT recipient, id, state, at_ms FROM receipt ORDER BY recipient LIMIT ?", (limit,))
+def receipts(connection: sqlite3.Connection, limit: int, only: bytes | None = None) -> list[ReceiptRow]:
+    """What is to be told, by recipient. Args: only: to this device."""
+    rows = connection.execute(
+        "SELECT recipient, id, state, at_ms FROM receipt WHERE ? IS NULL OR recipient = ? ORDER BY recipient LIMIT ?",
+        (only, only, limit),
+    )
     return [ReceiptRow(recipient, id, MessageState(state), at) for recipient, id, state, at in rows]
 
 

@@ -235,11 +235,14 @@ def page(
     return list(map(MessageRow._make, rows))
 
 
-def due(connection: sqlite3.Connection, priority: Priority, after: int, now_ms: int, limit: int) -> list[DeliveryRow]:
-    """Deliveries of one priority to put now, in the order of their streams. Args: after: a rid."""
+def due(
+    connection: sqlite3.Connection, priority: Priority, after: int, now_ms: int, limit: int, only: bytes | None = None
+) -> list[DeliveryRow]:
+    """Deliveries of one priority to put now, in the order of their streams. Args: after: a rid; only: to it alone."""
     rows = connection.execute(
-        "SELECT * FROM delivery WHERE priority = ? AND rid > ? AND next_ms <= ? ORDER BY rid, recipient LIMIT ?",
-        (priority, after, now_ms, limit),
+        "SELECT * FROM delivery WHERE priority = ? AND rid > ? AND next_ms <= ? AND (? IS NULL OR recipient = ?) "
+        "ORDER BY rid, recipient LIMIT ?",
+        (priority, after, now_ms, only, only, limit),
     )
     return [_delivery(row) for row in rows]
 

@@ -163,7 +163,7 @@ class MailWorld(World):
         for device in self.mails:
             device.locked_s = 0.0
         waited = 0.0
-        while (waiting := self.waiting()) or not all(d.is_up for d in self.mails):
+        while (waiting := self.waiting()) or not all(d.is_up and not d.space.locked for d in self.mails):
             if waited >= self.quiet_s:
                 raise Violation("I15", "messages are still on their way", waiting[:5], self.lag())
             for machine in (*self.devices, *self.relays):

@@ -23,10 +23,12 @@ class MailPump:
     """One per conversation. `run` is a task of it; `received` is called for each frame of messages."""
 
     def __init__(self, mail: MailService, ask: Callable[[Frame], Awaitable[int]],
-                 send: Callable[[Frame, int], Awaitable[None]], *, is_relay: bool = True) -> None:  # fmt: skip
-        """Args: ask: sends under a new id, which it returns; send: sends under a given one."""
+                 send: Callable[[Frame, int], Awaitable[None]], *, only: bytes | None = None) -> None:  # fmt: skip
+        """Args: ask: sends under a new id, which it returns; send: sends under a given one; only: the device at the
+        other end, None: a relay."""
         self._mail, self._ask, self._send = mail, ask, send
-        self._told = MessageState.STORED if is_relay else MessageState.HANDED
+        self._told = MessageState.STORED if only is None else MessageState.HANDED
+        self._only = only
         self._turns = Turns()
         self._after = dict.fromkeys(Priority, 0)
         self._flying: dict[int, Parcel] = {}
@@ -53,7 +55,7 @@ class MailPump:
             while len(self._flying) < FLYING:
                 flying = {(d.rid, d.recipient) for p in self._flying.values() for d in p.deliveries.values()}
                 told = {r.id for p in self._flying.values() for those in p.receipts.values() for r in those}
-                parcel = self._mail.compose(self._turns, self._after, flying, told)
+                parcel = self._mail.compose(self._turns, self._after, flying, told, self._only)
                 if parcel is None:
                     break
                 self._flying[await self._ask(parcel.frame)] = parcel
