@@ -44,8 +44,8 @@ def rows(section: str) -> Iterator[list[str]]:
 def test_the_sections_are_there_in_order() -> None:
     assert list(sections()) == [
         "Hashes", "Identifiers", "Values", "Stamps", "Operations", "Merge", "Batches", "Sealing", "Vectors", "Logs",
-        "Control log", "Keys", "Frames", "Link", "Authentication", "Discovery", "Pairing", "Messages", "Relay", "Errors",
-        "Limits",
+        "Control log", "Keys", "Frames", "Link", "Authentication", "Discovery", "Pairing", "Messages", "Relay",
+        "Errors", "Limits",
     ]  # fmt: skip
     listed = re.findall(r"^\| [a-z ]+ \| ([A-Z][A-Za-z, ]+) \|$", page(), re.MULTILINE)
     assert ", ".join(listed).split(", ") == list(sections())
