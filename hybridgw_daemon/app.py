@@ -50,7 +50,9 @@ from .services.expelling import ExpellingService
 from .services.health import HealthService
 from .services.live_queries import LiveQueries
 from .services.log_reading import LogReader
+from .services.mail import MailService
 from .services.membership import MembershipService
+from .services.messages import MessageService
 from .services.metrics import Metrics
 from .services.nearby import Nearby
 from .services.pairing import PairingService
@@ -228,6 +230,9 @@ class Daemon:
             database, version=VERSION, uptime_s=lambda: time.monotonic() - self._started,
             performance=metrics.performance, worker=asyncio.to_thread,
         )  # fmt: skip
+        messages = MessageService(
+            database, clock=clock, entropy=os.urandom, published=hub.publish, routed=metrics.routed
+        )
         services = Services(
             documents=documents,
             collections=collections,
@@ -237,6 +242,7 @@ class Daemon:
             daemon=self,
             access=access,
             docs_open=self._config.log.environment == "development",
+            messages=messages,
         )
         watch_daemon(metrics, database, health_service, hub)
         watch_connections(metrics, connections.open_by_mode)
@@ -301,6 +307,7 @@ class Daemon:
                     ("sockets", api.run_sockets),
                     ("events", hub.run),
                     ("access", access.run),
+                    ("messages", messages.run),
                     ("log", self._flush_log),
                 ):
                     group.create_task(part(), name=name)
@@ -353,6 +360,10 @@ class Daemon:
             direct.gateway.reconnect(full)
 
         sync.peers.on_reconnect(reconnect)
+        assert services.messages is not None  # noqa: S101 - made with the others
+        mail = sync.mail = MailService(
+            database, space, services.messages, clock=sync.now_ms, entropy=entropy, wake=sync.peers.wake
+        )
         after_write.append(sync.wrote)
         membership = MembershipService(database, replica, space, sync, clock=clock, entropy=entropy)
 
@@ -390,6 +401,7 @@ class Daemon:
         watch_sync(metrics, database, sync, clock)
         for name, part in (
             ("unlock", unlocking.run), ("sync", sync.run), ("relays", gateway.run), ("lan", direct.run),
+            ("mail", mail.run),
         ):  # fmt: skip
             group.create_task(part(), name=name)
 

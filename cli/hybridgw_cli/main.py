@@ -45,6 +45,13 @@ SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
         "relay": ("relay", "Add, list, test and remove relays."),
         "lan": ("lan", "Find the other devices on the local network; name addresses, and test them."),
     },
+    "Messages": {
+        "send": ("messages", "Send a message to programs, here and on your other devices."),
+        "messages": (
+            "messages",
+            "List messages that were sent and that arrived, newest first; see what waits, and where one would go.",
+        ),
+    },
     "Apps and scripts": {
         "apps": ("apps", "List the apps that may use this daemon; let one in, or throw it out."),
         "keys": ("keys", "Make and revoke API keys, for scripts."),

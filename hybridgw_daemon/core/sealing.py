@@ -95,12 +95,10 @@ def seal_batch(
         deflated = packer.compress(body) + packer.flush()
         if len(deflated) * 10 <= len(body) * 9:
             content, flags = deflated, flags | FLAG_DEFLATED
-    size = padded_size(len(content))
-    if size > MAX_PLAINTEXT_BYTES:
+    if padded_size(len(content)) > MAX_PLAINTEXT_BYTES:
         raise TooBig(f"A sealed batch has at most {MAX_BATCH_BYTES} bytes; split the operations.")
     header = encode_header(flags=flags, space=space, device=device, log=log, n=n, kid=kid, prev=prev, nonce=nonce)
-    plaintext = b"".join((_LENGTH.pack(len(content)), content, bytes(size - _LENGTH.size - len(content))))
-    sealed = crypto_aead_xchacha20poly1305_ietf_encrypt(plaintext, header, nonce, batch_key(space_key, log))
+    sealed = crypto_aead_xchacha20poly1305_ietf_encrypt(pad(content), header, nonce, batch_key(space_key, log))
     unsigned = header + sealed
     digest = batch_hash(unsigned)
     blob = unsigned + crypto_sign(digest, sign_secret)[:SIGNATURE_BYTES]
@@ -119,7 +117,7 @@ def open_batch(batch: Batch, space_key: bytes) -> bytes:
         )
     except CryptoError as error:
         raise CannotOpen(f"Batch {batch.n} of log {batch.log} does not open with its space key.") from error
-    content = _unpad(plaintext)
+    content = unpad(plaintext)
     if not batch.flags & FLAG_DEFLATED:
         return content
     if batch.flags & FLAG_SECRET:
@@ -127,14 +125,23 @@ def open_batch(batch: Batch, space_key: bytes) -> bytes:
     return _inflate(content)
 
 
-def _unpad(plaintext: bytes) -> bytes:
+def pad(content: bytes) -> bytes:
+    """Plaintext to encrypt: length field, content, zeros up to one of few sizes."""
+    zeros = padded_size(len(content)) - _LENGTH.size - len(content)
+    return b"".join((_LENGTH.pack(len(content)), content, bytes(zeros)))
+
+
+def unpad(plaintext: bytes) -> bytes:
+    """Inverse of pad. Raises: CannotOpen: another padding."""
+    if len(plaintext) < _LENGTH.size:
+        raise CannotOpen("What was sealed is too short to have a length.")
     (size,) = _LENGTH.unpack_from(plaintext)
     end = _LENGTH.size + size
     # One padding per length, and zeros only: a batch has no room for bytes that some readers see and others do not.
     if end > len(plaintext) or padded_size(size) != len(plaintext):
         raise CannotOpen(f"A body of {size} bytes is not padded to {len(plaintext)} bytes.")
     if plaintext.count(0, end) != len(plaintext) - end:
-        raise CannotOpen("The padding of a batch is zeros.")
+        raise CannotOpen("The padding of what was sealed is zeros.")
     return plaintext[_LENGTH.size : end]
 
 

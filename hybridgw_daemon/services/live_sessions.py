@@ -20,7 +20,6 @@ from typing import Final, NamedTuple, Protocol
 from hybridgw_protocol.errors import TooMany
 from hybridgw_protocol.localapi_frames import EventBody, Resume, Told
 
-from .live_queries import LiveQuery
 from .topics import Counter, Topics
 
 RESUME_S: Final = 120.0  # a laptop lid, a worker that a browser put to sleep, a page that reloads
@@ -62,6 +61,18 @@ class Outlet(Protocol):
         ...
 
 
+class Source(Protocol):
+    """What a session asks for events: a live query, or an ear for messages."""
+
+    async def part(self) -> list[EventBody]:
+        """The next ones; [] if there are none now. Cancelling loses none."""
+        ...
+
+    def close(self) -> None:
+        """End it. Idempotent."""
+        ...
+
+
 class Owner(NamedTuple):
     """Whose session it is; only the same one resumes it."""
 
@@ -92,7 +103,7 @@ class Session:
         self.outlet: Outlet | None = None
         self.detached_s: float | None = None
         self.detached_offset = 0  # more than this, the program cannot have
-        self.live: dict[int, LiveQuery] = {}
+        self.live: dict[int, Source] = {}
         self.topics: dict[str, int] = {}
         self.stirred: asyncio.Event | None = None  # a live query may have news; made with the first one
 
@@ -102,7 +113,7 @@ class Session:
         if len(self.live) + len(self.topics) >= self._bounds.subscriptions:
             raise TooMany(f"A connection has at most {self._bounds.subscriptions} subscriptions; end some first.")
 
-    def follow(self, query: LiveQuery) -> int:
+    def follow(self, query: Source) -> int:
         """One more live query. Returns its number."""
         sub = self._sessions.counter.new_sub()
         self.live[sub] = query

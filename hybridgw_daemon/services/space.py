@@ -345,6 +345,10 @@ class Space:
         close = self.control.end_of(log, device)
         return None if close is None else _end(close)
 
+    def key(self, kid: KeyId) -> bytes | None:
+        """The space key of this id, if this device can open it."""
+        return None if self._ring is None else self._ring.keys.get(kid)
+
     def sealer(self) -> Sealer | None:
         """Keys to seal under now; None: not active, or a new key is due first."""
         if self._identity is None or self._ring is None:

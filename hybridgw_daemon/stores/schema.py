@@ -220,4 +220,118 @@ CREATE TABLE device_address(
 ) STRICT;
 """
 
-MIGRATIONS: Final = [("0001_replica", _0001), ("0002_access", _0002), ("0003_addresses", _0003)]
+_0004: Final = """
+-- Messages that programs here sent and that arrived here. A row stays when all is done: it is the history, and knows
+-- the id. Empty bytes for a device are this one; it has no id before its keys are open.
+CREATE TABLE message(
+  rid        INTEGER PRIMARY KEY,   -- order in which it came to be known here
+  sender     BLOB NOT NULL,         -- device id
+  id         BLOB NOT NULL,         -- 16 bytes, of the sender's making
+  kind       TEXT NOT NULL,         -- whom it is for: client, app, mode, topic, all
+  name       TEXT NOT NULL,         -- which of them; empty for all
+  place      TEXT NOT NULL,         -- device that the sender named; empty: every one
+  type       TEXT NOT NULL,
+  client     TEXT NOT NULL,         -- program that sent it: mode/client id, or a principal
+  principal  TEXT NOT NULL,         -- credential that sent it here; empty: it came from another device
+  priority   INTEGER NOT NULL,      -- 0 bulk to 3 urgent
+  created_ms INTEGER NOT NULL,
+  expires_ms INTEGER NOT NULL,
+  digest     BLOB NOT NULL,         -- 16 bytes of the content: the same id with another one is refused
+  reply      BLOB NOT NULL,         -- id of the message that it answers, or empty
+  body       BLOB NOT NULL,         -- JSON as the program wrote it
+  gap        INTEGER NOT NULL,      -- 1: shown though something before it was missing
+  changes    INTEGER NOT NULL,      -- rises with every change of a delivery
+  is_open    INTEGER NOT NULL,      -- 1 until its time is over
+  UNIQUE(sender, id)
+) STRICT;
+CREATE INDEX message_type ON message(type, rid);
+CREATE INDEX message_end ON message(expires_ms) WHERE is_open = 1;
+
+-- What became of a message at one device: all recipients of one that was sent here, this device of one that arrived.
+CREATE TABLE delivery(
+  rid       INTEGER NOT NULL,
+  recipient BLOB NOT NULL,          -- device id; one byte 3f while the devices are not known
+  priority  INTEGER NOT NULL,       -- of the message
+  stream    INTEGER NOT NULL,       -- log id it was numbered under
+  seq       INTEGER NOT NULL,       -- its number there; 0: it does not travel
+  state     TEXT NOT NULL,          -- queued, stored, handed, delivered, handled, expired, failed
+  at_ms     INTEGER NOT NULL,       -- of the last change
+  next_ms   INTEGER,                -- when to put it (again); NULL: never
+  tries     INTEGER NOT NULL,       -- how often it was put
+  error     TEXT,                   -- code of the last refusal
+  PRIMARY KEY(rid, recipient)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX delivery_due ON delivery(priority, rid) WHERE next_ms IS NOT NULL;
+CREATE INDEX delivery_unresolved ON delivery(rid) WHERE recipient = x'3f';
+CREATE INDEX delivery_waiting ON delivery(rid) WHERE recipient = x'' AND state = 'delivered';
+CREATE INDEX delivery_dead ON delivery(rid) WHERE state IN ('expired', 'failed');
+
+-- Programs that listen for messages here.
+CREATE TABLE listener(
+  nr        INTEGER PRIMARY KEY,
+  principal TEXT NOT NULL,          -- its credential
+  mode      TEXT NOT NULL,
+  client_id TEXT NOT NULL,
+  app       TEXT NOT NULL,          -- by which `app:` finds it
+  topics    TEXT NOT NULL,          -- with spaces between
+  seen_ms   INTEGER NOT NULL,       -- when it was here last
+  UNIQUE(principal, mode, client_id)
+) STRICT;
+
+-- One row per program that a message is for. state: 0 waits, 1 acknowledged, 2 its time was over.
+CREATE TABLE copy(
+  listener INTEGER NOT NULL,
+  rid      INTEGER NOT NULL,
+  priority INTEGER NOT NULL,
+  state    INTEGER NOT NULL,
+  PRIMARY KEY(listener, rid)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX copy_waiting ON copy(listener, priority, rid) WHERE state = 0;
+CREATE INDEX copy_of ON copy(rid);
+
+-- Numbers of messages: the last one given to a recipient, the last one shown of a sender.
+CREATE TABLE stream(
+  device   BLOB NOT NULL,
+  stream   INTEGER NOT NULL,
+  priority INTEGER NOT NULL,
+  is_out   INTEGER NOT NULL,
+  seq      INTEGER NOT NULL,
+  PRIMARY KEY(device, stream, priority, is_out)
+) STRICT, WITHOUT ROWID;
+
+-- Messages that came before their turn.
+CREATE TABLE held(
+  sender     BLOB NOT NULL,
+  stream     INTEGER NOT NULL,
+  priority   INTEGER NOT NULL,
+  seq        INTEGER NOT NULL,
+  id         BLOB NOT NULL,
+  created_ms INTEGER NOT NULL,
+  expires_ms INTEGER NOT NULL,
+  at_ms      INTEGER NOT NULL,      -- when it came
+  content    BLOB,                  -- NULL: a tombstone
+  PRIMARY KEY(sender, stream, priority, seq)
+) STRICT, WITHOUT ROWID;
+
+-- What is to be told to senders.
+CREATE TABLE receipt(
+  recipient BLOB NOT NULL,          -- who sent the message
+  id        BLOB NOT NULL,
+  state     TEXT NOT NULL,
+  at_ms     INTEGER NOT NULL,
+  PRIMARY KEY(recipient, id, state)
+) STRICT, WITHOUT ROWID;
+
+-- Rules for messages without a target, in the order in which they are asked.
+CREATE TABLE route(
+  place   INTEGER PRIMARY KEY,
+  name    TEXT NOT NULL,
+  pattern TEXT NOT NULL,            -- a type, or its beginning and *
+  targets TEXT NOT NULL,            -- JSON list
+  go_on   INTEGER NOT NULL          -- 1: later rules are asked too
+) STRICT;
+"""
+
+MIGRATIONS: Final = [
+    ("0001_replica", _0001), ("0002_access", _0002), ("0003_addresses", _0003), ("0004_messages", _0004),
+]  # fmt: skip

@@ -15,12 +15,21 @@ from msgspec import Meta
 
 from .codec import decode
 from .errors import BadFrame
-from .limits import LOGS_PER_SPACE, MAX_FRAME_BATCHES, MAX_FRAME_BYTES, MAX_PAIRING_BYTES, MAX_RECORDS
+from .limits import (
+    LOGS_PER_SPACE,
+    MAX_FRAME_BATCHES,
+    MAX_FRAME_BYTES,
+    MAX_FRAME_ENVELOPES,
+    MAX_PAIRING_BYTES,
+    MAX_RECORDS,
+)
 from .vectors import Entry
 
 # Sizes stand in the types, so that the decoder refuses a list by its head, before it makes room for its entries.
 Key32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Blobs = Annotated[list[bytes], Meta(max_length=MAX_FRAME_BATCHES)]
+Envelopes = Annotated[list[bytes], Meta(max_length=MAX_FRAME_ENVELOPES)]
+MailKeys = Annotated[list[Key32], Meta(max_length=2 * MAX_FRAME_ENVELOPES)]
 Records = Annotated[list[bytes], Meta(max_length=MAX_RECORDS)]
 Heads = Annotated[list[bytes], Meta(max_length=256)]
 Vector = Annotated[list[Entry], Meta(max_length=2 * LOGS_PER_SPACE)]
@@ -44,6 +53,10 @@ class FrameType(IntEnum):
     CTL = 0x21
     CTL_PUT = 0x22
     CTL_ACK = 0x23
+    MSG_PUT = 0x40
+    MSG_STORED = 0x41
+    MSG = 0x42
+    MSG_DONE = 0x43
     PAIR_OPEN = 0x70
     PAIR_OPENED = 0x71
     PAIR_JOIN = 0x72
@@ -178,6 +191,39 @@ class CtlAck(Frame):
 
     type = FrameType.CTL_ACK
     heads: Heads
+
+
+class MsgPut(Frame):
+    """Messages for other devices, in the order of their stream; answered by msg_stored. m: envelopes; x: tombstones."""
+
+    type = FrameType.MSG_PUT
+    m: Envelopes = []
+    x: Envelopes = []
+
+
+class MsgStored(Frame):
+    """Durable here. ids: those taken, each recipient's device id and message id (32 bytes); no: those that are refused,
+    likewise; why: the code of each of these."""
+
+    type = FrameType.MSG_STORED
+    ids: MailKeys = []
+    no: MailKeys = []
+    why: Annotated[list[Word], Meta(max_length=2 * MAX_FRAME_ENVELOPES)] = []
+
+
+class Msg(Frame):
+    """Messages that a relay kept for this device. m: envelopes; x: tombstones of those whose time was over."""
+
+    type = FrameType.MSG
+    m: Envelopes = []
+    x: Envelopes = []
+
+
+class MsgDone(Frame):
+    """Durable at their device: forget them. ids: each sender's device id and message id (32 bytes)."""
+
+    type = FrameType.MSG_DONE
+    ids: MailKeys
 
 
 class PairOpen(Frame):

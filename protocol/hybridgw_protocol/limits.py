@@ -78,6 +78,22 @@ PAIRING_NAMEPLATE_DIGITS: Final = 3
 PAIRING_DEAD_CODES_PER_HOUR: Final = 3
 MAX_PAIRING_BYTES: Final = 512 * 1024  # one mailbox message; the whole control log travels in it
 
+# ---- messages ------------------------------------------------------------------------------------------------------
+ENVELOPE_VERSION: Final = 1
+ENVELOPE_HEADER_BYTES: Final = 131
+TOMBSTONE_BYTES: Final = 227  # header + hash of the ciphertext 32 + signature 64
+ENVELOPE_MIN_BYTES: Final = 467  # header + 256 padded + 16 tag + 64 signature
+MAX_ENVELOPE_BYTES: Final = 68 * 1024  # a greatest body, its address, padding: 67,795 bytes are reached
+MAX_MESSAGE_BODY_BYTES: Final = 64 * 1024  # JSON, as the program wrote it; larger things are documents or files
+MESSAGE_TTL_MS: Final = 7 * 86_400_000
+MAX_MESSAGE_TTL_MS: Final = 30 * 86_400_000
+DEDUPE_MS: Final = 7 * 86_400_000  # so long after its end the id of a message is still known
+HOLD_MS: Final = 30_000  # a message waits so long for the one before it
+MAX_FRAME_ENVELOPES: Final = 256
+MAX_RECEIPTS: Final = 500  # of one envelope
+MAX_MAIL_ROWS: Final = 20_000  # that a relay keeps for one device
+MAX_MAIL_BYTES: Final = 64 * 1024 * 1024  # likewise
+
 # ---- kept ----------------------------------------------------------------------------------------------------------
 RESOLVED_CONFLICT_DAYS: Final = 180
 QUARANTINE_DAYS: Final = 90

@@ -45,7 +45,10 @@ class State(Enum):
 
 _DATA: Final = {
     t: State.READY
-    for t in (F.PUSH, F.PUSH_ACK, F.WANT, F.BATCHES, F.CREDIT, F.CTL_GET, F.CTL, F.CTL_PUT, F.CTL_ACK)
+    for t in (
+        F.PUSH, F.PUSH_ACK, F.WANT, F.BATCHES, F.CREDIT, F.CTL_GET, F.CTL, F.CTL_PUT, F.CTL_ACK, F.MSG_PUT,
+        F.MSG_STORED,
+    )
 }  # fmt: skip
 _MAILBOX: Final = {F.PAIR_MSG: State.READY, F.PAIR_CLOSE: State.READY}
 
@@ -53,13 +56,19 @@ _MAILBOX: Final = {F.PAIR_MSG: State.READY, F.PAIR_CLOSE: State.READY}
 CLIENT_SENDS: Final[dict[State, dict[FrameType, State]]] = {
     State.CHALLENGED: {F.AUTH: State.AUTHENTICATING, F.PAIR_JOIN: State.JOINING},
     State.AUTHENTICATING: {F.CTL: State.AUTHENTICATING},
-    State.READY: {**_DATA, **_MAILBOX, F.PAIR_OPEN: State.READY},
+    State.READY: {**_DATA, **_MAILBOX, F.MSG_DONE: State.READY, F.PAIR_OPEN: State.READY},
     State.PAIRING: {F.PAIR_MSG: State.PAIRING, F.PAIR_CLOSE: State.CLOSED},
 }
 SERVER_SENDS: Final[dict[State, dict[FrameType, State]]] = {
     State.START: {F.CHALLENGE: State.CHALLENGED},
     State.AUTHENTICATING: {F.CTL_GET: State.AUTHENTICATING, F.WELCOME: State.READY},
-    State.READY: {**_DATA, **_MAILBOX, F.PAIR_OPENED: State.READY, F.PAIR_JOINED: State.READY},
+    State.READY: {
+        **_DATA,
+        **_MAILBOX,
+        F.MSG: State.READY,
+        F.PAIR_OPENED: State.READY,
+        F.PAIR_JOINED: State.READY,
+    },
     State.JOINING: {F.PAIR_JOINED: State.PAIRING},
     State.PAIRING: {F.PAIR_MSG: State.PAIRING, F.PAIR_CLOSE: State.CLOSED},
 }

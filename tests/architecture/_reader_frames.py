@@ -22,7 +22,7 @@ LOGS = 1024
 
 @dataclass(frozen=True)
 class Key:
-    """One key of a map. kind: int, bool, text, bin, versions, bins, texts, vector or quota; sizes: of it, or of it."""
+    """One key of a map. kind: int, bool, text, bin, versions, bins, texts, keys, words, vector, quota; sizes: of it."""
 
     kind: str
     default: object = REQUIRED
@@ -58,6 +58,12 @@ MAPS: dict[str, dict[str, Key]] = {
     "ctl": {"recs": Key("bins", most=4000), "more": FLAG},
     "ctl_put": {"recs": Key("bins", most=4000)},
     "ctl_ack": {"heads": Key("bins", most=256)},
+    "msg_put": {"m": Key("bins", [], most=256), "x": Key("bins", [], most=256)},
+    "msg_stored": {
+        "ids": Key("keys", [], most=512), "no": Key("keys", [], most=512), "why": Key("words", [], most=512),
+    },
+    "msg": {"m": Key("bins", [], most=256), "x": Key("bins", [], most=256)},
+    "msg_done": {"ids": Key("keys", most=512)},
     "pair_open": {},
     "pair_opened": {"np": Key("int", most=9999), "ttl": CLOCK},
     "pair_join": {"np": Key("int", most=9999)},
@@ -95,11 +101,13 @@ def judge(key: Key, raw: bytes) -> object:
             need(isinstance(value, bytes) and key.least <= len(value) <= key.most, "bytes")
         case "versions":
             need(isinstance(value, list) and len(value) == 2 and all(map(is_integer, value)), "two versions")
-        case "bins" | "texts":
-            kind = bytes if key.kind == "bins" else str
+        case "bins" | "texts" | "keys" | "words":
+            kind = bytes if key.kind in ("bins", "keys") else str
             need(isinstance(value, list) and len(value) <= key.most, "a list")
             assert isinstance(value, list)
             need(all(isinstance(part, kind) for part in value), "items")
+            need(key.kind != "keys" or all(len(part) == 32 for part in value), "items of 32 bytes")
+            need(key.kind != "words" or all(len(part) <= 64 for part in value), "items of 64 characters")
         case "vector":
             return judge_vector(value)
         case "quota":

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from hybridgw_daemon.core.wire import MalformedBody
-from hybridgw_protocol import errors, limits
+from hybridgw_protocol import errors, limits, messages
 from hybridgw_protocol.frames import Frame, FrameType
 from hybridgw_protocol.link import CLIENT_SENDS, SERVER_SENDS, State
 from tests.architecture._tree import ROOT, modules, syntax, texts
@@ -44,7 +44,8 @@ def rows(section: str) -> Iterator[list[str]]:
 def test_the_sections_are_there_in_order() -> None:
     assert list(sections()) == [
         "Hashes", "Identifiers", "Values", "Stamps", "Operations", "Merge", "Batches", "Sealing", "Vectors", "Logs",
-        "Control log", "Keys", "Frames", "Link", "Authentication", "Discovery", "Pairing", "Relay", "Errors", "Limits",
+        "Control log", "Keys", "Frames", "Link", "Authentication", "Discovery", "Pairing", "Messages", "Relay",
+        "Errors", "Limits",
     ]  # fmt: skip
     listed = re.findall(r"^\| [a-z ]+ \| ([A-Z][A-Za-z, ]+) \|$", page(), re.MULTILINE)
     assert ", ".join(listed).split(", ") == list(sections())
@@ -169,11 +170,16 @@ def test_the_table_of_states_is_that_of_the_code() -> None:
             assert told == code.get(State[name.upper()], {}), name
 
 
+def test_the_table_of_message_states_is_that_of_the_code() -> None:
+    table = {c[0]: set(filter(None, c[2].split(", "))) for c in rows("Messages") if c[0] in list(messages.MessageState)}
+    assert table == {str(state): set(map(str, after)) for state, after in messages.AFTER.items()}
+
+
 # ---- errors ----------------------------------------------------------------------------------------------------------
 WIRE = (
     "hybridgw_relay.core", "hybridgw_relay.services", "hybridgw_relay.stores.sqlite", "hybridgw_protocol.auth",
-    "hybridgw_protocol.batch", "hybridgw_protocol.frames", "hybridgw_protocol.link", "hybridgw_protocol.membership",
-    "hybridgw_protocol.records", "hybridgw_protocol.vectors",
+    "hybridgw_protocol.batch", "hybridgw_protocol.envelope", "hybridgw_protocol.frames", "hybridgw_protocol.link",
+    "hybridgw_protocol.membership", "hybridgw_protocol.records", "hybridgw_protocol.vectors",
 )  # fmt: skip
 
 
@@ -223,6 +229,8 @@ def test_the_table_of_limits_is_that_of_the_code() -> None:
         ("8,192 bytes", limits.MAX_RECORD_BYTES), ("262,144 bytes", limits.MAX_BATCH_BYTES),
         ("900,000", limits.CLOCK_BOUND_MS), ("86,400,000 ms", limits.FLOOR_MARGIN_MS),
         ("512 records", limits.MAX_WAITING_RECORDS), ("200 records", limits.ROOT_RESERVE),
+        ("at most 65,536 bytes", limits.MAX_MESSAGE_BODY_BYTES), ("2,592,000,000 ms", limits.MAX_MESSAGE_TTL_MS),
+        ("30,000 ms at most", limits.HOLD_MS), ("room for 20,000", limits.MAX_MAIL_ROWS),
         ("at most 32 deep", limits.MAX_DEPTH), ("524,288 bytes", limits.MAX_PAIRING_BYTES),
     ],
 )  # fmt: skip

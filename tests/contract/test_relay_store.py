@@ -12,12 +12,12 @@ import pytest
 from hybridgw_protocol.batch import BATCH_HEADER_BYTES, parse_batch
 from hybridgw_protocol.errors import BadFrame, BadSignature, Fork, Gap, HybridGWError, NotAdmitted, QuotaExceeded
 from hybridgw_protocol.ids import DeviceId, LogId
-from hybridgw_protocol.limits import LOGS_PER_DEVICE
+from hybridgw_protocol.limits import LOGS_PER_DEVICE, MAX_MAIL_BYTES, MAX_MAIL_ROWS, MAX_MESSAGE_TTL_MS
 from hybridgw_protocol.membership import Close
 from hybridgw_relay.core.control import ControlView
 from hybridgw_relay.core.intake import read_batches
 from hybridgw_relay.stores import admin
-from hybridgw_relay.stores.base import Append, Appended, DeviceRow, Page, RelayStore, SpaceRow, Stored
+from hybridgw_relay.stores.base import Append, Appended, DeviceRow, MailRow, Page, RelayStore, SpaceRow, Stored
 from hybridgw_relay.stores.sqlite import SqliteRelayStore
 from hybridgw_storage.database import InlineDatabase
 from tests.relay_client import Family, Keys, Writer
@@ -435,3 +435,71 @@ async def test_order_holds_on_random_histories(bench: Bench) -> None:
         have = {writer.log: rng.randrange(0, writer.head.n + 2) for writer in writers if rng.random() < 0.8}
         wanted = [blob for log, n, blob in order if n > have.get(log, 0)]
         assert [item.blob for item in await bench.all(row, have)] == wanted
+
+
+# ---- mail ------------------------------------------------------------------------------------------------------------
+A, B = DeviceId(b"a" * 16), DeviceId(b"b" * 16)
+
+
+def mail(k: int, *, dest: DeviceId = B, sender: DeviceId = A, priority: int = 1, body: bytes = b"c" * 300) -> MailRow:
+    return MailRow(dest, sender, k.to_bytes(16, "big"), priority, 1_000 + k, b"h" * 131 + b"x" * 32 + b"s" * 64, body)
+
+
+async def test_spec_R4_mail_comes_back_byte_for_byte_in_order_until_it_is_done(bench: Bench) -> None:
+    row, store = await bench.register(Family(1)), bench.store
+    rows = [mail(k, priority=k % 2) for k in range(6)]
+    assert await store.put_mail(row.sid, rows, 0) == [True] * 6
+    found = store.mail(row.sid, B, 1, 0, 10**6)
+    assert [message for _, message in found] == [rows[1], rows[3], rows[5]]
+    assert found[0][1].envelope == b"h" * 131 + b"c" * 300 + b"s" * 64
+    assert [message for _, message in store.mail(row.sid, B, 1, found[0][0], 1)] == [rows[3]]  # one at least
+    assert store.mail(row.sid, A, 1, 0, 10**6) == store.mail(row.sid + 1, B, 1, 0, 10**6) == []
+    await store.done_mail(row.sid, B, [A + rows[3].id, A + b"?" * 16])
+    assert [message for _, message in store.mail(row.sid, B, 1, 0, 10**6)] == [rows[1], rows[5]]
+
+
+async def test_spec_R4_mail_that_comes_again_is_kept_once_and_the_first_counts(bench: Bench) -> None:
+    row, store = await bench.register(Family(1)), bench.store
+    assert (
+        await store.put_mail(row.sid, [mail(1), mail(1, body=b"other" * 60), mail(1, sender=B, dest=A)], 0)
+        == [True] * 3
+    )
+    assert [message for _, message in store.mail(row.sid, B, 1, 0, 10**6)] == [mail(1)]
+
+
+async def test_a_place_in_the_mail_is_never_used_again(bench: Bench) -> None:
+    """Whoever has looked up to a place must not miss what comes after."""
+    row, store = await bench.register(Family(1)), bench.store
+    await store.put_mail(row.sid, [mail(1)], 0)
+    ((rid, _),) = store.mail(row.sid, B, 1, 0, 10**6)
+    await store.done_mail(row.sid, B, [A + mail(1).id])
+    await store.put_mail(row.sid, [mail(2)], 0)
+    assert [message for _, message in store.mail(row.sid, B, 1, rid, 10**6)] == [mail(2)]
+
+
+async def test_spec_R4_a_full_mailbox_refuses_each_by_itself(bench: Bench) -> None:
+    row, store = await bench.register(Family(1)), bench.store
+    part = 500
+    for start in range(0, MAX_MAIL_ROWS, part):
+        await store.put_mail(row.sid, [mail(start + k, body=b"c") for k in range(part)], 0)
+    over = [mail(MAX_MAIL_ROWS), mail(7, body=b"c"), mail(1, dest=A, sender=B)]
+    assert await store.put_mail(row.sid, over, 0) == [False, True, True]
+    await store.done_mail(row.sid, B, [A + mail(3).id])
+    assert await store.put_mail(row.sid, over[:1], 0) == [True]
+
+
+async def test_spec_R4_a_mailbox_is_full_by_bytes_too(bench: Bench) -> None:
+    row, store = await bench.register(Family(1)), bench.store
+    big = [mail(k, body=bytes(2**20)) for k in range(MAX_MAIL_BYTES // 2**20 + 1)]
+    assert (await store.put_mail(row.sid, big, 0)).count(False) == 2
+
+
+async def test_spec_R4_what_is_over_becomes_a_tombstone_and_goes_long_after(bench: Bench) -> None:
+    row, store = await bench.register(Family(1)), bench.store
+    await store.put_mail(row.sid, [mail(1), mail(500)], 0)
+    assert await store.expire_mail(1_000) == 0
+    assert await store.expire_mail(1_001) == 1
+    first, second = (message for _, message in store.mail(row.sid, B, 1, 0, 10**6))
+    assert (first.body, first.head, second) == (None, mail(1).head, mail(500))
+    assert await store.expire_mail(1_001 + MAX_MESSAGE_TTL_MS) > 0
+    assert [message.id for _, message in store.mail(row.sid, B, 1, 0, 10**6)] == [mail(500).id]

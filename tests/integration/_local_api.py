@@ -28,6 +28,7 @@ from hybridgw_daemon.services.events import EventHub
 from hybridgw_daemon.services.health import HealthService
 from hybridgw_daemon.services.live_queries import LiveQueries
 from hybridgw_daemon.services.live_sessions import DEFAULT_BOUNDS, Bounds
+from hybridgw_daemon.services.messages import Members, MessageService, Place
 from hybridgw_daemon.services.metrics import Metrics
 from hybridgw_daemon.services.rate_limits import RateLimits
 from hybridgw_daemon.services.replica import Replica
@@ -99,6 +100,13 @@ class Stub:
     def stop(self) -> api.Stopping:
         self.stopped = True
         return api.Stopping(pid=1)
+
+
+class Alone(Members):
+    """A space with one device."""
+
+    def others(self) -> list[Place]:
+        return []
 
 
 @dataclass
@@ -198,6 +206,7 @@ async def running(
         changed=lambda: hub.publish("grants"),
         counted=metrics.authenticated,
     )
+    messages = MessageService(database, clock=clock, entropy=os.urandom, published=hub.publish, routed=metrics.routed)
     services = Services(
         documents=DocumentService(
             database, replica, collections, clock=clock, entropy=os.urandom, wrote=hub.wake, position=hub.position
@@ -211,7 +220,9 @@ async def running(
         metrics=metrics,
         daemon=daemon,
         access=access,
+        messages=messages,
     )
+    messages.members = Alone()
     sockets = instance.open_sockets(paths.find(str(folder)), 0)
     port = int(sockets[0].getsockname()[1])
     live = LiveQueries(database, hub, lambda: replica.vault)

@@ -330,3 +330,29 @@ def test_an_alarm_stays_until_a_person_has_seen_it(first: Cli, second: Cli, serv
     assert "doctor --seen" in first("doctor", code=1).out
     assert "Seen: " in first("doctor", "--seen").talk
     assert "alarm " not in first("status").out
+
+
+# ---- messages --------------------------------------------------------------------------------------------------------
+def test_spec_R4_a_message_to_the_other_device_prints_every_state(first: Cli, second: Cli) -> None:
+    both_in_step(first, second)
+    sending = subprocess.Popen(
+        [str(COMMANDS / "hybridgw"), "--home", str(first.home), "send", '{"n": 1}', "--to", "desktop", "--type", "note",
+         "--wait"],
+        stdout=subprocess.PIPE, text=True, env=environment(),
+    )  # fmt: skip
+    deadline = time.monotonic() + 30
+    while not (waiting := second("messages", "waiting", "--json").json["items"]):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert (waiting[0]["type"], waiting[0]["client"]) == ("note", "owner")
+    assert second("messages", "show", waiting[0]["id"], "--json").json["body"] == {"n": 1}
+    second("messages", "ack", waiting[0]["id"])
+    printed, _ = sending.communicate(timeout=60)
+    assert sending.returncode == 0
+    states = [line.split()[-1] for line in printed.splitlines()]
+    assert states[-1] == "handled"
+    assert set(states) <= {"queued", "stored", "delivered", "handled"}
+    explained = first("messages", "explain", "note", "--to", "desktop").out
+    assert "desktop" in explained
+    assert first("send", "x", "--to", "nobody", "--type", "note", code=1).talk
+    assert "note" in first("messages", "--peer", "desktop").out

@@ -23,7 +23,8 @@ ASK = {"auth.grants.ask", "auth.grants.get"}  # and these to any page, so that i
 # Rows whose answer depends on what the credential may see: none is refused for its scopes.
 ANY = {
     "collections.list", "conflicts.list", "events", "auth.logout", "auth.validate", "auth.status", "openapi", "docs",
-    "frames.schema", "config.deployments",
+    "frames.schema", "config.deployments", "messages.list", "messages.get", "messages.acknowledge",
+    "messages.notifications",
 }  # fmt: skip
 FORBIDDEN = "Requests of this page are not admitted."
 FILL = {"{collection}": "notes", "{id}": "x", "{name}": "notes", "{topic}": "notes"}
@@ -50,7 +51,10 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
 
 def state(api: Api) -> Any:
     """Everything that a call could have changed."""
-    tables = ("document", "app_grant", "api_key", "refresh_token", "revoked_token", "app_refusal", "relay", "alarm")
+    tables = (
+        "document", "app_grant", "api_key", "refresh_token", "revoked_token", "app_refusal", "relay", "alarm",
+        "message", "delivery", "copy", "route",
+    )  # fmt: skip
     return api.database.peek(lambda c: [c.execute(f"SELECT * FROM {table}").fetchall() for table in tables])
 
 
@@ -204,6 +208,8 @@ BODIES: dict[str, Any] = {  # bodies that are understood, so that only the right
     "pairing.join": {"code": "1"}, "pairing.confirm": {"accept": True}, "relays.add": {"link": "x"},
     "lan.add": {"address": "192.0.2.1:47801"}, "lan.test": {"address": "127.0.0.1:9"},
     "auth.grants.approve": {"code": "1"}, "auth.keys.create": {"scopes": ["read:tasks"]},
+    "messages.send": {"type": "notes"}, "messages.broadcast": {"type": "notes"}, "messages.explain": {"type": "notes"},
+    "messages.rules.put": {"rules": []},
     "auth.audit.export": {"collection": "tasks", "documents": 1, "format": "csv"},
 }  # fmt: skip
 
@@ -223,7 +229,8 @@ async def each_guarded(api: Api, key: str) -> AsyncIterator[tuple[Command, Answe
 @pytest.mark.parametrize(
     ("scopes", "allowed"),
     [
-        (["read:other", "write:other", "send:notes", "listen:notes"], {"topic.publish"}),
+        (["read:other", "write:other", "send:notes", "listen:notes"],
+         {"topic.publish", "messages.send", "messages.broadcast"}),
         (["read:notes"], {"data.list", "data.get", "collections.get", "conflicts.get"}),
         (["write:notes"], {"data.create", "data.put", "data.patch", "data.delete", "data.restore", "data.batch",
                            "collections.define", "conflicts.resolve"}),

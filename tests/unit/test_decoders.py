@@ -18,9 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import msgpack
 
-from hybridgw_daemon.core import api_keys, scopes
+from hybridgw_daemon.core import api_keys, scopes, targets
 from hybridgw_daemon.core.addresses import parse_address
 from hybridgw_daemon.core.body import decode_body, decode_body_exactly, read_composite
+from hybridgw_daemon.core.envelopes import Content, decode_content, encode_content, open_message, open_receipts
 from hybridgw_daemon.core.key_wraps import open_carried, open_key
 from hybridgw_daemon.core.rest import Purpose, RestSealer
 from hybridgw_daemon.core.sealing import open_batch
@@ -29,6 +30,7 @@ from hybridgw_daemon.stores.queries import Query, decode_cursor, encode_cursor
 from hybridgw_protocol import localapi_frames
 from hybridgw_protocol.batch import parse_batch, verify_batch
 from hybridgw_protocol.codec import decode
+from hybridgw_protocol.envelope import parse_envelope, parse_tombstone
 from hybridgw_protocol.errors import HybridGWError
 from hybridgw_protocol.frames import decode_frame
 from hybridgw_protocol.ids import Digest, LogId, SpaceId, parse_document_id
@@ -56,12 +58,14 @@ def raw(text: str) -> bytes:
 
 
 SEALING, CONTROL, PAIRING, OPERATIONS = map(golden, ("sealing", "control_log", "pairing", "operations"))
+MESSAGES = golden("messages")
 KEYS, WRAPS, DEVICE = SEALING["keys"], CONTROL["wraps"], CONTROL["keys"]["devices"][0]
 LOG, SPACE = LogId(OPERATIONS["bodies"]["log"]), SpaceId(raw(CONTROL["keys"]["space"]))
 BATCHES = [raw(case["blob"]) for case in SEALING["cases"]]
 BODIES = [raw(case["bytes"]) for case in OPERATIONS["bodies"]["cases"]]
 RECORDS = [raw(record["raw"]) for record in CONTROL["records"]]
 EPOCHS = [r.payload for r in (read_record(found, SPACE) for found in RECORDS) if isinstance(r.payload, Epoch)]
+ENVELOPES = [raw(case["blob"]) for case in MESSAGES["cases"]]
 QUERY = Query((), (), 10, None, False)
 FRAMES = [
     b'{"type":"auth","token":"t","resume":{"session":"s","epoch":"e","offset":1}}', b'{"type":"heartbeat"}',
@@ -106,6 +110,14 @@ TABLE = [
     Decoder("parse_batch verify_batch", _verified, BATCHES),
     Decoder("read_batches", _intake, BATCHES),
     Decoder("open_batch", lambda blob: open_batch(parse_batch(blob), raw(KEYS["space_key"])), BATCHES),
+    Decoder("parse_envelope", parse_envelope, ENVELOPES),
+    Decoder("parse_tombstone", parse_tombstone, [raw(case["tombstone"]) for case in MESSAGES["cases"]]),
+    Decoder("open_message", lambda blob: open_message(parse_envelope(blob), raw(MESSAGES["keys"]["space_key"])),
+            ENVELOPES),
+    Decoder("open_receipts", lambda blob: open_receipts(parse_envelope(blob), raw(MESSAGES["keys"]["space_key"])),
+            ENVELOPES),
+    Decoder("decode_content", decode_content, [encode_content(Content(kind="all", type="t", body=b"1", name="n"))]),
+    Decoder("parse_target", _text(targets.parse_target), [b"client:tabs@laptop", b"device:phone", b"all"]),
     Decoder("decode_body", lambda body: decode_body(body, LOG), BODIES),
     Decoder("decode_body_exactly", lambda body: decode_body_exactly(body, LOG), BODIES),
     Decoder("read_wire", read_wire, BODIES),

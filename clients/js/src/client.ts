@@ -13,6 +13,7 @@ import { Outbox, type Change, type Rejection, type WireDocument } from './outbox
 import { isActivated, mayBeKeptAway, networkPermission, watchPermission } from './permission.js'
 import type { Data } from './query.js'
 import { report, Store, type Listener, type Readable } from './store.js'
+import { Messages, type MessageState } from './messages.js'
 import { Topic } from './topic.js'
 import type { Subscriber, View } from './view.js'
 import { watchWake } from './wake.js'
@@ -44,6 +45,8 @@ export interface ConnectOptions {
   /** Where unsent changes are kept. */
   outbox?: 'browser' | 'memory' | OutboxKeeper
   mode?: Mode
+  /** By what name others send messages to this program: 1 to 64 of A-Z a-z 0-9 . _ -. Else it is made anew each time. */
+  clientId?: string
   /** Called with the six digits. */
   onCode?: (asking: Asking) => void
   /** Called for each kept change that the daemon did not take. */
@@ -97,7 +100,7 @@ export class HybridGW implements Readable<State> {
   private readonly openSocket: OpenSocket
   private readonly random: () => number
   private readonly mode: Mode
-  private clientId = newId()
+  private clientId: string
   private link: Link | null = null
   private resume: Resume | null = null
   private lastToken = ''
@@ -118,6 +121,8 @@ export class HybridGW implements Readable<State> {
     if (url.protocol !== 'http:' || !/^(localhost|\[::1\]|127(\.\d+){3})$/.test(url.hostname)) {
       throw new HybridGWError('bad_value', 'HybridGW answers on this computer only: http://127.0.0.1, http://localhost or http://[::1], with its port.')
     }
+    if (!/^[A-Za-z0-9._-]{1,64}$/.test(options.clientId ?? 'x')) throw new HybridGWError('bad_value', 'A client id is 1 to 64 of A-Z a-z 0-9 . _ -')
+    this.clientId = options.clientId ?? newId()
     this.url = url.origin
     this.store = new Store(() => this.state)
     this.getSnapshot = this.store.getSnapshot
@@ -186,6 +191,12 @@ export class HybridGW implements Readable<State> {
       },
       failed: (error) => failed?.(error),
     })
+  }
+
+  /** Messages to and from programs, here and on other devices. One object per client: it is one listener. Give `connect`
+   *  a client id that stays, so that what is sent while the program is away waits for it. */
+  messages(options: { app?: string; topics?: string[]; onState?: (state: MessageState) => void; failed?: (error: HybridGWError) => void } = {}): Messages {
+    return new Messages((command, params) => this.call(command, params), (subscriber) => this.follow(subscriber), options)
   }
 
   /** Ask the person to be let in. In a page: from a click. Resolves when it is asked; then `state.code` is there. */

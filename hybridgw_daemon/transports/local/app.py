@@ -27,7 +27,7 @@ from .calls import Calls
 from .commands import Command, Services, build
 from .cors import Cors
 from .http import HttpApi, Patience
-from .live import socket_commands
+from .live import message_commands, socket_commands
 from .routes import Routes
 from .ws import TEMPLATE, SocketHub
 from .ws_socket import SocketPatience
@@ -109,7 +109,10 @@ class LocalApi(_Served):
         services.docs = lambda: _docs(routes)
         rows = [route.row for route in routes.all if route.row.handler is not None and not route.row.is_file]
         self._sockets = SocketHub(
-            [*rows, *socket_commands(self._topics, live)], gate, self._sessions, connections, calls,
+            [
+                *rows, *socket_commands(self._topics, live),
+                *(message_commands(services.messages) if services.messages is not None else ()),
+            ], gate, self._sessions, connections, calls,
             patience=self._waits,
         )  # fmt: skip
         super().__init__(HttpApi(

@@ -16,6 +16,7 @@ from hybridgw_protocol import localapi as api
 from hybridgw_protocol import localapi_access as access
 from hybridgw_protocol import localapi_lan as lan
 from hybridgw_protocol import localapi_live as live
+from hybridgw_protocol import localapi_messages as said
 from hybridgw_protocol import localapi_operations as ops
 from hybridgw_protocol.errors import Busy, Forbidden, NotFound, SecretsLocked, Unauthorized
 from hybridgw_protocol.ids import check_collection
@@ -27,6 +28,7 @@ from ...services.conflicts import ConflictService
 from ...services.documents import DocumentService
 from ...services.events import EventHub, Subscription
 from ...services.health import HealthService
+from ...services.messages import MessageService
 from ...services.ports import (
     NOBODY,
     AlarmPort,
@@ -77,6 +79,7 @@ class Services:
     docs_open: bool = False  # in development no credential is needed to read them
     hub: HubPort | None = None
     dashboard: Callable[[], DashboardPort] = field(default=dashboard_files)  # read when first opened
+    messages: MessageService | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +150,7 @@ def require(principal: Principal | None, row: Guarded, command: api.Command) -> 
         case "read" | "write":
             names = row.names(command) if row.names is not None else (command.collection,)  # type: ignore[attr-defined]
         case "send" | "listen":
-            names = (command.topic,)  # type: ignore[attr-defined]
+            names = row.names(command) if row.names is not None else (command.topic,)  # type: ignore[attr-defined]
         case "admin" if principal.is_admin:
             return
         case _:
@@ -413,9 +416,44 @@ def build(services: Services) -> tuple[Command, ...]:
         Command("paths", "GET", "/api/paths", api.GetPaths, api.PathList, "admin", paths),
         Command("logs.list", "GET", "/api/logs", ops.ListLogs, ops.LogPage, "owner", logs),
         Command("daemon.stop", "POST", "/api/daemon/stop", api.StopDaemon, api.Stopping, "owner", stop, "*"),
+        *(message_rows(s.messages) if s.messages is not None else ()),
         *(access_rows(s.access) if s.access is not None else ()),
         Command("dashboard.page", "GET", "/", ops.GetDashboard, ops.Page, "open", page, is_file=True),
         Command("dashboard.file", "GET", "/assets/{name}", ops.GetDashboardFile, ops.Page, "open", file, is_file=True),
+    )  # fmt: skip
+
+
+def message_names(command: Any) -> list[str]:
+    """What the right `send` is needed for: the topics that a message goes to, else its type."""
+    to = getattr(command, "to", None)
+    texts = [to] if isinstance(to, str) else to or []
+    topics = [text.partition(":")[2].rpartition("@")[0] or text.partition(":")[2] for text in texts
+              if text.startswith("topic:")]  # fmt: skip
+    return topics + [command.type] * (len(topics) < max(1, len(texts)))
+
+
+def message_rows(m: MessageService) -> tuple[Command, ...]:
+    """The rows of messages."""
+    base, one, rules = "/api/messages", "/api/messages/{id}", "/api/messages/rules"
+    return (
+        Command("messages.send", "POST", base, said.SendMessage, said.Message, "send", m.send, "*", 201,
+                names=message_names),
+        Command("messages.broadcast", "POST", f"{base}/broadcast", said.BroadcastMessage, said.Message, "send",
+                m.broadcast, "*", 201, names=message_names),
+        Command("messages.list", "GET", base, said.ListMessages, said.MessagePage, "any", m.list),
+        Command("messages.notifications", "GET", f"{base}/notifications", said.ListNotifications,
+                said.NotificationList, "any", m.notifications),
+        Command("messages.programs", "GET", f"{base}/programs", said.ListPrograms, said.ProgramList, "admin",
+                m.programs),
+        Command("messages.explain", "POST", f"{base}/route", said.ExplainMessage, said.RouteReport, "admin", m.explain,
+                "*"),
+        Command("messages.rules", "GET", rules, said.ListRules, said.RuleList, "admin", m.rules),
+        Command("messages.rules.put", "PUT", rules, said.PutRules, said.RuleList, "admin", m.put_rules, "*"),
+        Command("messages.get", "GET", one, said.GetMessage, said.Message, "any", m.get),
+        Command("messages.acknowledge", "POST", f"{one}/ack", said.AckMessage, said.Acknowledged, "any", m.ack_one,
+                "*"),
+        Command("messages.retry", "POST", f"{one}/retry", said.RetryMessage, said.Message, "admin", m.retry, "*", 201),
+        Command("messages.delete", "DELETE", one, said.DeleteMessage, said.Deleted, "admin", m.delete),
     )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Commands that need a connection: live queries, topics. The WebSocket's addition to the command table.
 
-They are done at once, in the call that brought them; a caller is what a connection is to a command.
+They are done at once, in the call that brought them, but those that write. A caller is what a connection is to a
+command.
 """
 
 from __future__ import annotations
@@ -12,11 +13,15 @@ from typing import Any, Final, Protocol
 
 from hybridgw_protocol import localapi as api
 from hybridgw_protocol import localapi_live as live
+from hybridgw_protocol import localapi_messages as said
 
+from ...services.ears import Ear
 from ...services.live_queries import LiveQueries, LiveQuery
 from ...services.live_sessions import Session
+from ...services.messages import MessageService
+from ...services.ports import Principal
 from ...services.topics import Topics
-from .commands import Scope
+from .commands import Scope, message_names
 
 MESSAGE_COST: Final = 0.1  # it is work for nobody but who listens
 
@@ -25,6 +30,7 @@ class Caller(Protocol):
     """The connection that asks."""
 
     session: Session
+    principal: Principal | None
 
     def follow(self) -> None:
         """A live query has begun: its events are to be fetched."""
@@ -35,22 +41,66 @@ class Caller(Protocol):
 class SocketCommand:
     """One row: as Command, for a carrier that has a connection.
 
-    cost: of a call, against its budget; is_quiet: a success leaves no line in the log.
+    cost: of a call, against its budget; is_quiet: a success leaves no line in the log; takes_time: the handler is
+    awaited; status: of a success, in the log.
     """
 
     name: str
     kind: type[api.Command]
     result: type[api.Result]
     scope: Scope
-    handler: Callable[[Any, Any], api.Result]  # (caller, command) -> result
+    handler: Callable[[Any, Any], Any]  # (caller, command) -> result, or an awaitable of it
     cost: float = 1
     is_quiet: bool = False
     names: Callable[[Any], Iterable[str]] | None = None
+    takes_time: bool = False
+    status: int = 200
 
     @property
     def is_open(self) -> bool:
         """Is it for callers without a credential too: there is none on a WebSocket."""
         return False
+
+
+def message_commands(messages: MessageService) -> tuple[SocketCommand, ...]:
+    """The rows of messages that depend on which program asks."""
+
+    def ear_of(caller: Caller) -> Ear | None:
+        return next((source for source in caller.session.live.values() if isinstance(source, Ear)), None)
+
+    async def listen(caller: Caller, command: said.ListenMessages) -> said.Listening:
+        session, owner = caller.session, caller.session.owner
+        if session.stirred is None:
+            session.stirred = asyncio.Event()
+        for sub, source in list(session.live.items()):
+            if isinstance(source, Ear):  # it listens anew, for other things: what it had is shown again
+                source.close()
+                del session.live[sub]
+        session.check_room()
+        ear, waiting = await messages.listen(_principal(caller), owner.mode, owner.client_id, command, session.stirred)
+        sub = session.follow(ear)
+        caller.follow()
+        return said.Listening(sub=sub, waiting=waiting)
+
+    async def send(caller: Caller, command: said.SendMessage) -> said.Message:
+        owner = caller.session.owner
+        return await messages.send(_principal(caller), command, f"{owner.mode}/{owner.client_id}")
+
+    async def ack(caller: Caller, command: said.AckMessages) -> said.Acknowledged:
+        return await messages.ack(_principal(caller), command, ear_of(caller))
+
+    return (
+        SocketCommand("messages.listen", said.ListenMessages, said.Listening, "any", listen, takes_time=True),
+        SocketCommand("messages.send", said.SendMessage, said.Message, "send", send, MESSAGE_COST, is_quiet=True,
+                      names=message_names, takes_time=True, status=201),
+        SocketCommand("messages.ack", said.AckMessages, said.Acknowledged, "any", ack, MESSAGE_COST, is_quiet=True,
+                      takes_time=True),
+    )  # fmt: skip
+
+
+def _principal(caller: Caller) -> Principal:
+    assert caller.principal is not None  # noqa: S101 - nobody else asks anything
+    return caller.principal
 
 
 def socket_commands(topics: Topics, queries: LiveQueries) -> tuple[SocketCommand, ...]:

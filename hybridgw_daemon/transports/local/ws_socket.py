@@ -372,7 +372,7 @@ class Socket:
             row, decoder = found
             command = frames.params_of(frame, decoder, raw)
             require(self.principal, row, command)
-            if type(row) is SocketCommand:
+            if type(row) is SocketCommand and not row.takes_time:
                 result = row.handler(self, command)
                 self._refused = 0
                 if not row.is_quiet:
@@ -392,13 +392,13 @@ class Socket:
         self._running += 1
         if self._running >= MAX_RUNNING:
             self._hold()
-        self.start(self._perform(row, command, number, started))  # type: ignore[arg-type]  # the other kind has returned
+        self.start(self._perform(row, command, number, started))
 
-    async def _perform(self, row: Command, command: Any, number: int | None, started: float) -> None:
+    async def _perform(self, row: Row, command: Any, number: int | None, started: float) -> None:
         principal, status, code = self.principal, row.status, None
         try:
             assert row.handler is not None  # noqa: S101 - the common has no other rows
-            result = await row.handler(principal, command)
+            result = await row.handler(self if type(row) is SocketCommand else principal, command)
             if number is not None:
                 self._answer(number, result)
         except NotModified as same:
@@ -416,7 +416,8 @@ class Socket:
             log.exception("command failed", extra={"connection": self._live.id, "event": "ws.internal"})
             self._fail(number, HybridGWError(f"An error of ours. The log has it under {self._live.id}."))
         finally:
-            self._told(_template(row), status, started, number, code, principal)
+            if code is not None or type(row) is Command or not row.is_quiet:  # type: ignore[union-attr]
+                self._told(_template(row), status, started, number, code, principal)
             self._running -= 1
             if self._running < MAX_RUNNING:
                 self._release()

@@ -34,6 +34,9 @@ from hybridgw_protocol.frames import (
     CtlGet,
     CtlPut,
     Err,
+    Msg,
+    MsgPut,
+    MsgStored,
     PairClose,
     PairJoined,
     PairMsg,
@@ -56,6 +59,7 @@ from ...services.peers import PeerState
 from ...services.sync import Opened, SyncService
 from .greeting import REFUSALS, Greeted, Greeting, Joining, closed_by_peer, greet_in_time, parts_of, send_control
 from .line import Line
+from .mail import MailPump
 from .mailbox import FrameMailbox
 
 log = logging.getLogger(__name__)
@@ -102,6 +106,7 @@ class Conversation:
         self._arrived: asyncio.Queue[tuple[Batches | Push, int, int]] = asyncio.Queue()  # frame, its id, its size
         self._opened: asyncio.Queue[tuple[Opened, Batches | Push, int, int]] = asyncio.Queue(PIPELINE)
         self.mailbox: FrameMailbox | None = None
+        self._mail: MailPump | None = None
         self.is_ready = asyncio.Event()  # welcomed: everything may be sent
         self.is_over = asyncio.Event()
         self.state = PeerState(greeting.peer, link=self._line.link)
@@ -123,6 +128,8 @@ class Conversation:
             await self._begin(greeted)
             self.is_ready.set()
             if not self._only_control:
+                if self._sync.mail is not None:
+                    self._mail = MailPump(self._sync.mail, self._line.ask, self._line.send, only=self.state.device)
                 self._sync.peers.connected(self)
             await self._pump()
         except RemoteError as error:
@@ -143,6 +150,8 @@ class Conversation:
                 self._pump_in, self._pump_open, self._pump_apply, self._pump_out, self._ping, self._wait_for_end
             )
         ]  # fmt: skip
+        if self._mail is not None:
+            pumps.append(asyncio.create_task(self._mail.run(), name="pump_mail"))
         try:  # no task group: before Python 3.13 a cancel that meets an error is lost in it
             await asyncio.wait(pumps, return_when=asyncio.FIRST_EXCEPTION)
         finally:
@@ -243,6 +252,9 @@ class Conversation:
                 case Pong():
                     if waiter := self._round_trips.get(request):
                         waiter.set()
+                case MsgStored() | Msg() | MsgPut():
+                    if self._mail is not None:
+                        await self._mail.received(frame, request)
                 case Err():
                     await self._refused_by_peer(frame, request)
                 case PairOpened() | PairJoined() | PairMsg() | PairClose():
@@ -457,6 +469,8 @@ class Conversation:
     def wake(self) -> None:
         """There is something new to send."""
         self._wake_out.set()
+        if self._mail is not None:
+            self._mail.wake()
 
     def look(self) -> None:
         """The network changed, or the machine slept: is the other side still there."""

@@ -20,6 +20,8 @@ BYTES_PER_S: Final = 16 * 1024 * 1024
 BYTES_BURST: Final = 128 * 1024 * 1024
 RECORDS_PER_S: Final = 2.0  # a signature check and a resolution each
 RECORD_BURST: Final = 4_000  # a whole control log at once
+MESSAGES_PER_S: Final = 5_000.0
+MESSAGE_BURST: Final = 20_000
 ACCOUNT_BYTES: Final = 1024**3
 ACCOUNT_DEVICES: Final = 32
 TRACKED_ADDRESSES: Final = 10_000  # least recently seen ones are forgotten
@@ -36,18 +38,21 @@ class DeviceLimits:
     bytes_burst: float = BYTES_BURST
     records_per_s: float = RECORDS_PER_S
     record_burst: float = RECORD_BURST
+    messages_per_s: float = MESSAGES_PER_S
+    message_burst: float = MESSAGE_BURST
 
 
 class DeviceRate:
     """The budgets of one device. Once refused it stays refused until the wait is over, so that of a row of pushes
     none in the middle is taken."""
 
-    __slots__ = ("_bytes", "_pushes", "_records", "_refused_until_ms")
+    __slots__ = ("_bytes", "_messages", "_pushes", "_records", "_refused_until_ms")
 
     def __init__(self, limits: DeviceLimits) -> None:
         self._pushes = TokenBucket(limits.pushes_per_s, limits.push_burst)
         self._bytes = TokenBucket(limits.bytes_per_s, limits.bytes_burst)
         self._records = TokenBucket(limits.records_per_s, limits.record_burst)
+        self._messages = TokenBucket(limits.messages_per_s, limits.message_burst)
         self._refused_until_ms = 0
 
     def push(self, size_bytes: int, now_ms: int) -> int:
@@ -64,6 +69,10 @@ class DeviceRate:
             wait = max(wait, 1_000)  # let a useful number of tokens gather
             self._refused_until_ms = now_ms + wait
         return wait
+
+    def messages(self, count: int, now_ms: int) -> int:
+        """Account for *count* messages. Returns 0, or the ms to wait."""
+        return self._messages.take(count, now_ms)
 
     def records(self, count: int, now_ms: int) -> int:
         """Account for *count* control records. Returns 0, or the ms to wait."""

@@ -17,6 +17,7 @@ class News(Enum):
 
     BATCHES = auto()
     CONTROL = auto()
+    MAIL = auto()
 
 
 Listener = Callable[[News], None]

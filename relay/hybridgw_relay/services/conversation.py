@@ -45,6 +45,9 @@ from hybridgw_protocol.frames import (
     CtlPut,
     Err,
     Frame,
+    Msg,
+    MsgDone,
+    MsgPut,
     PairClose,
     PairJoin,
     PairMsg,
@@ -69,6 +72,7 @@ from .batches import DISK_RETRY_MS, BatchService
 from .batches import Push as QueuedPush
 from .gate import PER_DEVICE, Gate
 from .host import Host
+from .mail import MailService, MailStream
 from .mailboxes import Mailboxes
 from .ports import Outlet
 from .spaces import REMOVED, Space, Spaces
@@ -105,6 +109,11 @@ class Services:
     idle_s: float = 300.0
     flow: Flow = DEFAULT_FLOW
 
+    @property
+    def mail(self) -> MailService:
+        """Messages between devices; it keeps nothing in memory."""
+        return MailService(self.store, self.spaces.fanout, self.host)
+
 
 class Conversation:
     """One connection. `begin`, then `receive` for every message in order, beside `run`; `ended` at the end."""
@@ -122,6 +131,7 @@ class Conversation:
         self.device = DeviceId(b"")
         self._space: Space | None = None
         self._stream: Stream | None = None
+        self._mail: MailStream | None = None
         self._rate: DeviceRate | None = None
         self._candidate: Candidate | None = None
         self._challenge = Challenge(
@@ -148,8 +158,11 @@ class Conversation:
     async def run(self) -> None:
         """Send batches once the device is admitted; until cancelled."""
         await self._is_admitted.wait()
-        if self._stream is not None:  # root gets no batches
-            await self._stream.run()
+        if self._stream is None or self._mail is None:  # root gets neither
+            return
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._stream.run())
+            group.create_task(self._mail.run())
 
     async def receive(self, data: bytes) -> None:
         """One message. Whatever is wrong with it is told to the other side; nothing is raised."""
@@ -195,7 +208,7 @@ class Conversation:
                 self._stored_batches, self._stream.sent_batches if self._stream else 0,
             )  # fmt: skip
         self._s.gate.leave(self._address, admitted=self._is_admitted.is_set())
-        self._space = self._stream = self._candidate = None  # no cycles: the space may go now
+        self._space = self._stream = self._mail = self._candidate = None  # no cycles: the space may go now
 
     def tick(self) -> None:
         """Once a second: time is over, or a ping is due."""
@@ -225,6 +238,11 @@ class Conversation:
         if self._stream is not None and not self._is_over:
             with self._own_fault():
                 self._stream.wake()
+
+    def wake_mail(self) -> None:
+        """There may be new messages for this device."""
+        if self._mail is not None and not self._is_over:
+            self._mail.wake()
 
     def tell_control(self, records: Sequence[bytes]) -> None:
         """There are new control records in the space."""
@@ -282,6 +300,10 @@ class Conversation:
                 self._send_control(await self._ready_space().missing_from(frame.heads), request)
             case CtlPut() | Ctl():
                 await self._put_control(frame, request)
+            case MsgPut():
+                await self._put_mail(frame, request)
+            case MsgDone(ids=keys):
+                await self._done_mail(keys)
             case PairOpen():
                 self._open_mailbox(request)
             case PairJoin(np=np):
@@ -325,7 +347,6 @@ class Conversation:
         if self._is_over:
             return
         self._s.gate.admitted(self._address)
-        self._is_admitted.set()
         self._link.send(
             Welcome(sid=self.id, t=self._s.host.wall_ms(), vv=to_entries(heads), ctl=space.heads, quota=quota)
         )
@@ -333,6 +354,8 @@ class Conversation:
             self._link, self._outlet, space, self._s.store, self._flush, live=candidate.auth.sub, flow=self._s.flow
         )
         self._stream.restart(from_entries(candidate.auth.vv))
+        self._mail = MailStream(self._s.store, space, self.device, self._send_mail)
+        self._is_admitted.set()
         self._is_live = candidate.auth.sub
         log.info(
             "connected connection=%s space=%s device=%s address=%s",
@@ -414,6 +437,31 @@ class Conversation:
         parts = list(split_records(records))
         for index, part in enumerate(parts):
             self._link.send(Ctl(recs=part, more=index + 1 < len(parts)), request=request)
+
+    # ---- messages -------------------------------------------------------------------------------------------------
+    async def _put_mail(self, frame: MsgPut, request: int) -> None:
+        space = self._ready_space()
+        if not space.is_active(self.device):
+            raise Revoked(REMOVED)
+        assert self._rate is not None  # noqa: S101 - set with the space
+        wait_ms = self._rate.messages(len(frame.m) + len(frame.x), self._s.host.steady_ms())
+        if wait_ms:
+            self._refuse(RateLimited("Messages come too fast.", retry_ms=wait_ms), request)
+            return
+        answer = await self._s.mail.put(space, self.device, frame)
+        if not self._is_over:
+            self._link.send(answer, request=request)
+
+    async def _done_mail(self, keys: Sequence[bytes]) -> None:
+        await self._s.mail.done(self._ready_space(), self.device, keys)
+        if self._mail is not None:
+            self._mail.done(keys)
+
+    def _send_mail(self, frame: Msg) -> None:
+        if not self._is_over and self._space is not None and self._space.is_active(self.device):
+            with self._own_fault():
+                self._link.send(frame)
+                self._flush()
 
     # ---- small things ---------------------------------------------------------------------------------------------
     def _open_mailbox(self, request: int) -> None:

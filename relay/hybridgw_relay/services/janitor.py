@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 TICK_S: Final = 1.0
 SAVE_SEEN_TICKS: Final = 60
+EXPIRE_TICKS: Final = 10
 
 
 class Janitor:
@@ -53,6 +54,8 @@ class Janitor:
             if self._store.changed_elsewhere():
                 for space in self._spaces.in_use():
                     await space.refresh()
+            if self._ticks % EXPIRE_TICKS == 0:
+                await self._store.expire_mail(self._spaces.wall_ms())
             if self._ticks % SAVE_SEEN_TICKS == 0:
                 await self._spaces.save_seen()
         except HybridGWError as error:

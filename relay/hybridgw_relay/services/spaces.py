@@ -44,6 +44,10 @@ class Member(Protocol):
         """There are new control records."""
         ...
 
+    def wake_mail(self) -> None:
+        """There may be new messages for its device."""
+        ...
+
     def fail(self, error: HybridGWError) -> None:
         """End the connection, and say why."""
         ...
@@ -177,6 +181,9 @@ class Space:
         if news is News.BATCHES:
             for member in tuple(self.members):
                 member.wake()
+        elif news is News.MAIL:
+            for member in tuple(self.members):
+                member.wake_mail()
 
 
 class Spaces:
@@ -184,6 +191,7 @@ class Spaces:
 
     def __init__(self, store: RelayStore, fanout: Fanout, host: Host) -> None:
         self._store, self._fanout, self._host = store, fanout, host
+        self.fanout = fanout
         self._alive: WeakValueDictionary[SpaceId, Space] = WeakValueDictionary()
         self._end: dict[Space, Callable[[], None]] = {}
         self._seen: dict[tuple[int, DeviceId], int] = {}
@@ -233,6 +241,10 @@ class Spaces:
     def saw(self, space: Space, device: DeviceId) -> None:
         """A device is here now; written down together with others, by `save_seen`."""
         self._seen[space.sid, device] = self._host.wall_ms()
+
+    def wall_ms(self) -> int:
+        """Now, Unix ms."""
+        return self._host.wall_ms()
 
     async def save_seen(self) -> None:
         """Write down when devices were here last."""

@@ -13,6 +13,7 @@ from typing import Protocol
 from hybridgw_protocol.batch import Batch, Head
 from hybridgw_protocol.errors import HybridGWError
 from hybridgw_protocol.ids import DeviceId, LogId, SpaceId
+from hybridgw_protocol.limits import ENVELOPE_HEADER_BYTES, SIGNATURE_BYTES
 from hybridgw_protocol.membership import Close
 
 Read = Callable[[], tuple[list[Batch], HybridGWError | None]]
@@ -89,6 +90,24 @@ class Page:
     more: bool  # something wanted lies behind it
 
 
+@dataclass(frozen=True, slots=True)
+class MailRow:
+    """A message that waits. head: its tombstone; body: the ciphertext, None once its time is over."""
+
+    dest: DeviceId
+    sender: DeviceId
+    id: bytes
+    priority: int
+    expires_ms: int
+    head: bytes
+    body: bytes | None
+
+    @property
+    def envelope(self) -> bytes:
+        """The whole, as it came."""
+        return self.head[:ENVELOPE_HEADER_BYTES] + (self.body or b"") + self.head[-SIGNATURE_BYTES:]
+
+
 class RelayStore(Protocol):
     """One story for every backend: tests/contract/test_relay_store.py."""
 
@@ -150,6 +169,24 @@ class RelayStore(Protocol):
 
     async def page(self, sid: int, have: Mapping[LogId, int], max_bytes: int, max_batches: int) -> Page:
         """Batches above a vector, in the order of rid: one at least, and up to the bounds."""
+        ...
+
+    async def put_mail(self, sid: int, rows: Sequence[MailRow], now_ms: int) -> list[bool]:
+        """Keep messages, in their order, in one commit. Returns which: one that is here already counts as kept, one for
+        which its device has no room does not."""
+        ...
+
+    def mail(self, sid: int, dest: DeviceId, priority: int, after: int, max_bytes: int) -> list[tuple[int, MailRow]]:
+        """Messages of one priority that wait for a device, with their places, in the order of arrival: one at
+        least, and up to the bound. A point read, at once."""
+        ...
+
+    async def done_mail(self, sid: int, dest: DeviceId, keys: Sequence[bytes]) -> None:
+        """Forget messages. Args: keys: sender and id of each."""
+        ...
+
+    async def expire_mail(self, now_ms: int) -> int:
+        """Turn what is over into tombstones, forget tombstones of long ago; a part. Returns how many rows."""
         ...
 
     async def seen(self, seen_ms: Mapping[tuple[int, DeviceId], int]) -> None:

@@ -105,4 +105,24 @@ CREATE TABLE evidence(
 ) STRICT;
 """,
     ),
+    (
+        "0002-mail",
+        """
+-- Messages that wait for a device. Sealed: what stands here beside the header cannot be read.
+CREATE TABLE mail(
+  rid INTEGER PRIMARY KEY AUTOINCREMENT,  -- order of arrival; never used again
+  sid INTEGER NOT NULL REFERENCES space(sid) ON DELETE CASCADE,
+  dest BLOB NOT NULL,                     -- device that it is for
+  sender BLOB NOT NULL,                   -- device that put it
+  id BLOB NOT NULL,                       -- 16 bytes, of the sender's making
+  priority INTEGER NOT NULL,              -- 0 bulk to 3 urgent
+  expires_ms INTEGER NOT NULL,
+  head BLOB NOT NULL,                     -- tombstone: header, hash of the ciphertext, signature
+  body BLOB,                              -- ciphertext; NULL: its time is over
+  UNIQUE(sid, dest, sender, id)
+) STRICT;
+CREATE INDEX mail_waiting ON mail(sid, dest, priority, rid);
+CREATE INDEX mail_end ON mail(expires_ms);
+""",
+    ),
 )

@@ -14,13 +14,20 @@ from pathlib import Path
 from hybridgw_protocol.batch import EMPTY_HEAD, Batch, Head, batch_hash
 from hybridgw_protocol.errors import BadFrame, Fork, Gap, HybridGWError, NotAdmitted, QuotaExceeded
 from hybridgw_protocol.ids import DeviceId, LogId, SpaceId
-from hybridgw_protocol.limits import LOGS_PER_DEVICE, LOGS_PER_SPACE, SIGNATURE_BYTES
+from hybridgw_protocol.limits import (
+    LOGS_PER_DEVICE,
+    LOGS_PER_SPACE,
+    MAX_MAIL_BYTES,
+    MAX_MAIL_ROWS,
+    MAX_MESSAGE_TTL_MS,
+    SIGNATURE_BYTES,
+)
 from hybridgw_protocol.membership import Close
 from hybridgw_storage.database import Database, SqliteDatabase, Tx
 from hybridgw_storage.migrations import prepare_file
 
 from ..core.chain import Place, place
-from .base import AccountRow, Append, Appended, DeviceRow, Page, SpaceRow, Stored
+from .base import AccountRow, Append, Appended, DeviceRow, MailRow, Page, SpaceRow, Stored
 from .schema import MIGRATIONS
 
 
@@ -91,6 +98,24 @@ class SqliteRelayStore:
         """Batches above a vector, in the order of rid."""
         held = dict(have)  # the caller's may change while another thread reads
         return await self._db.read(lambda connection: read_page(connection, sid, held, max_bytes, max_batches))
+
+    async def put_mail(self, sid: int, rows: Sequence[MailRow], now_ms: int) -> list[bool]:
+        """Keep messages, in their order, in one commit."""
+        return await self._db.write(lambda tx: put_mail(tx, sid, rows))
+
+    def mail(self, sid: int, dest: DeviceId, priority: int, after: int, max_bytes: int) -> list[tuple[int, MailRow]]:
+        """Messages of one priority that wait for a device."""
+        return self._db.peek(lambda connection: read_mail(connection, sid, dest, priority, after, max_bytes))
+
+    async def done_mail(self, sid: int, dest: DeviceId, keys: Sequence[bytes]) -> None:
+        """Forget messages."""
+        await self._db.write(lambda tx: done_mail(tx, sid, dest, keys))
+
+    async def expire_mail(self, now_ms: int) -> int:
+        """Turn what is over into tombstones, forget tombstones of long ago."""
+        if not self._db.peek(lambda connection: read_is_mail_over(connection, now_ms)):
+            return 0
+        return await self._db.write(lambda tx: expire_mail(tx, now_ms))
 
     async def seen(self, seen_ms: Mapping[tuple[int, DeviceId], int]) -> None:
         """Note the last contact of devices."""
@@ -507,3 +532,93 @@ def _head_at(group: _Group, sid: int, log: LogId, n: int) -> Head:
 
 def _hash_of(blob: bytes) -> bytes:
     return batch_hash(blob[:-SIGNATURE_BYTES])
+
+
+# ---- mail --------------------------------------------------------------------------------------------------------
+EXPIRE_PART = 500  # messages in one transaction
+
+
+def read_mail(
+    connection: sqlite3.Connection, sid: int, dest: DeviceId, priority: int, after: int, max_bytes: int
+) -> list[tuple[int, MailRow]]:
+    """Messages of one priority that wait for a device, in the order of arrival."""
+    rows = connection.execute(
+        "SELECT rid, sender, id, expires_ms, head, body FROM mail "
+        "WHERE sid=? AND dest=? AND priority=? AND rid>? ORDER BY rid LIMIT 256",
+        (sid, dest, priority, after),
+    )
+    found: list[tuple[int, MailRow]] = []
+    size = 0
+    for rid, sender, mid, expires, head, body in rows:
+        found.append((rid, MailRow(dest, DeviceId(sender), mid, priority, expires, head, body)))
+        size += len(head) + len(body or b"")
+        if size >= max_bytes:
+            break
+    return found
+
+
+def _box(tx: Tx, sid: int, dest: bytes) -> list[int]:
+    """Rows and bytes that wait for a device, from the memo; change it in place."""
+    key = ("mail", sid, dest)
+    found: list[int] | None = tx.memo.get(key)
+    if found is None:
+        size = "coalesce(sum(length(head) + coalesce(length(body), 0)), 0)"
+        sql = f"SELECT count(*), {size} FROM mail WHERE sid=? AND dest=?"
+        found = tx.memo[key] = list(tx.execute(sql, (sid, dest)).fetchone())
+    return found
+
+
+def put_mail(tx: Tx, sid: int, rows: Sequence[MailRow]) -> list[bool]:
+    """Keep messages; see RelayStore."""
+    taken: list[bool] = []
+    for row in rows:
+        box = _box(tx, sid, row.dest)
+        size = len(row.head) + len(row.body or b"")
+        place = (sid, row.dest, row.sender, row.id)
+        if box[0] >= MAX_MAIL_ROWS or box[1] + size > MAX_MAIL_BYTES:
+            sql = "SELECT 1 FROM mail WHERE sid=? AND dest=? AND sender=? AND id=?"
+            taken.append(tx.execute(sql, place).fetchone() is not None)
+            continue
+        added = tx.execute(
+            "INSERT OR IGNORE INTO mail(sid, dest, sender, id, priority, expires_ms, head, body) "
+            "VALUES(?,?,?,?,?,?,?,?)",
+            (*place, row.priority, row.expires_ms, row.head, row.body),
+        ).rowcount
+        if added:
+            box[0] += 1
+            box[1] += size
+        taken.append(True)
+    return taken
+
+
+def done_mail(tx: Tx, sid: int, dest: DeviceId, keys: Sequence[bytes]) -> None:
+    """Forget messages."""
+    box = _box(tx, sid, dest)
+    for key in keys:
+        row = tx.execute(
+            "DELETE FROM mail WHERE sid=? AND dest=? AND sender=? AND id=? "
+            "RETURNING length(head) + coalesce(length(body), 0)",
+            (sid, dest, key[:16], key[16:]),
+        ).fetchone()
+        if row is not None:
+            box[0] -= 1
+            box[1] -= row[0]
+
+
+def read_is_mail_over(connection: sqlite3.Connection, now_ms: int) -> bool:
+    """Is there something to expire, or to forget."""
+    sql = "SELECT 1 FROM mail WHERE expires_ms<=? AND (body IS NOT NULL OR expires_ms<=?) LIMIT 1"
+    return connection.execute(sql, (now_ms, now_ms - MAX_MESSAGE_TTL_MS)).fetchone() is not None
+
+
+def expire_mail(tx: Tx, now_ms: int) -> int:
+    """Bodies of what is over go; tombstones of long ago too."""
+    part = "(SELECT rid FROM mail WHERE expires_ms<=? {} LIMIT ?)"
+    sql = f"UPDATE mail SET body=NULL WHERE rid IN {part.format('AND body IS NOT NULL')}"
+    count = tx.execute(sql, (now_ms, EXPIRE_PART)).rowcount
+    sql = f"DELETE FROM mail WHERE rid IN {part.format('')}"
+    count += tx.execute(sql, (now_ms - MAX_MESSAGE_TTL_MS, EXPIRE_PART)).rowcount
+    if count:
+        for key in [key for key in tx.memo if isinstance(key, tuple) and key[0] == "mail"]:
+            del tx.memo[key]
+    return count

@@ -20,7 +20,21 @@ SAMPLES: dict[FrameType, Frame] = {frame.type: frame for frame in reversed(every
 
 # The table of protocol/SPEC.md, "Link": (state, who) -> frame -> state after it.
 BOTH_READY = dict.fromkeys(
-    (T.PUSH, T.PUSH_ACK, T.WANT, T.BATCHES, T.CREDIT, T.CTL_GET, T.CTL, T.CTL_PUT, T.CTL_ACK, T.PAIR_MSG, T.PAIR_CLOSE),
+    (
+        T.PUSH,
+        T.PUSH_ACK,
+        T.WANT,
+        T.BATCHES,
+        T.CREDIT,
+        T.CTL_GET,
+        T.CTL,
+        T.CTL_PUT,
+        T.CTL_ACK,
+        T.MSG_PUT,
+        T.MSG_STORED,
+        T.PAIR_MSG,
+        T.PAIR_CLOSE,
+    ),
     S.READY,
 )
 PAGE: dict[tuple[State, Role], dict[FrameType, State]] = {
@@ -28,8 +42,8 @@ PAGE: dict[tuple[State, Role], dict[FrameType, State]] = {
     (S.CHALLENGED, Role.CLIENT): {T.AUTH: S.AUTHENTICATING, T.PAIR_JOIN: S.JOINING},
     (S.AUTHENTICATING, Role.CLIENT): {T.CTL: S.AUTHENTICATING},
     (S.AUTHENTICATING, Role.SERVER): {T.CTL_GET: S.AUTHENTICATING, T.WELCOME: S.READY},
-    (S.READY, Role.CLIENT): BOTH_READY | {T.PAIR_OPEN: S.READY},
-    (S.READY, Role.SERVER): BOTH_READY | {T.PAIR_OPENED: S.READY, T.PAIR_JOINED: S.READY},
+    (S.READY, Role.CLIENT): BOTH_READY | {T.MSG_DONE: S.READY, T.PAIR_OPEN: S.READY},
+    (S.READY, Role.SERVER): BOTH_READY | {T.MSG: S.READY, T.PAIR_OPENED: S.READY, T.PAIR_JOINED: S.READY},
     (S.JOINING, Role.SERVER): {T.PAIR_JOINED: S.PAIRING},
     (S.PAIRING, Role.CLIENT): {T.PAIR_MSG: S.PAIRING, T.PAIR_CLOSE: S.CLOSED},
     (S.PAIRING, Role.SERVER): {T.PAIR_MSG: S.PAIRING, T.PAIR_CLOSE: S.CLOSED},
@@ -105,7 +119,7 @@ def test_every_frame_in_every_state(state: State, role: Role, kind: FrameType) -
 
 def test_the_page_names_every_state() -> None:
     assert {state for state, _ in PAGE} == set(State) - {S.CLOSED}
-    assert len(CASES) == 7 * 2 * 21
+    assert len(CASES) == 7 * 2 * 25
 
 
 def test_an_error_with_an_id_refuses_a_request_and_keeps_the_link() -> None:

@@ -14,6 +14,7 @@ from .collection import Collection, Query
 from .database import Database, State, connect
 from .link import Patience
 from .live import Change, LiveView, Watch
+from .messages import Inbox, Received
 from .outbox import Rejection, Write
 from .place import login
 from .topics import Listener, Message
@@ -22,11 +23,13 @@ __all__ = [
     "Change",
     "Collection",
     "Database",
+    "Inbox",
     "Listener",
     "LiveView",
     "Message",
     "Patience",
     "Query",
+    "Received",
     "Rejection",
     "State",
     "Watch",

@@ -32,6 +32,7 @@ from .backoff import full_jitter
 from .collection import Collection
 from .link import Ended, Link, Lost, Patience
 from .live import LiveView, Watch
+from .messages import Inbox
 from .outbox import Outbox, Rejection, Write, deliver, unknown_outcome
 from .place import Place, TokenSource
 from .subscriptions import Subscriptions
@@ -43,7 +44,8 @@ _STABLE_S: Final = 5.0  # a connection that held so long ends the series of fail
 _READS: Final = frozenset({
     "data.get", "data.list", "collections.list", "collections.get", "conflicts.list", "conflicts.get", "sync.status",
     "devices.list", "pairing.get", "relays.list", "alarms.list", "config", "config.stats", "config.deployments",
-    "analytics.connections", "frames.schema", "paths", "health", "health.ready",
+    "analytics.connections", "messages.list", "messages.get", "messages.ack", "frames.schema",
+    "paths", "health", "health.ready",
 })  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -180,6 +182,36 @@ class Database:
         return Listener(self._subscriptions, topic, self._stir)
 
     # ---- anything ----------------------------------------------------------------------------------------------------
+    async def send(
+        self, type: str, body: Any = None, *, to: str | list[str] | None = None, priority: str = "normal",
+        ttl_s: float | None = None, id: str | None = None, reply_to: str | None = None,
+    ) -> Json:  # fmt: skip
+        """Send a message to programs, here and on other devices; it is stored when this returns. Returns the message.
+
+        Args: to: `client:ID`, `app:NAME`, `mode:MODE`, `topic:TOPIC`, `device:NAME` or `all`, each with `@DEVICE` or
+        `@here`; None: the rules decide; priority: bulk, normal, high, urgent; ttl_s: given up after it, 7 days if not
+        said; id: of a message that may have been sent already. With one target it is sent once, whatever breaks.
+        """
+        is_single = isinstance(to, str)
+        params: Json = {"type": type, "body": body, "to": to, "priority": priority, "ttl_s": ttl_s,
+                        "id": id or (self.new_message_id() if is_single else None), "reply_to": reply_to}  # fmt: skip
+        given = {name: value for name, value in params.items() if value is not None}
+        found: Json = await self._call("messages.send", given, repeatable=is_single)
+        return found
+
+    def messages(
+        self, *, app: str = "", topics: Iterable[str] = (), on_state: Callable[[Json], None] | None = None
+    ) -> Inbox:
+        """Messages for this program: `async with db.messages() as inbox:`. Give `connect` a client_id that stays.
+
+        Args: app: by what name `app:NAME` finds it; topics: that it wants; on_state: told what became of what it sent.
+        """
+        return Inbox(self, self._subscriptions, {"app": app, "topics": list(topics)}, on_state)
+
+    def new_message_id(self) -> str:
+        """A UUID that was not used before."""
+        return self._new_id()
+
     async def call(self, command: str, **params: Any) -> Any:
         """Any command of docs/reference/websocket.md; its result as plain values.
 

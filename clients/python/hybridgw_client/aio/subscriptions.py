@@ -88,7 +88,7 @@ class Subscriptions:
         if sharing:
             return
         self._by_sub.pop(sub, None)
-        if subscription.command == "live.subscribe":
+        if subscription.command in ("live.subscribe", "messages.listen"):
             self._end(sub, "live.unsubscribe", {"sub": sub})
         elif not any(one.params == subscription.params for one in self._all):  # one that is being asked for just now
             self._end(sub, "topic.unsubscribe", subscription.params)

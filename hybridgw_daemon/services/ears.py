@@ -1,0 +1,131 @@
+"""An ear: one connection of a program that listens for messages. It is asked for its next part, as a live query is.
+
+So much is shown at once as the program can deal with: WINDOW messages that are not acknowledged, of which the last
+few places are for urgent ones; a program that never acknowledges is shown no more, and costs no memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Final
+
+from hybridgw_protocol.ids import format_document_id
+from hybridgw_protocol.localapi import encode
+from hybridgw_protocol.localapi_frames import EventBody, event_body
+from hybridgw_protocol.messages import MessageState, Priority, Turns
+from hybridgw_storage.database import Database
+
+from ..core.targets import Listener, Target
+from ..stores import copies
+from ..stores.copies import Waiting
+from .ports import Principal
+
+WINDOW: Final = 256  # shown and not acknowledged
+WINDOW_BYTES: Final = 256 * 1024  # likewise; half of what a slow reader may leave unread
+RESERVED: Final = 32  # of both, one in eight: for urgent messages
+PART: Final = copies.PART  # messages of one part
+NEWS: Final = 1_024  # of what became of messages; the oldest go, a sender can look
+
+
+class Ear:
+    """What services/live_sessions.py asks for events."""
+
+    def __init__(
+        self, listener: Listener, principal: Principal, database: Database, wakened: asyncio.Event,
+        leave: Callable[[Ear], None], name_of: Callable[[bytes], str],
+    ) -> None:  # fmt: skip
+        """Args: wakened: set when there may be something; leave: called when it is closed; name_of: of a device."""
+        self.listener = listener
+        self.principal = principal
+        self._database, self._wakened, self._leave, self._name_of = database, wakened, leave, name_of
+        self._after = dict.fromkeys(Priority, 0)  # of each priority, the rid shown last
+        self._shown: dict[bytes, int] = {}  # id -> bytes, not acknowledged yet
+        self._bytes = 0
+        self._turns = Turns()
+        self._news: deque[EventBody] = deque(maxlen=NEWS)
+        self._is_closed = False
+
+    def stir(self) -> None:
+        """There may be something."""
+        self._wakened.set()
+
+    def tell(self, news: EventBody) -> None:
+        """What became of a message that this program has sent."""
+        self._news.append(news)
+        self._wakened.set()
+
+    def done(self, ids: Iterable[bytes]) -> None:
+        """These are acknowledged: there is room for others."""
+        for mid in ids:
+            self._bytes -= self._shown.pop(mid, 0)
+        self._wakened.set()
+
+    async def part(self) -> list[EventBody]:
+        """The next events; [] if there is nothing now."""
+        if self._is_closed:
+            return []
+        if self._news:
+            told = list(self._news)
+            self._news.clear()
+            return told
+        return self._next() if self.listener.nr else []
+
+    def close(self) -> None:
+        """Listen no more. Idempotent."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._leave(self)
+
+    def _next(self) -> list[EventBody]:
+        queues: dict[Priority, deque[Waiting]] = {}
+        nr = self.listener.nr
+        for priority in Priority:
+            if self._has_room(priority):
+                after = self._after[priority]
+                found = self._database.peek(partial(copies.waiting, listener=nr, priority=priority, after=after))
+                if found:
+                    queues[priority] = deque(found)
+        told: list[EventBody] = []
+        while queues and len(told) < PART:
+            priority = self._turns.pick(queues)
+            if not self._has_room(priority):
+                del queues[priority]
+                continue
+            waiting = queues[priority].popleft()
+            if not queues[priority]:
+                del queues[priority]
+            self._after[priority] = waiting.rid
+            if self._may_hear(waiting):
+                self._shown[waiting.id] = len(waiting.body)
+                self._bytes += len(waiting.body)
+                told.append(event_of(waiting, self._name_of(waiting.sender)))
+        return told
+
+    def _has_room(self, priority: Priority) -> bool:
+        share = 1 if priority is Priority.URGENT else 1 - RESERVED / WINDOW
+        return len(self._shown) < WINDOW * share and self._bytes < WINDOW_BYTES * share
+
+    def _may_hear(self, waiting: Waiting) -> bool:
+        return self.principal.allows("listen", waiting.name if waiting.kind == "topic" else waiting.type)
+
+
+def event_of(waiting: Waiting, device: str) -> EventBody:
+    """The event that shows a message."""
+    said: dict[str, Any] = {
+        "id": format_document_id(waiting.id), "type": waiting.type,
+        "from": {"device": device, "client": waiting.client},
+        "to": Target(waiting.kind, waiting.name, waiting.place).text,
+        "priority": Priority(waiting.priority).name.lower(),
+        "created_ms": waiting.created_ms, "expires_ms": waiting.expires_ms,
+        "reply_to": format_document_id(waiting.reply) if waiting.reply else None, "gap": bool(waiting.gap),
+    }  # fmt: skip
+    return event_body("message", encode(said)[:-1] + b',"body":%b}' % waiting.body)
+
+
+def state_event(mid: bytes, device: str, state: MessageState, at_ms: int, changes: int) -> EventBody:
+    """The event that says what became of one."""
+    said = {"id": format_document_id(mid), "device": device, "state": state, "at_ms": at_ms, "changes": changes}
+    return event_body("message_state", encode(said))
