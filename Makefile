@@ -7,8 +7,8 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
 BIN := .venv/bin
-# Test workers; 2 fits the smallest machine we support. `make test JOBS=0` runs in one process.
-JOBS ?= 2
+# Test workers; 4 on two cores, for many tests wait for a process, a browser or a network. `make test JOBS=0` runs in one process.
+JOBS ?= 4
 # More arguments for pytest: `make test ARGS='-k merge -x'`.
 ARGS ?=
 

@@ -36,11 +36,12 @@ def scale() -> int:
 
 @dataclass(frozen=True)
 class Suite:
-    """One table of budget.toml. `skips` holds pairs of a glob on the test id and a part of the reason."""
+    """One table of budget.toml. `skips`: pairs of a glob on the test id and a part of the reason; the others: globs."""
 
     seconds: float
     skips: tuple[tuple[str, str], ...] = ()
     slow: tuple[str, ...] = ()
+    first: tuple[str, ...] = ()
 
     def allows(self, test: str, reason: str) -> bool:
         """Whether the table lists this skip."""
@@ -70,6 +71,7 @@ class Budget:
                 suite["seconds"],
                 tuple((skip["test"], skip["because"]) for skip in suite["skips"]),
                 tuple(suite.get("slow", ())),
+                tuple(suite.get("first", ())),
             )
             for name, suite in table.items()
         }
@@ -131,11 +133,18 @@ class Budget:
 
 @pytest.hookimpl(tryfirst=True)  # before -m takes its choice
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what the budget calls slow."""
-    slow = [glob for suite in _budget().suites.values() for glob in suite.slow]
+    """Mark as slow what the budget calls slow; begin with what mostly waits: other workers compute meanwhile."""
+    suites = _budget().suites.values()
+    slow = [glob for suite in suites for glob in suite.slow]
+    first = [glob for suite in suites for glob in suite.first]
     for item in items:
-        if any(fnmatch.fnmatchcase(item.nodeid, glob) for glob in slow):
+        if _matches(item, slow):
             item.add_marker("slow")
+    items.sort(key=lambda item: not _matches(item, first))
+
+
+def _matches(item: pytest.Item, globs: list[str]) -> bool:
+    return any(fnmatch.fnmatchcase(item.nodeid, glob) for glob in globs)
 
 
 def _budget() -> Budget:

@@ -15,6 +15,7 @@ from tests.architecture._tree import ROOT, modules, packages, python, syntax
 # One interpreter per module costs 100 ms and more; one per group, forked for each module, costs 5.
 _EACH_ALONE = """
 import importlib, os, sys, traceback
+import aiohttp.web, asyncio, click, msgspec, nacl.bindings, sqlite3  # of others, once: our modules are looked at
 failed = []
 for name in sys.argv[1:]:
     sys.stdout.flush()

@@ -184,7 +184,7 @@ async def test_devices_do_not_all_send_what_one_has_written(tmp_path: Path) -> N
             sent = sum(d.sync.peers.sent_batches() for d in devices) - before
             batches = devices[0].logs()[devices[0].space.own_log].stored.n
             assert batches > 10
-            assert sent <= 3 * batches
+            assert sent <= 4 * batches  # seven, if each sent to each
 
 
 async def test_what_the_author_cannot_send_another_device_does(tmp_path: Path) -> None:

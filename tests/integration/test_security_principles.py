@@ -145,7 +145,7 @@ async def test_sec_P7_unknown_and_forbidden_look_the_same_to_a_stranger(api: Api
     bodies = set()
     for path in (
         "/api/data/notes/x", "/api/data/notes/none", "/api/data/none/x", "/api/nothing", "/api/auth/grants",
-        f"/api/auth/grants/{grant['id']}/approve", "/api/auth/keys", "/api/config", "/nothing", "/", "/docs",
+        f"/api/auth/grants/{grant['id']}/approve", "/api/auth/keys", "/api/config", "/nothing", "/docs",
     ):  # fmt: skip
         for token in (None, "wrong", grant["access_token"]):  # the last one counts from its page only
             got = await api.call("GET", path, token=token)
@@ -161,6 +161,10 @@ KNOWN_FIELDS = {
     ("relays.remove", "url"): "names a relay that is known",
     ("relays.test", "url"): "names a relay that is known",
     ("pairing.start", "relay"): "names a relay that is known",
+    (
+        "recovery.recover",
+        "relay",
+    ): "dialled by the daemon's own client; the owner's alone",
 }
 SUSPECT = re.compile(r"path|file|folder|dir|exec|program|command|shell|script|url|uri|link|relay|host|env|home")
 
@@ -174,7 +178,9 @@ async def test_sec_L25_no_call_names_a_program_a_file_or_an_address(api: Api) ->
         if SUSPECT.search(field.name)
     }
     assert found == KNOWN_FIELDS.keys()
-    assert {row.scope for row in rows if row.name in {"relays.add", "relays.remove", "pairing.start"}} == {"owner"}
+    assert {
+        row.scope for row in rows if row.name in {"relays.add", "relays.remove", "pairing.start", "recovery.recover"}
+    } == {"owner"}
     for method in ("PUT", "PATCH", "POST", "DELETE"):  # configuration is read, never set
         body = None if method == "DELETE" else {"items": [{"name": "SERVER_PORT", "value": 1}]}
         for path in ("/api/config", "/api/paths", "/api/config/health"):

@@ -194,9 +194,11 @@ class Relay:
         try:
             async with asyncio.TaskGroup() as group:
                 sender = group.create_task(conversation.run())
+                postman = group.create_task(conversation.run_mail())
                 conversation.begin()
                 await self._read(end, conversation)
                 sender.cancel()
+                postman.cancel()
         except* HybridGWError as errors:
             self.world.log(self.name, f"conversation failed: {errors.exceptions}")
             conversation.fail(Busy("The relay cannot go on with this connection.", retry_ms=5_000))

@@ -158,11 +158,14 @@ class Conversation:
     async def run(self) -> None:
         """Send batches once the device is admitted; until cancelled."""
         await self._is_admitted.wait()
-        if self._stream is None or self._mail is None:  # root gets neither
-            return
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._stream.run())
-            group.create_task(self._mail.run())
+        if self._stream is not None:  # root gets none
+            await self._stream.run()
+
+    async def run_mail(self) -> None:
+        """Send messages once the device is admitted; until cancelled."""
+        await self._is_admitted.wait()
+        if self._mail is not None:
+            await self._mail.run()
 
     async def receive(self, data: bytes) -> None:
         """One message. Whatever is wrong with it is told to the other side; nothing is raised."""

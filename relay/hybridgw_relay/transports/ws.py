@@ -169,8 +169,10 @@ class WebSocketEndpoint:
         try:
             async with asyncio.TaskGroup() as group:
                 sender = group.create_task(conversation.run(), name=f"send {conversation.id}")
+                postman = group.create_task(conversation.run_mail(), name=f"mail {conversation.id}")
                 await self._read(socket, conversation)
                 sender.cancel()
+                postman.cancel()
         except* HybridGWError as errors:
             log.warning("connection=%s failed: %s", conversation.id, errors.exceptions)
             conversation.fail(_Internal("The relay cannot go on with this connection.", retry_ms=5_000))

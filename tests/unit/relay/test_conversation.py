@@ -139,6 +139,7 @@ class World:
         assert isinstance(found[0][0], Welcome)
         if run:
             self.tasks.append(asyncio.ensure_future(conversation.run()))
+            self.tasks.append(asyncio.ensure_future(conversation.run_mail()))
         return conversation, pipe
 
     async def turn(self) -> None:
