@@ -23,7 +23,7 @@ IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 # No deadline anywhere: a busy machine is no fault. In CI the examples are the same in every run.
 _calm = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 settings.register_profile("dev", _calm, max_examples=50)
-settings.register_profile("ci", _calm, max_examples=500, derandomize=True, print_blob=True)
+settings.register_profile("ci", _calm, max_examples=200, derandomize=True, print_blob=True)
 settings.register_profile("soak", _calm, max_examples=5_000, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if IN_CI else "dev"))
 

@@ -43,10 +43,11 @@ def run_schemathesis(tmp_path: Path, examples: int, seed: int = 1) -> int:
     (tmp_path / "schemathesis.toml").write_text(SETTINGS)
     with daemon(tmp_path / "home", "--secret-store", "insecure-file") as process:
         endpoint = process.ready()
+        # One worker: two threads that read syntax trees at once disturb each other (CPython 3.11, gh-106905).
         program = [
             str(Path(sys.executable).with_name("st")), "run", f"{endpoint.url}/openapi.json", "--url", endpoint.url,
             "-H", f"Authorization: Bearer {endpoint.token.reveal()}", "--checks", ",".join(CHECKS),
-            "--phases", "coverage,fuzzing", "--max-examples", str(examples), "--seed", str(seed), "--workers", "2",
+            "--phases", "coverage,fuzzing", "--max-examples", str(examples), "--seed", str(seed), "--workers", "1",
             "--warnings", "off", "--no-color", "--suppress-health-check", "all", "--generation-database", "none",
         ]  # fmt: skip
         for name in LEFT_OUT:
@@ -64,7 +65,7 @@ def run_schemathesis(tmp_path: Path, examples: int, seed: int = 1) -> int:
 
 @pytest.mark.spec("G3")
 def test_spec_G3_a_thousand_generated_requests_without_a_5xx(tmp_path: Path) -> None:
-    assert run_schemathesis(tmp_path, 40) >= 1_000
+    assert run_schemathesis(tmp_path, 10) >= 1_000
 
 
 @pytest.mark.soak

@@ -25,7 +25,7 @@ from .sim_mutants import REPLICAS, WORLDS
 ROOT = Path(__file__).resolve().parents[2]
 PART = 20
 SOAK = 10
-SEEDS = {"replicas": 140, "world": 200}
+SEEDS = {"replicas": 140, "world": 160}
 PLAY = {"replicas": sim_replicas.play, "world": sim_world.play}
 PARTS = [(world, part) for world, seeds in SEEDS.items() for part in range(seeds // PART)]
 SOMETIMES = {
