@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final, NoReturn
 
+import msgspec
 from msgspec import NODEFAULT, Struct
 
 from .errors import BadValue
@@ -24,14 +25,30 @@ _MAPS: Final = {0xDE: 2, 0xDF: 4}
 
 def check_names(raw: bytes) -> None:
     """Raise BadValue if an object in this JSON has a name twice, or if it is nested deeper than it can be looked at."""
-    if raw.count(b":") < 2:
+    colons = raw.count(b":")
+    if colons < 2:
         return
     try:
-        _read(raw.decode())
+        # A pair has one colon, and texts may have more. As many pairs as colons: then no pair took another's place.
+        if _pairs(msgspec.json.decode(raw)) != colons:
+            _read(raw.decode())
     except RecursionError as error:
         raise BadValue("The JSON is nested too deep.") from error
     except ValueError as error:
         raise BadValue(f"This is not valid JSON: {str(error)[:200]}.") from error
+
+
+def _pairs(value: Any) -> int:
+    """How many pairs there are in the objects of decoded JSON."""
+    found = 0
+    if type(value) is dict:
+        found, value = len(value), value.values()
+    elif type(value) is not list:
+        return 0
+    for one in value:
+        if type(one) is dict or type(one) is list:
+            found += _pairs(one)
+    return found
 
 
 def _judge(pairs: list[tuple[str, Any]]) -> None:
