@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import subprocess
 import sys
 import tomllib
@@ -66,8 +67,12 @@ def modules() -> dict[str, Path]:
 
 @cache
 def syntax(path: Path) -> ast.Module:
-    """Parsed source of a file."""
-    return ast.parse(path.read_text(), str(path))
+    """Parsed source of a file. No garbage collection meanwhile: in CPython 3.11 one may upset it (gh-106905)."""
+    gc.disable()
+    try:
+        return ast.parse(path.read_text(), str(path))
+    finally:
+        gc.enable()
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:

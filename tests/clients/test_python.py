@@ -133,7 +133,9 @@ async def until(changes: Any, kind: str) -> list[Change]:
 def cut(db: Database) -> None:
     """The network breaks under the client, without a word to anybody."""
     assert db._link is not None
-    db._link._ws._response.connection.transport.abort()  # type: ignore[union-attr]
+    connection = db._link._ws._response.connection
+    if connection is not None and connection.transport is not None:  # else it has broken by itself
+        connection.transport.abort()
 
 
 # ---- in order --------------------------------------------------------------------------------------------------------

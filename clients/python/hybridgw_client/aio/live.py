@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import weakref
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
@@ -11,6 +10,7 @@ from typing import Any, Final, Literal, NamedTuple, Self
 
 from hybridgw_protocol.errors import HybridGWError, StateError
 
+from .following import Following
 from .subscriptions import Subscription, Subscriptions
 
 Json = dict[str, Any]
@@ -132,49 +132,14 @@ class Unread:
         return change
 
 
-class Watch:
+class Watch(Following[Change]):
     """An async iterator of Change. It begins with its first use, and ends with aclose(), `async with`, or with itself.
 
     `async with db.watch("tasks") as changes:` waits until the daemon has agreed.
     """
 
     def __init__(self, subscriptions: Subscriptions, params: Json, taken: Callable[[], None]) -> None:
-        self._unread = Unread(taken)
-        self._subscription = Subscription("live.subscribe", params, self._unread)
-        self._subscriptions = subscriptions
-        self._is_begun = self._is_over = False
-
-    def _begin(self) -> None:
-        if not self._is_begun:
-            self._is_begun = True
-            self._subscriptions.add(self._subscription)
-            # A loop that is left by `break` lets go of its iterator and of nothing else.
-            weakref.finalize(self, self._subscriptions.drop, self._subscription).atexit = False
-
-    async def __aenter__(self) -> Self:
-        """Raises: Forbidden, SecretsLocked, BadValue: what the daemon says to it."""
-        self._begin()
-        await self._unread.begun()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Change:
-        if self._is_over:
-            raise StopAsyncIteration
-        self._begin()
-        return await self._unread.take()
-
-    async def aclose(self) -> None:
-        """Follow it no more."""
-        self._is_over = True
-        self._subscriptions.drop(self._subscription)
+        super().__init__(subscriptions, "live.subscribe", params, Unread(taken))
 
 
 class LiveView:

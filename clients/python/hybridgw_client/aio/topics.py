@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import weakref
 from collections import deque
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple
 
 from hybridgw_protocol.errors import HybridGWError
 
-from .subscriptions import Subscription, Subscriptions
+from .following import Following
+from .subscriptions import Subscriptions
 
 MAX_UNREAD: Final = 1_000  # messages; beyond, nothing is read; twice as many are never kept
 
@@ -88,42 +87,8 @@ class Unheard:
         return message
 
 
-class Listener:
+class Listener(Following[Message]):
     """An async iterator of Message. `async with` waits until the daemon has agreed: from then on all is heard."""
 
     def __init__(self, subscriptions: Subscriptions, topic: str, taken: Callable[[], None]) -> None:
-        self._unheard = Unheard(taken)
-        self._subscription = Subscription("topic.subscribe", {"topic": topic}, self._unheard)
-        self._subscriptions = subscriptions
-        self._is_begun = self._is_over = False
-
-    def _begin(self) -> None:
-        if not self._is_begun:
-            self._is_begun = True
-            self._subscriptions.add(self._subscription)
-            weakref.finalize(self, self._subscriptions.drop, self._subscription).atexit = False
-
-    async def __aenter__(self) -> Self:
-        """Raises: Forbidden, BadValue: what the daemon says to it."""
-        self._begin()
-        await self._unheard.begun()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Message:
-        if self._is_over:
-            raise StopAsyncIteration
-        self._begin()
-        return await self._unheard.take()
-
-    async def aclose(self) -> None:
-        """Listen no more."""
-        self._is_over = True
-        self._subscriptions.drop(self._subscription)
+        super().__init__(subscriptions, "topic.subscribe", {"topic": topic}, Unheard(taken))
