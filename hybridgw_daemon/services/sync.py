@@ -617,7 +617,8 @@ class SyncService:
             names = ", ".join(state.name for state in directs)
             text = f"Connected directly with {names}."
             if path == "lan":
-                text += f" {error.message}" if error else "" if peers.known else " No relay is known."
+                text += f" {error.message}" if error else " The relay does not answer." if peers.known else ""
+                text += "" if peers.known else " No relay is known."
             return text
         if peers.lan.off:
             why = peers.lan.off
