@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Final, Literal, Protocol
 
 from hybridgw_protocol.batch import Head
-from hybridgw_protocol.errors import HybridGWError, Offline
+from hybridgw_protocol.errors import HybridGWError, Offline, Revoked
 from hybridgw_protocol.frames import Quota
 from hybridgw_protocol.ids import DeviceId, LogId
 from hybridgw_protocol.limits import CLOCK_WARN_MS
@@ -237,6 +237,11 @@ class Peers:
             sent_bytes=state_of.bytes_out,
             received_bytes=state_of.bytes_in,
         )
+
+    def is_refused(self) -> bool:
+        """Has somebody told this device that it does not belong any more."""
+        told = (*self.errors.values(), *self.lan.errors.values())
+        return any(isinstance(error, Revoked) and error.detail.get("told") for error in told)
 
     def on_reconnect(self, action: Callable[[bool], None]) -> None:
         """What `reconnect` does; the gateway's."""

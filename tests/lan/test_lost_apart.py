@@ -112,3 +112,9 @@ def test_spec_D4_lost_while_apart(household: Household) -> None:
     desk.post(f"/api/devices/{household.phone_id}/quarantine", {})
     until(lambda: "phone-lost-meanwhile" in laptop.documents("tasks"), what="what the person takes after all")
     assert laptop.documents("tasks") == desk.documents("tasks")
+
+    pair(desk, phone)  # found again: it comes back in its profile, as a new device
+    until(lambda: phone.documents("tasks").keys() >= laptop.documents("tasks").keys(), what="the phone to be in again")
+    passes(phone, laptop, "phone-as-new")
+    assert "expelled-too-late" not in laptop.documents("tasks")
+    assert household.seen_by(laptop)["state"] == "expelled"
