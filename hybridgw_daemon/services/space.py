@@ -22,7 +22,7 @@ from hybridgw_protocol.records import ROOT, LogClose, read_record, sign_record
 
 from ..core import membership_acts as acts
 from ..core.discovery_keys import DiscoveryKeys
-from ..core.keys import DeviceKeys, Hand, KeyRing, RootKeys, admit, begin_space, decrypt_name, tend
+from ..core.keys import DeviceKeys, Hand, KeyRing, RootKeys, admit, begin_space, decrypt_name, is_old, tend
 from ..core.rest import Purpose, RestSealer
 from .replica import PROVISIONAL, End, Keys, Sealer
 
@@ -307,9 +307,14 @@ class Space:
         """The record by which this device puts itself out."""
         return acts.leave(self._hand(now_ms))
 
-    def tend(self, now_ms: int) -> list[bytes]:
-        """Key records that are due from this device now; one step, ask again after they were taken."""
-        return tend(self._hand(now_ms)) if self.is_active else []
+    def tend(self, now_ms: int, *, renew: bool = False) -> list[bytes]:
+        """Key records that are due from this device now; one step, ask again after they were taken. renew: also when
+        the key in use is old."""
+        return tend(self._hand(now_ms), renew=renew) if self.is_active else []
+
+    def key_is_old(self, now_ms: int) -> bool:
+        """Is another key due though this one may still seal."""
+        return self._identity is not None and self.is_active and is_old(self._hand(now_ms))
 
     def tend_delay_s(self) -> float:
         """How long to wait before `tend`, so that not all devices do it at once: the lowest active device up to a

@@ -142,7 +142,8 @@ class DeviceChange(Result):
 class QuarantinedLog(Result):
     """Batches of one device that are kept and do not count.
 
-    readable: how many of them can be opened here; documents: `collection/id` of some that they change.
+    readable: how many of them can be opened here; documents: `collection/id` of some that they change; kept_until_ms:
+    then the first of them is forgotten.
     """
 
     device: Device
@@ -152,6 +153,7 @@ class QuarantinedLog(Result):
     documents: list[str] = []  # noqa: RUF012 - copied for each
     first_ms: int | None = None
     last_ms: int | None = None
+    kept_until_ms: int | None = None
 
 
 class QuarantineList(Result):
