@@ -364,7 +364,7 @@ class Daemon:
         )
         services.devices = devices
         services.expelling = ExpellingService(database, replica, space, sync, devices, clock=clock)
-        services.quarantine = QuarantineService(database, replica, space, sync, devices, clock=clock)
+        quarantine = services.quarantine = QuarantineService(database, replica, space, sync, devices, clock=clock)
         services.recovery = RecoveryService(
             space, sync, membership, devices, gateway, relays, clock=clock, entropy=entropy
         )
@@ -380,7 +380,7 @@ class Daemon:
         watch_sync(metrics, database, sync, clock)
         for name, part in (
             ("unlock", unlocking.run), ("sync", sync.run), ("relays", gateway.run), ("lan", direct.run),
-            ("mail", mail.run),
+            ("mail", mail.run), ("quarantine", quarantine.run),
         ):  # fmt: skip
             group.create_task(part(), name=name)
 
