@@ -43,7 +43,8 @@ from ..stores import mail as rows
 from ..stores import messages as message_rows
 from ..stores.mail import Held, ReceiptRow
 from ..stores.messages import THIS, DeliveryRow, MessageRow
-from .messages import Members, MessageService, Place
+from .addressing import Members, Place
+from .messages import MessageService
 from .replica import PROVISIONAL, Sealer
 from .space import Space, fingerprint
 
@@ -133,7 +134,7 @@ class MailService:
         self._database, self._space, self._messages = database, space, messages
         self._clock, self._entropy, self._wake = clock, entropy, wake
         self.dropped: Counter[str] = Counter()  # what was refused, by reason
-        messages.members = SpaceMembers(space)
+        messages.addressing.members = SpaceMembers(space)
         messages.wake_mail = wake
 
     # ---- putting ---------------------------------------------------------------------------------------------------

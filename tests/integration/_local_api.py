@@ -20,6 +20,7 @@ import aiohttp
 from hybridgw_daemon import instance, paths
 from hybridgw_daemon.core.rest import RestSealer
 from hybridgw_daemon.services.access import Access, AccessSettings, open_access
+from hybridgw_daemon.services.addressing import Members, Place
 from hybridgw_daemon.services.collections import CollectionService
 from hybridgw_daemon.services.conflicts import ConflictService
 from hybridgw_daemon.services.connections import Connections, room_for_sockets
@@ -28,7 +29,7 @@ from hybridgw_daemon.services.events import EventHub
 from hybridgw_daemon.services.health import HealthService
 from hybridgw_daemon.services.live_queries import LiveQueries
 from hybridgw_daemon.services.live_sessions import DEFAULT_BOUNDS, Bounds
-from hybridgw_daemon.services.messages import Members, MessageService, Place
+from hybridgw_daemon.services.messages import MessageService
 from hybridgw_daemon.services.metrics import Metrics
 from hybridgw_daemon.services.rate_limits import RateLimits
 from hybridgw_daemon.services.replica import Replica
@@ -222,7 +223,7 @@ async def running(
         access=access,
         messages=messages,
     )
-    messages.members = Alone()
+    messages.addressing.members = Alone()
     sockets = instance.open_sockets(paths.find(str(folder)), 0)
     port = int(sockets[0].getsockname()[1])
     live = LiveQueries(database, hub, lambda: replica.vault)

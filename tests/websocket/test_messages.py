@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from hybridgw_daemon.services.addressing import Members
 from hybridgw_daemon.services.ears import RESERVED, WINDOW
-from hybridgw_daemon.services.messages import Members
 from hybridgw_protocol.limits import MAX_MESSAGE_BODY_BYTES
 from tests.integration._local_api import Alone, Api, running
 from tests.integration.test_access import make_key
@@ -334,14 +334,14 @@ async def test_waiting_for_a_change_ends_with_it(api: Api) -> None:
 
 async def test_while_the_keys_are_locked_programs_here_get_theirs_and_the_rest_waits(api: Api) -> None:
     assert api.services.messages is not None
-    api.services.messages.members = Members()
+    api.services.messages.addressing.members = Members()
     async with connected(api, "tabs") as tabs:
         await tabs.do("messages.listen")
         everywhere = (await api.call("POST", "/api/messages", {"to": "all", "type": "note", "body": 1})).body
         named = (await api.call("POST", "/api/messages", {"to": "device:laptop", "type": "note", "body": 2})).body
         assert bodies(await messages(tabs, 1)) == [1]
         assert [d["state"] for d in everywhere["deliveries"]] == ["delivered", "queued"]
-        api.services.messages.members = Alone()  # the keys are open, and there is no other device
+        api.services.messages.addressing.members = Alone()  # the keys are open, and there is no other device
         await api.services.messages.resolve()
         assert (await api.call("GET", f"/api/messages/{everywhere['id']}")).body["state"] == "delivered"
         failed = (await api.call("GET", f"/api/messages/{named['id']}")).body

@@ -77,7 +77,9 @@ def message_commands(messages: MessageService) -> tuple[SocketCommand, ...]:
                 source.close()
                 del session.live[sub]
         session.check_room()
-        ear, waiting = await messages.listen(_principal(caller), owner.mode, owner.client_id, command, session.stirred)
+        ear, waiting = await messages.listeners.listen(
+            _principal(caller), owner.mode, owner.client_id, command, session.stirred
+        )
         sub = session.follow(ear)
         caller.follow()
         return said.Listening(sub=sub, waiting=waiting)
