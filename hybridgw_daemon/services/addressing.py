@@ -16,7 +16,7 @@ from hybridgw_storage.database import Database, Tx
 from ..core.targets import HERE, Target
 from ..stores import copies
 from ..stores import messages as rows
-from ..stores.messages import THIS, UNRESOLVED, MessageRow
+from ..stores.messages import THIS, UNRESOLVED, DeliveryRow, Entries, MessageRow
 
 
 class Place(NamedTuple):
@@ -51,6 +51,21 @@ class Members:
         return 0
 
 
+class Goal(NamedTuple):
+    """Devices that a message goes to. others: None: not known yet."""
+
+    is_here: bool
+    others: tuple[bytes, ...] | None
+
+
+class Entered(NamedTuple):
+    """A message that was written down. ears: listeners that have a copy."""
+
+    row: MessageRow
+    deliveries: list[DeliveryRow]
+    ears: list[int]
+
+
 class Addressing:
     """One per daemon. The functions that take a Tx are part of a write of services/messages.py or services/mail.py."""
 
@@ -80,48 +95,54 @@ class Addressing:
             return THIS
         return next((o.device for o in self.members.others() or () if o.is_meant(text)), None)
 
-    # ---- in a transaction ------------------------------------------------------------------------------------------
-    def address(self, tx: Tx, rid: int, row: MessageRow, target: Target) -> bool:
-        """Write down the devices that it goes to. Returns whether others are among them. Raises: NotFound."""
-        now_ms = row.created_ms
-        is_here, is_abroad = self.is_here(target), False
-        if is_here:
-            rows.add_delivery(tx, rid, THIS, row.priority, MessageState.DELIVERED, now_ms)
-        if target.place != HERE and (target.place == "" or not is_here):
-            others = self.members.others()
-            if others is None:
-                self._may_wait = True
-                rows.add_delivery(tx, rid, UNRESOLVED, row.priority, MessageState.QUEUED, now_ms)
-                return False
-            meant = [o for o in others if target.place == "" or o.is_meant(target.place)]
-            if not meant and not is_here:
-                raise NotFound(
-                    f"There is no device {target.place!r} among yours; 'hybridgw devices' lists them.", field="to"
-                )
-            for other in meant:
-                self.enqueue(tx, rid, row, other.device)
-                is_abroad = True
-        return is_abroad
+    def goal(self, target: Target) -> Goal:
+        """The devices that a target names. Raises: NotFound: none."""
+        is_here = self.is_here(target)
+        if target.place == HERE or (target.place and is_here):
+            return Goal(True, ())
+        others = self.members.others()
+        if others is None:
+            return Goal(is_here, None)
+        meant = tuple(o.device for o in others if target.place == "" or o.is_meant(target.place))
+        if not meant and not is_here:
+            raise NotFound(
+                f"There is no device {target.place!r} among yours; 'hybridgw devices' lists them.", field="to"
+            )
+        return Goal(is_here, meant)
 
-    def enqueue(self, tx: Tx, rid: int, row: MessageRow, device: bytes) -> None:
+    # ---- in a transaction ------------------------------------------------------------------------------------------
+    def enter(self, tx: Tx, entries: Entries, row: MessageRow, goal: Goal) -> Entered:
+        """Write down a message of this device, and whom it is for."""
+        row, now_ms, deliveries = entries.add(row), row.created_ms, []
+        ears: list[int] = []
+        if goal.is_here:
+            deliveries.append(entries.add_delivery(row, THIS, MessageState.DELIVERED, now_ms))
+            ears = self.copy(tx, entries, row)
+        if goal.others is None:
+            self._may_wait = True
+            deliveries.append(entries.add_delivery(row, UNRESOLVED, MessageState.QUEUED, now_ms))
+        else:
+            deliveries += [self.enqueue(entries, row, device) for device in goal.others]
+        return Entered(row, deliveries, ears)
+
+    def enqueue(self, entries: Entries, row: MessageRow, device: bytes) -> DeliveryRow:
         """It waits for a device, with the next number of its stream."""
         stream = self.members.stream()
-        seq = rows.next_seq(tx, device, stream, row.priority)
-        rows.add_delivery(
-            tx, rid, device, row.priority, MessageState.QUEUED, row.created_ms, stream=stream, seq=seq,
-            next_ms=row.created_ms,
-        )  # fmt: skip
+        seq = entries.next_seq(device, stream, row.priority)
+        return entries.add_delivery(
+            row, device, MessageState.QUEUED, row.created_ms, stream=stream, seq=seq, next_ms=row.created_ms
+        )
 
-    def copy(self, tx: Tx, rid: int, row: MessageRow) -> set[int]:
+    def copy(self, tx: Tx, entries: Entries, row: MessageRow) -> list[int]:
         """A copy for each program here that it is for; not for the one that sent it, unless that is named."""
         sender = (row.client, row.principal) if row.sender == THIS and row.kind != "client" else None
         found = [
-            listener
+            listener.nr
             for listener in copies.listeners(tx)
             if listener.is_meant(row.kind, row.name) and (listener.client, listener.principal) != sender
         ]
-        copies.add(tx, rid, row.priority, [listener.nr for listener in found])
-        return {listener.nr for listener in found}
+        entries.add_copies(row, found)
+        return found
 
     # ---- later -----------------------------------------------------------------------------------------------------
     async def resolve(self) -> bool:
@@ -133,20 +154,21 @@ class Addressing:
             return False
 
         def write(tx: Tx) -> None:
-            others = self.members.others()
+            others, entries = self.members.others(), Entries(tx)
             for rid in rows.unresolved(tx.connection) if others is not None else ():
                 row = rows.by_rid(tx.connection, rid)
                 meant = [o for o in others or () if row.place == "" or o.is_meant(row.place)]
                 here = self.members.here()
                 if not meant and row.place and not (here is not None and here.is_meant(row.place)):
-                    rows.tell(tx, rid, UNRESOLVED, MessageState.FAILED, self._clock(), error="not_found")
+                    rows.tell(tx, UNRESOLVED, [rid], MessageState.FAILED, self._clock(), error="not_found")
                     continue
                 rows.resolve(tx, rid)
                 for other in meant:
-                    self.enqueue(tx, rid, row, other.device)
+                    self.enqueue(entries, row, other.device)
                 if here is not None and row.place and here.is_meant(row.place):
-                    rows.add_delivery(tx, rid, THIS, row.priority, MessageState.DELIVERED, self._clock())
-                    self.copy(tx, rid, row)
+                    entries.add_delivery(row, THIS, MessageState.DELIVERED, self._clock())
+                    self.copy(tx, entries, row)
+            entries.write()
 
         try:
             await self._database.write(write)

@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from hybridgw_protocol.ids import format_document_id
 from hybridgw_protocol.localapi import encode
@@ -30,6 +30,15 @@ PART: Final = copies.PART  # messages of one part
 NEWS: Final = 1_024  # of what became of messages; the oldest go, a sender can look
 
 
+class Place(NamedTuple):
+    """Where a message stands that somebody acknowledges."""
+
+    rid: int
+    sender: bytes
+    id: bytes
+    priority: int
+
+
 class Ear:
     """What services/live_sessions.py asks for events."""
 
@@ -42,7 +51,7 @@ class Ear:
         self.principal = principal
         self._database, self._wakened, self._leave, self._name_of = database, wakened, leave, name_of
         self._after = dict.fromkeys(Priority, 0)  # of each priority, the rid shown last
-        self._shown: dict[bytes, int] = {}  # id -> bytes, not acknowledged yet
+        self._shown: dict[bytes, tuple[Place, int]] = {}  # id -> (place, bytes), not acknowledged yet
         self._bytes = 0
         self._turns = Turns()
         self._news: deque[EventBody] = deque(maxlen=NEWS)
@@ -60,8 +69,13 @@ class Ear:
     def done(self, ids: Iterable[bytes]) -> None:
         """These are acknowledged: there is room for others."""
         for mid in ids:
-            self._bytes -= self._shown.pop(mid, 0)
+            if (found := self._shown.pop(mid, None)) is not None:
+                self._bytes -= found[1]
         self._wakened.set()
+
+    def shown(self, ids: Iterable[bytes]) -> list[Place]:
+        """Those of them that it was shown and has not acknowledged."""
+        return [self._shown[mid][0] for mid in ids if mid in self._shown]
 
     async def part(self) -> list[EventBody]:
         """The next events; [] if there is nothing now."""
@@ -99,7 +113,8 @@ class Ear:
                 del queues[priority]
             self._after[priority] = waiting.rid
             if self._may_hear(waiting):
-                self._shown[waiting.id] = len(waiting.body)
+                place = Place(waiting.rid, waiting.sender, waiting.id, waiting.priority)
+                self._shown[waiting.id] = (place, len(waiting.body))
                 self._bytes += len(waiting.body)
                 told.append(event_of(waiting, self._name_of(waiting.sender)))
         return told

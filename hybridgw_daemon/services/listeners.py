@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from typing import TypeVar
 
 from hybridgw_protocol.errors import BadValue, Forbidden
 from hybridgw_protocol.ids import check_topic
 from hybridgw_protocol.localapi_messages import ListenMessages
-from hybridgw_storage.database import Connection, Database, Tx
+from hybridgw_storage.database import Database, Tx
 
 from ..core.targets import Listener
 from ..stores import copies
 from ..stores import messages as rows
-from ..stores.messages import THIS
+from ..stores.messages import Change
 from .addressing import Addressing
 from .ears import Ear, state_event
 from .ports import Principal
@@ -87,21 +86,19 @@ class Listeners:
             for ear in self._ears.get(nr, ()):
                 ear.stir()
 
-    def tell_senders(self, changed: Sequence[tuple[bytes, bytes]]) -> None:
-        """Deliveries of our own messages changed. Args: changed: (id, recipient) of each."""
-        for mid, recipient in changed if self._senders else ():
-            self._database.peek(partial(self._tell_senders, mid=mid, recipient=recipient))
-
-    def _tell_senders(self, connection: Connection, mid: bytes, recipient: bytes) -> None:
-        row = rows.find(connection, THIS, mid)
-        ears = () if row is None else self._senders.get(row.client, ())
-        if row is None or not ears:
+    def tell_senders(self, changed: Sequence[Change]) -> None:
+        """Deliveries of our own messages changed: the programs that sent them are told, if they are here."""
+        if not changed or not self._senders:
             return
-        for delivery in rows.deliveries(connection, row.rid):
-            if delivery.recipient == recipient:
-                name = self._addressing.device_name(recipient)
+        known = self._database.peek(lambda c: rows.senders(c, [change.rid for change in changed]))
+        for change in changed:
+            id, client = known.get(change.rid, (b"", ""))
+            ears = self._senders.get(client)
+            if ears:
+                name = self._addressing.device_name(change.recipient)
+                event = state_event(id, name, change.state, change.at_ms, change.changes)
                 for ear in ears:
-                    ear.tell(state_event(mid, name, delivery.state, delivery.at_ms, row.changes))
+                    ear.tell(event)
 
 
 def _drop(where: dict[K, dict[Ear, None]], key: K, ear: Ear) -> None:

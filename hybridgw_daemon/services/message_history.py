@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from typing import Final
 
 import msgspec
@@ -29,11 +29,12 @@ from hybridgw_storage.database import Connection, Database
 from ..core.targets import Listener, Target
 from ..stores import copies
 from ..stores import messages as rows
-from ..stores.messages import THIS, UNRESOLVED, MessageRow
+from ..stores.messages import THIS, UNRESOLVED, DeliveryRow, MessageRow
 from .addressing import Addressing
 from .ports import Principal
 
 _FAR: Final = 2**62
+_ORDER: Final = list(MessageState)
 
 
 class MessageHistory:
@@ -79,8 +80,9 @@ class MessageHistory:
         while True:
             changed, row = self._changed, self.seen(principal, command.id)
             left = until - loop.time()
-            if command.known is None or row.changes > command.known or left <= 0:
-                return self.message(row)
+            message = self.message(row)
+            if command.known is None or message.changes > command.known or left <= 0:
+                return message
             try:
                 async with asyncio.timeout(left):
                     await changed.wait()
@@ -134,18 +136,12 @@ class MessageHistory:
             raise NotFound(f"There is no message {text}.")
         return row
 
-    def shown(self, mid: bytes) -> Message:
-        """One of ours that is there."""
-        row = self._database.peek(lambda c: rows.find(c, THIS, mid))
-        assert row is not None  # noqa: S101 - it was written
-        return self.message(row)
-
-    def message(self, row: MessageRow) -> Message:
-        """As programs see it: its state is that of the device that has got least far."""
-        found = self._database.peek(lambda c: rows.deliveries(c, row.rid))
-        order = list(MessageState)
+    def message(self, row: MessageRow, deliveries: Sequence[DeliveryRow] | None = None) -> Message:
+        """As programs see it: its state is that of the device that has got least far. Args: deliveries: where they are
+        known already."""
+        found = self._database.peek(lambda c: rows.deliveries(c, row.rid)) if deliveries is None else deliveries
         dead = [d.state for d in found if d.state in DEAD]
-        state = dead[0] if dead else min((d.state for d in found), key=order.index, default=MessageState.DELIVERED)
+        state = dead[0] if dead else min((d.state for d in found), key=_ORDER.index, default=MessageState.DELIVERED)
         return Message(
             id=format_document_id(row.id), incoming=row.sender != THIS, device=self._addressing.device_name(row.sender),
             client=row.client, to=Target(row.kind, row.name, row.place).text, type=row.type,
@@ -158,7 +154,8 @@ class MessageHistory:
                 )
                 for d in found
             ],
-            changes=row.changes, reply_to=format_document_id(row.reply) if row.reply else None, gap=bool(row.gap),
+            changes=sum([d.changes for d in found]), gap=bool(row.gap),
+            reply_to=format_document_id(row.reply) if row.reply else None,
         )  # fmt: skip
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
-from hybridgw_protocol.errors import AlreadyExists, HybridGWError, LocalError, TooBig
+from hybridgw_protocol.errors import HybridGWError, LocalError, TooBig
 from hybridgw_protocol.ids import check_topic, format_document_id
 from hybridgw_protocol.limits import DEDUPE_MS, MAX_MESSAGE_BODY_BYTES, MESSAGE_TTL_MS
 from hybridgw_protocol.localapi import encode
@@ -31,16 +31,15 @@ from hybridgw_protocol.localapi_messages import (
 from hybridgw_protocol.messages import DEAD, OPEN, MessageState, Priority
 from hybridgw_storage.database import Database, Tx
 
-from ..core.envelopes import Content, content_digest
 from ..core.targets import Target, parse_target
-from ..core.uuid7 import new_uuid7
-from ..stores import audit, copies
+from ..stores import copies
 from ..stores import messages as rows
-from ..stores.messages import THIS, MessageRow
-from .addressing import Addressing
-from .ears import Ear
+from ..stores.messages import THIS, Change, Entries, MessageRow
+from .addressing import Addressing, Entered
+from .ears import Ear, Place
 from .listeners import Listeners
 from .message_history import MessageHistory, parse_message_id
+from .outbox import Letter, Outbox
 from .ports import Principal
 from .routing import RoutingService
 
@@ -51,13 +50,7 @@ TRIM_EVERY: Final = 3_600  # upkeeps: an hour
 MAX_CLIENT: Final = 128
 
 
-class Sent(NamedTuple):
-    """What a send has come to. ids: one per target; is_abroad: something waits for other devices."""
-
-    ids: list[bytes]
-    ears: set[int]
-    is_abroad: bool
-    conflict: bool = False
+Posted = asyncio.Future[list[Entered]]
 
 
 class MessageService:
@@ -65,24 +58,30 @@ class MessageService:
 
     def __init__(
         self, database: Database, *, clock: Callable[[], int], entropy: Callable[[int], bytes],
-        published: Callable[[str], None] = lambda _kind: None, routed: Callable[[str], None] = lambda _kind: None,
+        published: Callable[[str], None] = lambda _kind: None,
+        routed: Callable[[str, int], None] = lambda _kind, _count: None,
     ) -> None:  # fmt: skip
         """Args: clock: Unix ms; published: tells local listeners that `messages` or `programs` changed; routed: told of
-        every message, by kind of its target."""
+        messages, by kind and how many."""
         self._database, self._clock, self._entropy = database, clock, entropy
         self._published, self._routed = published, routed
         self.addressing = Addressing(database, clock)
         self.routing = RoutingService(database, self.addressing)
         self.listeners = Listeners(database, self.addressing, clock=clock, published=published)
         self.history = MessageHistory(database, self.addressing, self.listeners)
+        self._outbox = Outbox(
+            database, self.addressing, self.routing, clock=clock, entropy=entropy, resolve=self.resolve,
+            sent=self._sent,
+        )  # fmt: skip
         self.wake_mail: Callable[[], None] = lambda: None
 
     # ---- sending ---------------------------------------------------------------------------------------------------
-    async def send(self, principal: Principal, command: SendMessage, client: str | None = None) -> Message:
-        """Queue a message for everybody it is for. Args: client: the program that sends, else its credential.
+    def post(self, principal: Principal, command: SendMessage, client: str | None = None) -> Posted:
+        """Queue a message for everybody it is for; the future is done once it is durable. Args: client: the program
+        that sends, else its credential.
 
-        Raises: BadValue, TooBig; NotFound: no such device, or no rule for the type; AlreadyExists: the id was used for
-        another message.
+        Raises: BadValue, TooBig; the future: NotFound: no such device, or no rule for the type; AlreadyExists: the id
+        was used for another message.
         """
         body = encode(command.body)
         if len(body) > MAX_MESSAGE_BODY_BYTES:
@@ -91,55 +90,44 @@ class MessageService:
                 "larger things into a document and send its id.", field="body",
             )  # fmt: skip
         check_topic(command.type)
-        id = parse_message_id(command.id, "id") if command.id is not None else None
-        reply = parse_message_id(command.reply_to, "reply_to") if command.reply_to is not None else b""
         named = [command.to] if isinstance(command.to, str) else command.to
-        given = None if named is None else [parse_target(text) for text in named]
-        ttl_ms = MESSAGE_TTL_MS if command.ttl_s is None else max(1, round(command.ttl_s * 1000))
-        priority = Priority[command.priority.upper()]
-        who = (client or principal.id)[:MAX_CLIENT]
+        letter = Letter(
+            principal=principal.id, client=(client or principal.id)[:MAX_CLIENT], type=command.type, body=body,
+            targets=None if named is None else [parse_target(text) for text in named],
+            priority=Priority[command.priority.upper()],
+            ttl_ms=MESSAGE_TTL_MS if command.ttl_s is None else max(1, round(command.ttl_s * 1000)),
+            id=parse_message_id(command.id, "id") if command.id is not None else None,
+            reply=parse_message_id(command.reply_to, "reply_to") if command.reply_to is not None else b"",
+            waiter=asyncio.get_running_loop().create_future(),
+        )  # fmt: skip
+        self._outbox.put(letter)
+        return letter.waiter
 
-        await self.resolve()  # what was sent before has its numbers before
-
-        def write(tx: Tx) -> Sent:
-            targets = given if given is not None else self.routing.targets(tx.connection, command.type)
-            now_ms, ids, ears, is_abroad = self._clock(), [], set[int](), False
-            for k, target in enumerate(dict.fromkeys(targets)):
-                content = Content(
-                    kind=target.kind, name=target.name, type=command.type, body=body, client=who, reply=reply
-                )
-                mid = id if id is not None and k == 0 else new_uuid7(now_ms, self._entropy(10))
-                digest = content_digest(content)
-                before = rows.find(tx.connection, THIS, mid)
-                if before is not None:
-                    if before.digest == digest and before.place == target.place:
-                        return Sent([mid], set(), False)
-                    audit.add(
-                        tx, now_ms, "message.conflict", principal=principal.id, detail={"id": format_document_id(mid)}
-                    )
-                    return Sent([mid], set(), False, conflict=True)
-                row = MessageRow(
-                    0, THIS, mid, target.kind, target.name, target.place, command.type, who, principal.id, priority,
-                    now_ms, now_ms + ttl_ms, digest, reply, body, 0, 0,
-                )  # fmt: skip
-                rid = rows.add(tx, row)
-                is_abroad |= self.addressing.address(tx, rid, row, target)
-                ears |= self.addressing.copy(tx, rid, row) if self.addressing.is_here(target) else set()
-                ids.append(mid)
-            return Sent(ids, ears, is_abroad)
-
-        sent = await self._database.write(write)
-        if sent.conflict:
-            raise AlreadyExists("This id was used for another message; a new message gets a new id.", field="id")
-        for _ in sent.ids:
-            self._routed("message")
-        self.listeners.stir(sent.ears)
-        if sent.is_abroad:
+    def _sent(self, letters: Sequence[Letter]) -> None:
+        """They are durable."""
+        ears, is_abroad, count = set[int](), False, 0
+        for letter in letters:
+            for entered in letter.entered:
+                count += 1
+                ears.update(entered.ears)
+                is_abroad = is_abroad or any(d.seq for d in entered.deliveries)
+        if count:
+            self._routed("message", count)
+        self.listeners.stir(ears)
+        if is_abroad:
             self.wake_mail()
         self._published("messages")
-        answer = self.history.shown(sent.ids[0])
-        answer.also = [format_document_id(mid) for mid in sent.ids[1:]]
+
+    def answer(self, entered: Sequence[Entered]) -> Message:
+        """What a call to send is answered with."""
+        first = entered[0]
+        answer = self.history.message(first.row, first.deliveries or None)
+        answer.also = [format_document_id(other.row.id) for other in entered[1:]]
         return answer
+
+    async def send(self, principal: Principal, command: SendMessage, client: str | None = None) -> Message:
+        """As `post`, for who waits."""
+        return self.answer(await self.post(principal, command, client))
 
     async def broadcast(self, principal: Principal, command: BroadcastMessage) -> Message:
         """Send to everybody, everywhere."""
@@ -159,20 +147,20 @@ class MessageService:
             self.wake_mail()
 
     # ---- arriving ----------------------------------------------------------------------------------------------------
-    def show(self, tx: Tx, row: MessageRow, now_ms: int) -> set[int]:
+    def show(self, tx: Tx, entries: Entries, row: MessageRow, now_ms: int) -> list[int]:
         """A message of another device takes its place here. Returns the listeners to `stir` after the commit."""
-        rid = rows.add(tx, row)
-        rows.add_delivery(tx, rid, THIS, row.priority, MessageState.DELIVERED, now_ms)
-        return self.addressing.copy(tx, rid, row)
+        row = entries.add(row)
+        entries.add_delivery(row, THIS, MessageState.DELIVERED, now_ms)
+        return self.addressing.copy(tx, entries, row)
 
-    def arrived(self, ears: Iterable[int]) -> None:
-        """Messages of other devices were shown."""
+    def arrived(self, ears: Iterable[int], count: int) -> None:
+        """So many messages of other devices were shown."""
         self.listeners.stir(ears)
-        self._routed("message")
+        self._routed("message", count)
         self._published("messages")
 
-    def told(self, changed: Sequence[tuple[bytes, bytes]] = ()) -> None:
-        """Deliveries of our own messages changed. Args: changed: (id, recipient) of each."""
+    def told(self, changed: Sequence[Change] = ()) -> None:
+        """Deliveries of our own messages changed."""
         self.history.changed()
         self.listeners.tell_senders(changed)
 
@@ -184,36 +172,44 @@ class MessageService:
         """
         ids = [parse_message_id(text, "ids") for text in command.ids]
         now_ms = self._clock()
+        shown = [] if ear is None else ear.shown(ids)
 
-        def write(tx: Tx) -> tuple[int, list[tuple[bytes, bytes]], bool]:
-            count, changed, is_abroad = 0, [], False
-            for mid in ids:
-                row = rows.get(tx.connection, mid)
-                if row is None or not (principal.is_admin or self.history.may_hear(principal, row)):
-                    continue
-                if ear is not None and ear.listener.nr:
-                    is_done = copies.acknowledge(tx, ear.listener.nr, row.rid)
-                else:
-                    is_done = any(
-                        d.recipient == THIS and d.state == "delivered" for d in rows.deliveries(tx.connection, row.rid)
-                    )
-                    copies.acknowledge_all(tx, row.rid)
-                count += is_done
-                if is_done and rows.tell(tx, row.rid, THIS, MessageState.HANDLED, now_ms):
-                    if row.sender == THIS:
-                        changed.append((row.id, THIS))
-                    else:
-                        rows.add_receipt(tx, row.sender, row.id, MessageState.HANDLED, now_ms)
-                        is_abroad = True
-            return count, changed, is_abroad
+        def write(tx: Tx) -> tuple[int, list[Change], bool]:
+            places = shown
+            if len(places) < len(ids):  # of another connection, or for all programs
+                found = rows.find_all(tx.connection, ids).values()
+                places = [
+                    Place(row.rid, row.sender, row.id, row.priority)
+                    for row in found
+                    if principal.is_admin or self.history.may_hear(principal, row)
+                ]
+            done = self._acknowledge(tx, places, ear.listener.nr if ear is not None else 0)
+            told = rows.tell(tx, THIS, list(done), MessageState.HANDLED, now_ms)
+            abroad = [done[change.rid] for change in told if done[change.rid].sender != THIS]
+            rows.add_receipts(tx, [(place.sender, place.id, MessageState.HANDLED, now_ms) for place in abroad])
+            return len(done), [change for change in told if done[change.rid].sender == THIS], bool(abroad)
 
         count, changed, is_abroad = await self._database.write(write)
         if ear is not None:
             ear.done(ids)
-        self.told(changed)
+        if changed:
+            self.told(changed)
         if is_abroad:
             self.wake_mail()
         return Acknowledged(count=count)
+
+    def _acknowledge(self, tx: Tx, places: Sequence[Place], nr: int) -> dict[int, Place]:
+        """Returns those that were waited for, by rid. Args: nr: of the listener; 0: all of them."""
+        by_rid = {place.rid: place for place in places}
+        if not nr:
+            waiting = rows.shown_here(tx.connection, list(by_rid))
+            copies.drop(tx, waiting)
+            return {rid: by_rid[rid] for rid in waiting}
+        done: dict[int, Place] = {}
+        for priority in {place.priority for place in places}:
+            rids = [place.rid for place in places if place.priority == priority]
+            done |= {rid: by_rid[rid] for rid in copies.acknowledge(tx, nr, priority, rids)}
+        return done
 
     async def ack_one(self, principal: Principal, command: AckMessage) -> Acknowledged:
         """Somebody has dealt with a message, for all programs here. Raises: NotFound."""
@@ -272,15 +268,20 @@ class MessageService:
         now_ms = self._clock()
         if self._database.peek(lambda c: rows.is_any_over(c, now_ms)):
 
-            def write(tx: Tx) -> list[tuple[MessageRow, bytes]]:
+            def write(tx: Tx) -> list[tuple[MessageRow, Change]]:
                 found = rows.expire(tx, now_ms)
-                for row, recipient in found:
-                    if row.sender != THIS and recipient == THIS:
-                        rows.add_receipt(tx, row.sender, row.id, MessageState.EXPIRED, now_ms)
+                rows.add_receipts(
+                    tx,
+                    [
+                        (row.sender, row.id, MessageState.EXPIRED, now_ms)
+                        for row, change in found
+                        if row.sender != THIS and change.recipient == THIS
+                    ],
+                )
                 return found
 
             over = await self._database.write(write)
-            self.told([(row.id, recipient) for row, recipient in over if row.sender == THIS])
+            self.told([change for row, change in over if row.sender == THIS])
             if over:
                 self.wake_mail()
                 self._published("messages")
