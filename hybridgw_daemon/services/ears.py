@@ -10,12 +10,14 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
+
+import msgspec
 
 from hybridgw_protocol.ids import format_document_id
 from hybridgw_protocol.localapi import encode
 from hybridgw_protocol.localapi_frames import EventBody, event_body
-from hybridgw_protocol.messages import MessageState, Priority, Turns
+from hybridgw_protocol.messages import PRIORITY_NAMES, MessageState, Priority, Turns
 from hybridgw_storage.database import Database
 
 from ..core.targets import Listener, Target
@@ -127,17 +129,40 @@ class Ear:
         return self.principal.allows("listen", waiting.name if waiting.kind == "topic" else waiting.type)
 
 
+class _From(msgspec.Struct):
+    device: str
+    client: str
+
+
+class _Shown(msgspec.Struct):
+    """A message as an event says it."""
+
+    id: str
+    type: str
+    sender: _From = msgspec.field(name="from")
+    to: str
+    priority: str
+    created_ms: int
+    expires_ms: int
+    reply_to: str | None
+    gap: bool
+    body: msgspec.Raw
+
+
 def event_of(waiting: Waiting, device: str) -> EventBody:
     """The event that shows a message."""
-    said: dict[str, Any] = {
-        "id": format_document_id(waiting.id), "type": waiting.type,
-        "from": {"device": device, "client": waiting.client},
-        "to": Target(waiting.kind, waiting.name, waiting.place).text,
-        "priority": Priority(waiting.priority).name.lower(),
-        "created_ms": waiting.created_ms, "expires_ms": waiting.expires_ms,
-        "reply_to": format_document_id(waiting.reply) if waiting.reply else None, "gap": bool(waiting.gap),
-    }  # fmt: skip
-    return event_body("message", encode(said)[:-1] + b',"body":%b}' % waiting.body)
+    return event_body(
+        "message",
+        encode(
+            _Shown(
+                format_document_id(waiting.id), waiting.type, _From(device, waiting.client),
+                Target(waiting.kind, waiting.name, waiting.place).text, PRIORITY_NAMES[waiting.priority],
+                waiting.created_ms, waiting.expires_ms,
+                format_document_id(waiting.reply) if waiting.reply else None, bool(waiting.gap),
+                msgspec.Raw(waiting.body),
+            )
+        ),
+    )  # fmt: skip
 
 
 def state_event(mid: bytes, device: str, state: MessageState, at_ms: int, changes: int) -> EventBody:

@@ -25,6 +25,7 @@ from hybridgw_protocol.errors import CannotOpen, HybridGWError, SecretsLocked
 from hybridgw_protocol.frames import MsgPut, MsgStored
 from hybridgw_protocol.ids import DeviceId, LogId
 from hybridgw_protocol.limits import HOLD_MS, MAX_FRAME_ENVELOPES, MAX_RECEIPTS, MESSAGE_TTL_MS
+from hybridgw_protocol.membership import DeviceInfo
 from hybridgw_protocol.messages import MessageState, Priority, Turns
 from hybridgw_storage.database import Connection, Database, Tx
 
@@ -58,10 +59,12 @@ LOOK_S: Final = 1.0
 
 
 class SpaceMembers(Members):
-    """The devices of the space that are active, once the keys are open."""
+    """The devices of the space that are active, once the keys are open. Names are decrypted once."""
 
     def __init__(self, space: Space) -> None:
         self._space = space
+        self._heads: list[bytes] = []  # of the control log that the following is true for
+        self._names: dict[bytes, str] = {}
 
     @property
     def _is_open(self) -> bool:
@@ -80,7 +83,7 @@ class SpaceMembers(Members):
             return None
         own = self._space.identity.device
         return [
-            Place(info.device, self._space.name_of(info)[0], fingerprint(info.device))
+            Place(info.device, self._name(info), fingerprint(info.device))
             for info in self._space.active_devices()
             if info.device != own
         ]
@@ -88,10 +91,28 @@ class SpaceMembers(Members):
     def name_of(self, device: bytes) -> str:
         """What people call it."""
         if self._is_open:
+            self._look_at_heads()
+            if (name := self._names.get(device)) is not None:
+                return name
             for info in self._space.devices():
                 if info.device == device:
-                    return self._space.name_of(info)[0]
+                    return self._name(info)
         return fingerprint(DeviceId(device))
+
+    def _name(self, info: DeviceInfo) -> str:
+        self._look_at_heads()
+        if (known := self._names.get(info.device)) is not None:
+            return known
+        name, platform = self._space.name_of(info)
+        if platform is not None:  # else the key to it is not here yet
+            self._names[info.device] = name
+        return name
+
+    def _look_at_heads(self) -> None:
+        heads = self._space.heads()
+        if heads != self._heads:
+            self._heads = heads
+            self._names.clear()
 
     def stream(self) -> int:
         """Our log: a database that was put back opens another one."""
@@ -171,8 +192,9 @@ class MailService:
         self._database, self._space, self._messages = database, space, messages
         self._clock, self._entropy, self._wake = clock, entropy, wake
         self.dropped: Counter[str] = Counter()  # what was refused, by reason
+        self.round = 0  # of looking for what is due: in a new one all messages are looked at again
         messages.addressing.members = SpaceMembers(space)
-        messages.wake_mail = wake
+        messages.wake_mail, messages.resolved = wake, self._again
 
     # ---- putting ---------------------------------------------------------------------------------------------------
     def compose(
@@ -189,11 +211,10 @@ class MailService:
         if sealer is None:
             return None
         now_ms = self._clock()
-        found = [
-            row for row in self._database.peek(lambda c: rows.receipts(c, MAX_RECEIPTS * 2, only)) if row.id not in told
-        ]
-        if found:
-            return self._compose_receipts(sealer, found, now_ms)
+        if len(told) < MAX_RECEIPTS * 2:
+            waiting = self._database.peek(lambda c: rows.receipts(c, MAX_RECEIPTS + len(told), only))
+            if found := [row for row in waiting if row.id not in told]:
+                return self._compose_receipts(sealer, found, now_ms)
         return self._database.peek(
             lambda connection: self._compose_messages(connection, sealer, turns, after, flying, now_ms, only)
         )
@@ -298,9 +319,10 @@ class MailService:
         items: list[tuple[Envelope, Content | list[Receipt] | None]] = []
         came = [(blob, parse_envelope(blob)) for blob in envelopes]
         came += [(blob, parse_tombstone(blob)) for blob in tombstones]
+        active = {info.device for info in self._space.active_devices()}
         for blob, envelope in came:
             try:
-                opened = self._open(envelope)
+                opened = self._open(envelope, active)
             except _NotYet:
                 taken.kept.append(blob)
                 continue
@@ -332,7 +354,7 @@ class MailService:
             self._tell(await self._database.write(write))
         return taken
 
-    def _open(self, envelope: Envelope) -> Content | list[Receipt] | None:
+    def _open(self, envelope: Envelope, active: Collection[DeviceId]) -> Content | list[Receipt] | None:
         """Raises: _NotYet; BadSignature, CannotOpen: it is worth nothing."""
         header, space = envelope.header, self._space
         identity = space.identity
@@ -342,7 +364,7 @@ class MailService:
         if public is None:
             raise _NotYet
         verify_envelope(envelope, public)
-        if all(info.device != header.sender for info in space.active_devices()):
+        if header.sender not in active:
             raise CannotOpen("A message of a device that was put out came.")
         if envelope.ciphertext is None:
             return None
@@ -450,7 +472,12 @@ class MailService:
             self._tell(await self._database.write(write))
         due_ms = self._database.peek(message_rows.next_due_ms)
         if due_ms is not None and due_ms <= now_ms:
-            self._wake()
+            self._again()
+
+    def _again(self) -> None:
+        """There may be something to put that lies before what was put last."""
+        self.round += 1
+        self._wake()
 
 
 class _NotYet(Exception):

@@ -23,7 +23,7 @@ from hybridgw_protocol.localapi_messages import (
     Program,
     ProgramList,
 )
-from hybridgw_protocol.messages import DEAD, MessageState, Priority
+from hybridgw_protocol.messages import DEAD, PRIORITY_NAMES, MessageState
 from hybridgw_storage.database import Connection, Database
 
 from ..core.targets import Listener, Target
@@ -96,7 +96,7 @@ class MessageHistory:
             Notification(
                 id=format_document_id(row.id), device=self._addressing.device_name(row.sender), client=row.client,
                 type=row.type, at_ms=row.created_ms,
-                priority=Priority(row.priority).name.lower(),  # type: ignore[arg-type]
+                priority=PRIORITY_NAMES[row.priority],  # type: ignore[arg-type]
             )
             for row in found
             if principal.is_admin or self.may_hear(principal, row)
@@ -140,17 +140,20 @@ class MessageHistory:
         """As programs see it: its state is that of the device that has got least far. Args: deliveries: where they are
         known already."""
         found = self._database.peek(lambda c: rows.deliveries(c, row.rid)) if deliveries is None else deliveries
-        dead = [d.state for d in found if d.state in DEAD]
-        state = dead[0] if dead else min((d.state for d in found), key=_ORDER.index, default=MessageState.DELIVERED)
+        if len(found) == 1:
+            state = found[0].state
+        else:
+            dead = [d.state for d in found if d.state in DEAD]
+            state = dead[0] if dead else min((d.state for d in found), key=_ORDER.index, default=MessageState.DELIVERED)
         return Message(
             id=format_document_id(row.id), incoming=row.sender != THIS, device=self._addressing.device_name(row.sender),
             client=row.client, to=Target(row.kind, row.name, row.place).text, type=row.type,
-            body=msgspec.Raw(row.body), priority=Priority(row.priority).name.lower(),  # type: ignore[arg-type]
-            created_ms=row.created_ms, expires_ms=row.expires_ms, state=str(state),  # type: ignore[arg-type]
+            body=msgspec.Raw(row.body), priority=PRIORITY_NAMES[row.priority],  # type: ignore[arg-type]
+            created_ms=row.created_ms, expires_ms=row.expires_ms, state=state.value,
             deliveries=[
                 Delivery(
                     device="?" if d.recipient == UNRESOLVED else self._addressing.device_name(d.recipient),
-                    here=d.recipient == THIS, state=str(d.state), at_ms=d.at_ms, tries=d.tries, error=d.error,  # type: ignore[arg-type]
+                    here=d.recipient == THIS, state=d.state.value, at_ms=d.at_ms, tries=d.tries, error=d.error,
                 )
                 for d in found
             ],

@@ -28,7 +28,7 @@ from hybridgw_protocol.localapi_messages import (
     RetryMessage,
     SendMessage,
 )
-from hybridgw_protocol.messages import DEAD, OPEN, MessageState, Priority
+from hybridgw_protocol.messages import DEAD, OPEN, PRIORITY_BY_NAME, PRIORITY_NAMES, MessageState
 from hybridgw_storage.database import Database, Tx
 
 from ..core.targets import Target, parse_target
@@ -74,6 +74,7 @@ class MessageService:
             sent=self._sent,
         )  # fmt: skip
         self.wake_mail: Callable[[], None] = lambda: None
+        self.resolved: Callable[[], None] = lambda: None  # messages of long ago have their recipients now
 
     # ---- sending ---------------------------------------------------------------------------------------------------
     def post(self, principal: Principal, command: SendMessage, client: str | None = None) -> Posted:
@@ -94,7 +95,7 @@ class MessageService:
         letter = Letter(
             principal=principal.id, client=(client or principal.id)[:MAX_CLIENT], type=command.type, body=body,
             targets=None if named is None else [parse_target(text) for text in named],
-            priority=Priority[command.priority.upper()],
+            priority=PRIORITY_BY_NAME[command.priority],
             ttl_ms=MESSAGE_TTL_MS if command.ttl_s is None else max(1, round(command.ttl_s * 1000)),
             id=parse_message_id(command.id, "id") if command.id is not None else None,
             reply=parse_message_id(command.reply_to, "reply_to") if command.reply_to is not None else b"",
@@ -144,7 +145,7 @@ class MessageService:
         """The devices are known now: messages that waited for that go on."""
         if await self.addressing.resolve():
             self.told()
-            self.wake_mail()
+            self.resolved()
 
     # ---- arriving ----------------------------------------------------------------------------------------------------
     def show(self, tx: Tx, entries: Entries, row: MessageRow, now_ms: int) -> list[int]:
@@ -228,7 +229,7 @@ class MessageService:
             principal,
             SendMessage(
                 type=row.type, body=msgspec.json.decode(row.body), to=target.text,
-                priority=Priority(row.priority).name.lower(),  # type: ignore[arg-type]
+                priority=PRIORITY_NAMES[row.priority],  # type: ignore[arg-type]
                 ttl_s=(row.expires_ms - row.created_ms) / 1000,
                 reply_to=format_document_id(row.reply) if row.reply else None,
             ),
