@@ -31,7 +31,7 @@ from hybridgw_protocol.localapi_messages import (
 from hybridgw_protocol.messages import DEAD, OPEN, PRIORITY_BY_NAME, PRIORITY_NAMES, MessageState
 from hybridgw_storage.database import Database, Tx
 
-from ..core.targets import Target, parse_target
+from ..core.targets import Rule, Target, parse_target
 from ..stores import copies
 from ..stores import messages as rows
 from ..stores.messages import THIS, Change, Entries, MessageRow
@@ -59,14 +59,14 @@ class MessageService:
     def __init__(
         self, database: Database, *, clock: Callable[[], int], entropy: Callable[[int], bytes],
         published: Callable[[str], None] = lambda _kind: None,
-        routed: Callable[[str, int], None] = lambda _kind, _count: None,
+        routed: Callable[[str, int], None] = lambda _kind, _count: None, rules: Sequence[Rule] = (),
     ) -> None:  # fmt: skip
         """Args: clock: Unix ms; published: tells local listeners that `messages` or `programs` changed; routed: told of
-        messages, by kind and how many."""
+        messages, by kind and how many; rules: of the configuration, for messages without a target."""
         self._database, self._clock, self._entropy = database, clock, entropy
         self._published, self._routed = published, routed
         self.addressing = Addressing(database, clock)
-        self.routing = RoutingService(database, self.addressing)
+        self.routing = RoutingService(database, self.addressing, rules)
         self.listeners = Listeners(database, self.addressing, clock=clock, published=published)
         self.history = MessageHistory(database, self.addressing, self.listeners)
         self._outbox = Outbox(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from hybridgw_protocol.errors import BadValue, NotFound
 from hybridgw_protocol.ids import check_topic
@@ -28,12 +28,16 @@ from .ports import Principal
 class RoutingService:
     """One per daemon."""
 
-    def __init__(self, database: Database, addressing: Addressing) -> None:
-        self._database, self._addressing = database, addressing
+    def __init__(self, database: Database, addressing: Addressing, fixed: Sequence[Rule] = ()) -> None:
+        """Args: fixed: rules of the configuration: asked first, and not changed by the API."""
+        self._database, self._addressing, self._fixed = database, addressing, tuple(fixed)
+
+    def _all(self, connection: Connection) -> list[Rule]:
+        return [*self._fixed, *copies.rules(connection)]
 
     def targets(self, connection: Connection, type: str) -> list[Target]:
         """Where messages of a type go. Raises: NotFound: no rule is for it."""
-        found = decide(copies.rules(connection), type)
+        found = decide(self._all(connection), type)
         if not found:
             raise NotFound(
                 f"No rule says where messages of the type {type!r} go. Name a target, or add a rule.", field="to"
@@ -42,23 +46,33 @@ class RoutingService:
 
     async def rules(self, _: Principal, _command: ListRules) -> RuleList:
         """In their order."""
-        return _rule_list(self._database.peek(copies.rules))
+        return self._listed(self._database.peek(copies.rules))
 
     async def put_rules(self, _: Principal, command: PutRules) -> RuleList:
-        """Replace all. Raises: BadValue."""
-        given = [Rule(r.name, r.type, tuple(r.to), r.go_on) for r in command.rules]
+        """Replace all but those of the configuration. Raises: BadValue."""
+        given = [Rule(r.name, r.type, tuple(r.to), r.go_on) for r in command.rules if not r.fixed]
         for rule in given:
             check_rule(rule)
-        if len({rule.name for rule in given}) != len(given):
+        names = [rule.name for rule in (*self._fixed, *given)]
+        if len(set(names)) != len(names):
             raise BadValue("Two rules have one name.", field="rules")
         await self._database.write(lambda tx: copies.put_rules(tx, given))
-        return _rule_list(given)
+        return self._listed(given)
+
+    def _listed(self, given: Iterable[Rule]) -> RuleList:
+        both = [(rule, True) for rule in self._fixed] + [(rule, False) for rule in given]
+        return RuleList(
+            items=[
+                RouteRule(name=r.name, type=r.pattern, to=list(r.to), go_on=r.go_on, fixed=is_fixed)
+                for r, is_fixed in both
+            ]
+        )
 
     async def explain(self, _: Principal, command: ExplainMessage) -> RouteReport:
         """Where a message would go. Raises: BadValue."""
         check_topic(command.type)
         if command.to is None:
-            found = decide(self._database.peek(copies.rules), command.type)
+            found = decide(self._database.peek(self._all), command.type)
             wanted = [(text, f"rule {rule.name!r}") for rule in found for text in rule.to]
         else:
             wanted = [(text, "named") for text in ([command.to] if isinstance(command.to, str) else command.to)]
@@ -81,7 +95,3 @@ class RoutingService:
             if others is not None and not devices:
                 problem = f"there is no device {target.place!r}"
         return RouteStep(to=text, why=why, devices=devices, problem=problem)
-
-
-def _rule_list(given: Iterable[Rule]) -> RuleList:
-    return RuleList(items=[RouteRule(name=r.name, type=r.pattern, to=list(r.to), go_on=r.go_on) for r in given])

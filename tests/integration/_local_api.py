@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import aiohttp
 
 from hybridgw_daemon import instance, paths
 from hybridgw_daemon.core.rest import RestSealer
+from hybridgw_daemon.core.targets import Rule
 from hybridgw_daemon.services.access import Access, AccessSettings, open_access
 from hybridgw_daemon.services.addressing import Members, Place
 from hybridgw_daemon.services.collections import CollectionService
@@ -187,6 +188,7 @@ async def running(
     bounds: Bounds = DEFAULT_BOUNDS,
     mode_limits: dict[str, int] | None = None,
     idle_s: float = 30,
+    rules: Sequence[Rule] = (),
 ) -> AsyncIterator[Api]:
     """A local API over a fresh database in *folder*."""
     new_database(folder / "a.db")
@@ -207,7 +209,9 @@ async def running(
         changed=lambda: hub.publish("grants"),
         counted=metrics.authenticated,
     )
-    messages = MessageService(database, clock=clock, entropy=os.urandom, published=hub.publish, routed=metrics.routed)
+    messages = MessageService(
+        database, clock=clock, entropy=os.urandom, published=hub.publish, routed=metrics.routed, rules=rules
+    )
     services = Services(
         documents=DocumentService(
             database, replica, collections, clock=clock, entropy=os.urandom, wrote=hub.wake, position=hub.position

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from hybridgw_daemon.core.targets import parse_rule
 from hybridgw_daemon.services.addressing import Members
 from hybridgw_daemon.services.ears import RESERVED, WINDOW
 from hybridgw_protocol.limits import MAX_MESSAGE_BODY_BYTES
@@ -281,9 +282,9 @@ async def test_spec_R4_dead_letters_are_listed_sent_again_and_deleted(api: Api) 
 
 async def test_spec_R2_rules_decide_and_say_why(api: Api) -> None:
     rules = [
-        {"name": "tabs", "type": "tab.*", "to": ["client:tabs"], "go_on": True},
-        {"name": "log", "type": "tab.*", "to": ["app:log", "client:tabs"], "go_on": False},
-        {"name": "rest", "type": "*", "to": ["all@here"], "go_on": False},
+        {"name": "tabs", "type": "tab.*", "to": ["client:tabs"], "go_on": True, "fixed": False},
+        {"name": "log", "type": "tab.*", "to": ["app:log", "client:tabs"], "go_on": False, "fixed": False},
+        {"name": "rest", "type": "*", "to": ["all@here"], "go_on": False, "fixed": False},
     ]
     assert (await api.call("PUT", "/api/messages/rules", {"rules": rules})).body["items"] == rules
     async with connected(api, "tabs") as tabs, connected(api, "logger") as logger:
@@ -307,6 +308,27 @@ async def test_spec_R2_rules_decide_and_say_why(api: Api) -> None:
         assert (await api.call("PUT", "/api/messages/rules", {"rules": [bad]})).status == 422
     assert (await api.call("PUT", "/api/messages/rules", {"rules": [rules[0], rules[0]]})).status == 422
     assert len((await api.call("GET", "/api/messages/rules")).body["items"]) == 3
+
+
+async def test_spec_R2_rules_of_the_configuration_come_first_and_stay(tmp_path: Path) -> None:
+    fixed = [parse_rule("configuration 1", "tab.*=client:tabs@here+"), parse_rule("configuration 2", "note=Phone")]
+    async with running(tmp_path, rules=fixed) as api:
+        own = {"name": "mine", "type": "*", "to": ["all@here"], "go_on": False}
+        listed = (await api.call("PUT", "/api/messages/rules", {"rules": [own]})).body["items"]
+        assert [(r["name"], r["fixed"]) for r in listed] == [
+            ("configuration 1", True), ("configuration 2", True), ("mine", False),
+        ]  # fmt: skip
+        assert (await api.call("PUT", "/api/messages/rules", {"rules": listed})).body["items"] == listed
+        report = (await api.call("POST", "/api/messages/route", {"type": "tab.open"})).body
+        assert [(s["to"], s["why"]) for s in report["steps"]] == [
+            ("client:tabs@here", "rule 'configuration 1'"), ("all@here", "rule 'mine'"),
+        ]  # fmt: skip
+        refused = await api.call("POST", "/api/messages", {"type": "note"})
+        assert (refused.status, "Phone" in str(refused.body)) == (404, True)
+        assert (await api.call("POST", "/api/messages", {"type": "tab.open"})).status == 201
+        same = {**own, "name": "configuration 1"}
+        assert (await api.call("PUT", "/api/messages/rules", {"rules": [same]})).status == 422
+        assert (await api.call("PUT", "/api/messages/rules", {"rules": []})).body["items"] == listed[:2]
 
 
 async def test_who_listens_is_known_and_whether_it_is_here(api: Api) -> None:
