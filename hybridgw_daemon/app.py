@@ -210,8 +210,9 @@ class Daemon:
             performance=metrics.performance, worker=asyncio.to_thread,
         )  # fmt: skip
         messages = MessageService(
-            database, clock=clock, entropy=os.urandom, published=hub.publish, routed=metrics.routed
-        )
+            database, clock=clock, entropy=os.urandom, published=hub.publish, routed=metrics.routed,
+            rules=self._config.message_rules,
+        )  # fmt: skip
         services = Services(
             documents=documents,
             collections=collections,

@@ -59,7 +59,7 @@ class Talking:
         return [body.decode() if not gap else (body.decode(), "gap") for body, gap in rows]
 
     async def state(self, id: str) -> list[tuple[str, str]]:
-        found = await self.messages.get(OWNER, GetMessage(id=id))
+        found = await self.messages.history.get(OWNER, GetMessage(id=id))
         return [(d.device, str(d.state)) for d in found.deliveries if not d.here]
 
     async def is_in(self, id: str, *states: str) -> bool:
@@ -78,14 +78,14 @@ async def pairs(folder: Path) -> AsyncIterator[tuple[Talking, Talking, Path]]:
     async with relay(folder / "relay") as (url, database), a.running(), b.running():
         await a.device.relays.add(format_invite(url, await invite(database())))
         await pair(a.device, b.device)
-        await until(lambda: a.messages.members.others() and b.messages.members.others())
+        await until(lambda: a.messages.addressing.members.others() and b.messages.addressing.members.others())
         yield a, b, database()
 
 
 async def test_spec_R4_a_message_arrives_and_its_sender_sees_every_state(tmp_path: Path) -> None:
     async with pairs(tmp_path) as (a, b, database):
         wakened = asyncio.Event()
-        ear, _ = await b.messages.listen(OWNER, "web_app", "tabs", ListenMessages(), wakened)
+        ear, _ = await b.messages.listeners.listen(OWNER, "web_app", "tabs", ListenMessages(), wakened)
         sent = await a.send("client:tabs@phone", {"url": "planted-url"})
         await becomes(a, sent.id, "delivered")
         assert b.shown() == ['{"url":"planted-url"}']
@@ -95,7 +95,7 @@ async def test_spec_R4_a_message_arrives_and_its_sender_sees_every_state(tmp_pat
         await becomes(a, sent.id, "handled")
         back = await b.send("device:laptop", "thanks", reply_to=sent.id)
         await becomes(b, back.id, "delivered")
-        assert [m.reply_to for m in (await a.messages.list(OWNER, ListMessages(box="in"))).items] == [sent.id]
+        assert [m.reply_to for m in (await a.messages.history.list(OWNER, ListMessages(box="in"))).items] == [sent.id]
         for path in database.parent.iterdir():  # blind
             for word in (b"planted-url", b"note", b"tabs", b"web_app"):
                 assert word not in path.read_bytes() or path.suffix == ".log", path
