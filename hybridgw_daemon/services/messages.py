@@ -400,6 +400,8 @@ class MessageService:
         self.told(changed)
         if is_abroad:
             self.wake_mail()
+        if count:
+            self._published("messages")
         return Acknowledged(count=count)
 
     async def ack_one(self, principal: Principal, command: AckMessage) -> Acknowledged:

@@ -12,8 +12,6 @@ import gzip
 import json
 import sqlite3
 import subprocess
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,97 +19,33 @@ import aiohttp
 import pytest
 
 from tests.conftest import ROOT
-from tests.e2e.machines import DeviceMachine, RelayMachine
 from tests.e2e.machines import until as eventually
 
-from ._browsers import CHROMIUM, FIREFOX, ChromiumTab, Tab, chromium, firefox, until
-from .conftest import Owner, served
-
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs the Debian package chromium")
-needs_firefox = pytest.mark.skipif(FIREFOX is None, reason="needs the Debian package firefox-esr")
-BROWSERS = [pytest.param("chromium", marks=needs_chromium), pytest.param("firefox", marks=needs_firefox)]
+from ._browsers import ChromiumTab, until
+from ._dashboard import (
+    BROWSERS,
+    HEADING,
+    PICTURES,
+    click,
+    fill,
+    goto,
+    link_of,
+    needs_chromium,
+    needs_firefox,
+    open_at,
+    show,
+    tab_of,
+)
+from .conftest import House, Owner, served
 
 STATIC = ROOT / "hybridgw_daemon" / "static"
-PICTURES = ROOT / "test-artifacts" / "dashboard"
-PAGES = ("", "devices", "data", "data/tasks", "data/notes/evil", "data/notes/+", "conflicts", "apps", "connections",
-         "health", "alarms", "settings")  # fmt: skip
+PAGES = ("", "devices", "data", "data/tasks", "data/notes/evil", "data/notes/+", "conflicts", "messages", "apps",
+         "connections", "traffic", "health", "alarms", "settings", "start", "start/place", "start/words", "start/apps",
+         "start/relay", "start/check")  # fmt: skip
 APP = "https://tasks.example.com"
 MAX_BUNDLE_BYTES = 200_000
 # Markup, a script, marks that turn text round, and far too much of it.
 EVIL = '<img src=x onerror="window.owned=1"><script>window.owned=1</script>\u202egnp.exe\u2066' + "W" * 4_000
-
-
-@asynccontextmanager
-async def tab_of(kind: str, folder: Path, **more: Any) -> AsyncIterator[Tab]:
-    """A tab of a browser that begins with nothing."""
-    folder.mkdir()
-    if kind == "firefox":
-        async with firefox(folder, **more) as tab:
-            await tab.resize(1440, 900)
-            yield tab
-    else:
-        async with chromium(folder) as browser:
-            tab = await browser.tab()
-            await tab.resize(1440, 900)
-            yield tab
-
-
-async def link_of(owner: Owner) -> str:
-    """As `hybridgw dashboard` makes it."""
-    found = await owner.call("POST", "/api/auth/dashboard/links", {})
-    return f"{owner.url}{found['path']}"
-
-
-HEADING = "document.querySelector('h1')?.innerText"
-
-
-async def open_at(tab: Tab, url: str, page: str = "") -> None:
-    """Sign in with a link and go to a page."""
-    await goto(tab, url)
-    await until(tab, f"{HEADING} === 'Home'")
-    await show(tab, page)
-
-
-async def goto(tab: Tab, url: str) -> None:
-    """A link's address changes while it loads, so what is waited for is the page."""
-    await tab.goto("about:blank")
-    if isinstance(tab, ChromiumTab):
-        await tab.ask("Page.navigate", {"url": url})
-    else:
-        await tab.goto(url)
-    await until(tab, f"document.readyState === 'complete' && {HEADING} !== undefined")
-
-
-async def show(tab: Tab, page: str) -> None:
-    """Go to a page of the dashboard and wait until it has what it asks for."""
-    await tab.run(f"(location.hash = {json.dumps('#/' + page)}, 1)")
-    await asyncio.sleep(0.05)
-    await until(tab, "!document.querySelector('main').innerText.includes('Loading …')")
-
-
-async def fill(tab: Tab, selector: str, text: str) -> None:
-    """Type into a field, instead of what stands in it; the page may still be moving."""
-    place = f"document.querySelector({json.dumps(selector)})"
-    await until(tab, f"{place} !== null")
-    for _ in range(50):
-        await tab.run(f"({place}.scrollIntoView({{block: 'center'}}), 1)")
-        await tab.click(selector)
-        if await tab.run(f"document.activeElement === {place}"):
-            break
-        await asyncio.sleep(0.05)
-    await tab.run(f"({place}.select(), 1)")
-    await tab.type(text)
-
-
-async def click(tab: Tab, words: str, inside: str = "main") -> None:
-    """Click the button with these words, once it may be."""
-    found = f"[...document.querySelectorAll('{inside} button')].find((one) => one.innerText === {json.dumps(words)})"
-    await until(tab, f"(() => {{ const one = {found}; return one !== undefined && !one.disabled }})()")
-    await tab.run(
-        f"(() => {{ const one = {found}; one.dataset.next = ''; one.scrollIntoView({{block: 'center'}}) }})()"
-    )
-    await tab.click("[data-next]")
-    await tab.run("(document.querySelector('[data-next]')?.removeAttribute('data-next'), 1)")
 
 
 # ---- the link --------------------------------------------------------------------------------------------------------
@@ -332,42 +266,6 @@ async def test_a_document_is_found_changed_made_and_deleted(owner: Owner, tmp_pa
 
 
 # ---- two devices -----------------------------------------------------------------------------------------------------
-class House:
-    """A relay and two devices that do not know each other."""
-
-    def __init__(self, root: Path) -> None:
-        self.relay = RelayMachine(root)
-        self.a, self.b = DeviceMachine(root, "a"), DeviceMachine(root, "b")
-
-    def up(self) -> None:
-        """Start all."""
-        self.relay.start()
-        self.a.start()
-        self.b.start()
-
-    def down(self) -> None:
-        """End all."""
-        for machine in (self.a, self.b, self.relay):
-            if machine.process is not None:
-                machine.kill()
-
-    def link(self, device: DeviceMachine) -> str:
-        """To its dashboard."""
-        with device.client() as client:
-            return str(client.endpoint.url + client.post("/api/auth/dashboard/links", {})["path"])
-
-
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    """They run."""
-    made = House(tmp_path / "house")
-    try:
-        made.up()
-        yield made
-    finally:
-        made.down()
-
-
 @pytest.mark.spec("S2")
 @pytest.mark.parametrize("kind", BROWSERS)
 async def test_two_devices_meet_disagree_and_agree(house: House, tmp_path: Path, kind: str) -> None:

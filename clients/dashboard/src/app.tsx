@@ -13,11 +13,14 @@ import { AppsPage } from './pages/apps.js'
 import { ConflictsPage } from './pages/conflicts.js'
 import { ConnectionsPage } from './pages/connections.js'
 import { DataPage } from './pages/data.js'
+import { DevicePage } from './pages/device.js'
 import { DevicesPage } from './pages/devices.js'
 import { HealthPage } from './pages/health.js'
 import { HomePage } from './pages/home.js'
+import { MessagePage, MessagesPage } from './pages/messages.js'
 import { SettingsPage } from './pages/settings.js'
-
+import { StartPage } from './pages/start.js'
+import { TrafficPage } from './pages/traffic.js'
 import { keepSession, type Session } from './session.js'
 
 const PAGES = [
@@ -25,8 +28,10 @@ const PAGES = [
   ['devices', 'Devices'],
   ['data', 'Data'],
   ['conflicts', 'Conflicts'],
+  ['messages', 'Messages'],
   ['apps', 'Apps'],
   ['connections', 'Connections'],
+  ['traffic', 'Traffic'],
   ['health', 'Logs and health'],
   ['alarms', 'Alarms'],
   ['settings', 'Settings'],
@@ -111,15 +116,21 @@ function Content({ place, session, leave }: { place: string[]; session: Session;
     case 'main':
       return <HomePage />
     case 'devices':
-      return <DevicesPage />
+      return place[1] === undefined ? <DevicesPage /> : <DevicePage id={place[1]} />
     case 'data':
       return <DataPage collection={place[1]} document={place[2]} />
     case 'conflicts':
       return <ConflictsPage />
+    case 'messages':
+      return place[1] === undefined ? <MessagesPage /> : <MessagePage id={place[1]} />
     case 'apps':
       return <AppsPage />
     case 'connections':
       return <ConnectionsPage />
+    case 'start':
+      return <StartPage step={place[1]} />
+    case 'traffic':
+      return <TrafficPage />
     case 'health':
       return <HealthPage />
     case 'alarms':
@@ -154,11 +165,12 @@ function useNeeds(): Readonly<Record<string, number>> {
   const grants = useAnswer<Items<Grant>>('auth.grants.list', {}, ['grants'], 20_000)
   const sync = useAnswer<SyncStatus>('sync.status', {}, ['sync', 'devices'], 5_000)
   const alarms = useAnswer<Items<Alarm>>('alarms.list', {}, ['alarms'], 30_000)
+  const notes = useAnswer<{ waiting: number }>('messages.notifications', { limit: 1 }, ['messages'], 30_000)
   const pending = grants.data?.items.filter((grant) => grant.state === 'pending').length ?? 0
   const db = useDaemon()
   useEffect(() => {
     const waiting = pending > 0 ? `(${pending}) ` : ''
     document.title = waiting + document.title.replace(/^\(\d+\) /, '')
   }, [db, pending])
-  return { apps: pending, conflicts: sync.data?.conflicts ?? 0, alarms: alarms.data?.items.length ?? 0 }
+  return { apps: pending, messages: notes.data?.waiting ?? 0, conflicts: sync.data?.conflicts ?? 0, alarms: alarms.data?.items.length ?? 0 }
 }
