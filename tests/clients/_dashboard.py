@@ -68,7 +68,7 @@ async def show(tab: Tab, page: str) -> None:
     """Go to a page of the dashboard and wait until it has what it asks for."""
     await tab.run(f"(location.hash = {json.dumps('#/' + page)}, 1)")
     await asyncio.sleep(0.05)
-    await until(tab, "!document.querySelector('main').innerText.includes('Loading …')")
+    await until(tab, "!/Loading …|Checking …/.test(document.querySelector('main').innerText)", 30)
 
 
 async def fill(tab: Tab, selector: str, text: str) -> None:

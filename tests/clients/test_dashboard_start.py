@@ -50,9 +50,9 @@ async def test_the_guide_leads_from_a_name_to_a_clean_bill_of_health(owner: Owne
         await tap(tab, "[data-next-step]")
         await until(tab, "document.querySelector('[data-doctor]') !== null", 30)
         report = await tab.run("document.querySelector('.checks').innerText")
-        for name in ("HybridGW", "disk", "secret store", "recovery words", "relays", "alarms", "log"):
+        for name in ("HybridGW", "disk", "keys", "recovery words", "relays", "alarms", "log"):
             assert name in report
-        assert "in a plain file" in report  # this daemon's key is, and that is told
+        assert "lies unprotected in a file" in report  # this daemon's key is, and that is told
         assert await tab.run("document.querySelector('[data-doctor]').dataset.doctor") == "warn"
         await tap(tab, "main > .actions .main")
         await until(tab, f"{HEADING} === 'Home'")

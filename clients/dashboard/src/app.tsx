@@ -1,7 +1,7 @@
 /** The frame around all pages: where one is, what needs the person, whether the daemon is there. */
 
 import { Component, type ComponentChildren } from 'preact'
-import { useEffect, useMemo, useState } from 'preact/hooks'
+import { useEffect, useMemo, useRef, useState } from 'preact/hooks'
 import { connect } from '../../js/src/client.js'
 import type { Items, Alarm, Grant, SyncStatus } from './api.js'
 import { call } from './api.js'
@@ -82,6 +82,7 @@ function Frame({ status, session, leave }: { status: string; session: Session; l
   const here = PAGES.find(([path]) => path === place[0])?.[0]
   useEffect(() => open(false), [place])
   const needs = useNeeds()
+  const news = useNews(status, needs)
   return (
     <>
       <a class="skip" href="#main" onClick={(event) => { event.preventDefault(); document.querySelector<HTMLElement>('h1')?.focus() }}>Go to the content</a>
@@ -102,6 +103,7 @@ function Frame({ status, session, leave }: { status: string; session: Session; l
         </ul>
         <button type="button" class="button plain sign-out" onClick={() => void leave()}>Sign out</button>
       </nav>
+      <p class="hidden" role="status" data-news>{news}</p>
       <main id="main">
         {status === 'offline' && <Notice tone="warn">HybridGW does not answer. What you see is what there was before; this page goes on by itself as soon as it runs. To start it: <code>hybridgw up</code></Notice>}
         <Fallen key={place.join('/')}><Content place={place} session={session} leave={leave} /></Fallen>
@@ -158,6 +160,23 @@ class Fallen extends Component<{ children: ComponentChildren }, { error: string 
 
 function Missing() {
   return <p class="empty">There is no such page. <a href="#/">Home</a></p>
+}
+
+const WAITS: Readonly<Record<string, string>> = { apps: 'An app asks to be let in.', messages: 'A message has come.', conflicts: 'Two devices changed the same.', alarms: 'There is an alarm.' }
+
+/** What a screen reader says by itself, wherever one is: the connection is lost or back, something waits that did not. */
+function useNews(status: string, needs: Readonly<Record<string, number>>): string {
+  const [news, tell] = useState('')
+  const before = useRef({ status, needs })
+  useEffect(() => {
+    const was = before.current
+    before.current = { status, needs }
+    const found = Object.entries(WAITS).filter(([page]) => (needs[page] ?? 0) > (was.needs[page] ?? 0)).map(([, text]) => text)
+    if (status === 'offline' && was.status !== 'offline') found.push('HybridGW does not answer.')
+    if (status === 'online' && was.status === 'offline') found.push('HybridGW answers again.')
+    if (found.length > 0) tell(found.join(' '))
+  })
+  return news
 }
 
 /** How much waits for the person, by page. */

@@ -119,6 +119,7 @@ export function Dialog({ title, close, children }: { title: ComponentChildren; c
     const opener = document.activeElement
     const dialog = place.current
     dialog?.showModal()
+    dialog?.querySelector('h2')?.focus() // a screen reader begins with what is asked; no button is one key away
     return () => {
       dialog?.close()
       // What opened it may be gone, as the button of something that was just done.
@@ -126,6 +127,10 @@ export function Dialog({ title, close, children }: { title: ComponentChildren; c
       back?.focus({ preventScroll: true })
     }
   }, [])
+  // What had the focus is gone, as the button that led to the next question: begin at the top of what is there now.
+  useEffect(() => {
+    if (document.activeElement === document.body) place.current?.querySelector('h2')?.focus({ preventScroll: true })
+  })
   const pressed = (event: KeyboardEvent): void => {
     if (event.key === 'Escape') {
       event.preventDefault()
@@ -136,15 +141,15 @@ export function Dialog({ title, close, children }: { title: ComponentChildren; c
     // A browser's own trap leads out into its bars; this one goes round.
     const all = [...place.current.querySelectorAll<HTMLElement>(CAN_FOCUS)]
     const [first, last] = [all[0], all.at(-1)]
-    const isOutside = !place.current.contains(document.activeElement) || document.activeElement === place.current
-    if (event.shiftKey ? isOutside || document.activeElement === first : isOutside || document.activeElement === last) {
+    const isOutside = !place.current.contains(document.activeElement)
+    if (event.shiftKey ? isOutside || document.activeElement === first || document.activeElement?.tagName === 'H2' : isOutside || document.activeElement === last) {
       event.preventDefault()
       ;(event.shiftKey ? last : first)?.focus()
     }
   }
   return (
     <dialog ref={place} aria-labelledby={id} onKeyDown={pressed} onCancel={(event) => { event.preventDefault(); close() }}>
-      <h2 id={id}>{title}</h2>
+      <h2 id={id} tabIndex={-1}>{title}</h2>
       {children}
     </dialog>
   )

@@ -2137,35 +2137,35 @@ si.assign = kt, si.fmtNum = Ve, si.rangeNum = Re, si.rangeLog = Ne, si.rangeAsin
 	e.linear = Lr, e.stepped = Rr, e.bars = Br, e.spline = Hr;
 }
 // src/charts/draw.ts
-var ci = 180;
-function li(e, t, n) {
-	let [r, i] = [ui(e, "--ink-quiet"), ui(e, "--line")], a = {
-		stroke: r,
+var ci = 170;
+function li(e, t, n, r) {
+	let [i, a] = [ui(e, "--ink-quiet"), ui(e, "--line")], o = {
+		stroke: i,
 		grid: {
-			stroke: i,
+			stroke: a,
 			width: 1
 		},
 		ticks: {
-			stroke: i,
+			stroke: a,
 			width: 1
 		},
 		font: "12px system-ui, sans-serif"
-	}, o = new si({
+	}, s = new si({
 		width: Math.max(200, e.clientWidth),
 		height: ci,
 		legend: { show: !1 },
 		cursor: { show: !1 },
-		scales: { y: { range: (e, t, n) => [0, Math.max(n, 1e-9) * 1.1] } },
+		scales: { y: { range: (e, t, n) => [0, Math.max(n, r) * 1.1] } },
 		axes: [{
-			...a,
+			...o,
 			values: (e, t) => t.map((e) => (/* @__PURE__ */ new Date(e * 1e3)).toLocaleTimeString(void 0, {
 				hour: "2-digit",
 				minute: "2-digit",
 				second: "2-digit"
 			})),
-			space: 90
+			space: 80
 		}, {
-			...a,
+			...o,
 			values: (e, t) => t.map(n),
 			size: 72
 		}],
@@ -2175,14 +2175,14 @@ function li(e, t, n) {
 			points: { show: !1 },
 			...n === void 0 ? {} : { dash: [...n] }
 		}))]
-	}, [[], ...t.map(() => [])], e), s = new ResizeObserver(() => o.setSize({
+	}, [[], ...t.map(() => [])], e), c = new ResizeObserver(() => s.setSize({
 		width: Math.max(200, e.clientWidth),
 		height: ci
 	}));
-	return s.observe(e), {
-		show: (e, t) => o.setData([e, ...t]),
+	return c.observe(e), {
+		show: (e, t) => s.setData([e, ...t]),
 		end: () => {
-			s.disconnect(), o.destroy();
+			c.disconnect(), s.destroy();
 		}
 	};
 }

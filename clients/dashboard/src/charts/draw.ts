@@ -3,10 +3,11 @@
 import uPlot from 'uplot'
 import type { Drawing, Line, Times } from '../ring.js'
 
-const HEIGHT = 180 // CSS pixels
+const HEIGHT = 170 // CSS pixels
 
-/** Draw lines over time into an element, as wide as it is. Colours are those of the sheet, at the time of drawing. */
-export function draw(place: HTMLElement, lines: readonly Line[], say: (value: number) => string): Drawing {
+/** Draw lines over time into an element, as wide as it is. Colours are those of the sheet, at the time of drawing. least: how far
+ * up the scale goes where nothing happens. */
+export function draw(place: HTMLElement, lines: readonly Line[], say: (value: number) => string, least: number): Drawing {
   const [ink, line] = [resolved(place, '--ink-quiet'), resolved(place, '--line')]
   const axis: uPlot.Axis = { stroke: ink, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1 }, font: '12px system-ui, sans-serif' }
   const plot = new uPlot({
@@ -14,9 +15,9 @@ export function draw(place: HTMLElement, lines: readonly Line[], say: (value: nu
     height: HEIGHT,
     legend: { show: false },
     cursor: { show: false },
-    scales: { y: { range: (_plot, _low, high) => [0, Math.max(high, 1e-9) * 1.1] } },
+    scales: { y: { range: (_plot, _low, high) => [0, Math.max(high, least) * 1.1] } },
     axes: [
-      { ...axis, values: (_plot, ticks) => ticks.map((tick) => new Date(tick * 1000).toLocaleTimeString(undefined, { hour: '2-digit', minute: '2-digit', second: '2-digit' })), space: 90 },
+      { ...axis, values: (_plot, ticks) => ticks.map((tick) => new Date(tick * 1000).toLocaleTimeString(undefined, { hour: '2-digit', minute: '2-digit', second: '2-digit' })), space: 80 },
       { ...axis, values: (_plot, ticks) => ticks.map(say), size: 72 },
     ],
     series: [{}, ...lines.map(({ colour: name, dash }) => ({ stroke: resolved(place, name), width: 2, points: { show: false }, ...(dash === undefined ? {} : { dash: [...dash] }) }))],

@@ -35,7 +35,8 @@ const daemon: Look = async (db) => {
   const { version, uptime_s, components, system, performance } = await call<HealthReport>(db, 'config.health')
   const found = [check('HybridGW', 'ok', `Version ${version} answers, up ${duration(uptime_s)}.`)]
   for (const one of components) {
-    found.push(check(one.name, one.state === 'ok' ? 'ok' : one.state === 'failed' ? 'fail' : 'warn', one.message ?? one.state.replaceAll('_', ' '), one.help ? { help: one.help } : {}))
+    if (one.name === 'disk' && one.state === 'ok') continue // told with figures
+    found.push(check(one.name, one.state === 'ok' ? 'ok' : one.state === 'failed' ? 'fail' : 'warn', one.message ?? (one.state === 'ok' ? 'works' : one.state.replaceAll('_', ' ')), one.help ? { help: one.help } : {}))
   }
   if (system.disk !== null) {
     const { free_bytes, database_bytes } = system.disk
@@ -50,13 +51,12 @@ const daemon: Look = async (db) => {
   return found
 }
 
-const keys: Look = async (db) => {
+const settings: Look = async (db) => {
   const { items, warnings } = await call<Items<Setting> & { warnings: string[] }>(db, 'config')
   const store = items.find((one) => one.name === 'SECRET_STORE')?.value
   return [
-    store === 'insecure-file'
-      ? check('secret store', 'warn', 'The key of this device is in a plain file: whoever can read your files can read everything.', { help: 'for your own data begin a profile with another store' })
-      : check('secret store', 'ok', `The key of this device is kept ${store === 'keyring' ? 'in the keyring of this system' : 'in a file under a passphrase'}.`),
+    // A plain file is told among the parts.
+    ...(store === 'insecure-file' ? [] : [check('secret store', 'ok', `The key of this device is kept ${store === 'keyring' ? 'in the keyring of this system' : 'in a file under a passphrase'}.`)]),
     ...(warnings.length === 0 ? [check('configuration', 'ok', 'Every setting is understood.')] : warnings.map((text) => check('configuration', 'warn', text, { to: 'settings' }))),
   ]
 }
@@ -118,7 +118,7 @@ const log: Look = async (db) => {
 }
 
 const LOOKS: readonly (readonly [string, Look])[] = [
-  ['HybridGW', daemon], ['keys', keys], ['recovery words', paper], ['relays', relays], ['local network', network], ['sync', sync], ['alarms', alarms], ['log', log],
+  ['HybridGW', daemon], ['configuration', settings], ['recovery words', paper], ['relays', relays], ['local network', network], ['sync', sync], ['alarms', alarms], ['log', log],
 ]
 const TONES: Readonly<Record<Check['state'], Tone>> = { ok: 'good', warn: 'warn', fail: 'bad' }
 const WORDS: Readonly<Record<Check['state'], string>> = { ok: 'good', warn: 'look', fail: 'failed' }

@@ -19,12 +19,12 @@ export const FIRST_STEPS = 'first-steps'
 const SLOW_MS = 120_000
 
 const STEPS = [
-  ['name', 'Name this device'],
-  ['place', 'First device, or a further one'],
-  ['words', 'Recovery words'],
-  ['apps', 'Browser and apps'],
-  ['relay', 'A relay'],
-  ['check', 'Is everything well?'],
+  ['name', 'Name this device', 'Name'],
+  ['place', 'First device, or a further one', 'Which device'],
+  ['words', 'Recovery words', 'Recovery words'],
+  ['apps', 'Browser and apps', 'Browser and apps'],
+  ['relay', 'A relay', 'Relay'],
+  ['check', 'Is everything well?', 'Check'],
 ] as const
 
 /** A step of it. */
@@ -37,12 +37,12 @@ export function StartPage({ step }: { step: string | undefined }) {
   return (
     <Page title={STEPS[at]?.[1] ?? ''} lead={`Step ${at + 1} of ${STEPS.length} of setting up. Everything can be done later too, and in any order.`}>
       <div class="way" role="navigation" aria-label="Steps of setting up">
-        <ol>{STEPS.map(([path, name], n) => <li key={path}><a href={`#/start/${path}`} aria-current={n === at ? 'step' : undefined}><span class="tick" aria-hidden="true">{n + 1}</span>{name}</a></li>)}</ol>
+        <ol>{STEPS.map(([path, , name], n) => <li key={path}><a href={`#/start/${path}`} aria-current={n === at ? 'step' : undefined}><span class="tick" aria-hidden="true">{n + 1}</span>{name}</a></li>)}</ol>
       </div>
       <Loaded answer={devices}>{({ items }) => <Step path={STEPS[at]?.[0] ?? 'name'} devices={items} reload={devices.reload} />}</Loaded>
       <div class="actions">
         {before !== undefined && <a class="button" href={`#/start/${before[0]}`}>Back</a>}
-        {next !== undefined && <a class="button main" data-next-step href={`#/start/${next[0]}`}>Next: {next[1]}</a>}
+        {next !== undefined && <a class="button main" data-next-step href={`#/start/${next[0]}`}>Next: {next[2]}</a>}
         {next === undefined && <a class="button main" href="#/" onClick={() => remember(FIRST_STEPS, 'hidden')}>Done</a>}
       </div>
     </Page>

@@ -9,7 +9,7 @@ import { EVERY_MS, MOST, ringOf, type Drawing, type Line, type Sample } from '..
 
 const FILE = '/assets/charts.js'
 
-type Draw = (place: HTMLElement, lines: readonly Line[], say: (value: number) => string) => Drawing
+type Draw = (place: HTMLElement, lines: readonly Line[], say: (value: number) => string, least: number) => Drawing
 
 let loading: Promise<Draw> | null = null
 
@@ -29,27 +29,29 @@ interface Chart {
   about: string
   lines: readonly Line[]
   say: (value: number) => string
+  /** Where nothing happens the scale goes so far up. */
+  least: number
 }
 
 const CHARTS: readonly Chart[] = [
   {
-    title: 'Programs of this computer', about: 'What they send to HybridGW and get from it. This page is one of them.', say: rate,
+    title: 'Programs of this computer', about: 'What they send to HybridGW and get from it. This page is one of them.', say: rate, least: 1_000,
     lines: [{ name: 'in', ...SOLID, of: (one) => one.in_bps }, { name: 'out', ...DASHED, of: (one) => one.out_bps }],
   },
   {
-    title: 'Other devices', about: 'Over relays and directly, all sealed.', say: rate,
+    title: 'Other devices', about: 'Over relays and directly, all sealed.', say: rate, least: 1_000,
     lines: [{ name: 'sent', ...SOLID, of: (one) => one.up_bps }, { name: 'received', ...DASHED, of: (one) => one.down_bps }],
   },
   {
-    title: 'Time to an answer', about: 'Of HybridGW to this page, and of the relay to HybridGW.', say: ms,
+    title: 'Time to an answer', about: 'Of HybridGW to this page, and of the relay to HybridGW.', say: ms, least: 5,
     lines: [{ name: 'HybridGW', ...SOLID, of: (one) => one.answer_ms }, { name: 'relay', ...DASHED, of: (one) => one.relay_ms }],
   },
   {
-    title: 'Behind', about: 'How long ago this device was in step with the others, while it is not.', say: (value) => duration(value),
+    title: 'Behind', about: 'How long ago this device was in step with the others, while it is not.', say: (value) => duration(value), least: 10,
     lines: [{ name: 'for', ...SOLID, of: (one) => one.lag_s }],
   },
   {
-    title: 'Waits', about: 'Changes to be sealed, and batches to be sent or applied.', say: (value) => String(Math.round(value)),
+    title: 'Waits', about: 'Changes to be sealed, and batches to be sent or applied.', say: (value) => String(Math.round(value)), least: 4,
     lines: [{ name: 'waiting', ...SOLID, of: (one) => one.waits }],
   },
 ]
@@ -69,7 +71,7 @@ export function TrafficPage() {
     return () => void (isGone = true)
   }, [])
   return (
-    <Page title="Traffic" lead={`Looked at every ${EVERY_MS / 1000} s since this page was first opened in this tab, and kept for ${duration((MOST * EVERY_MS) / 1000)}. For longer times: hybridgw’s metrics and Prometheus.`}>
+    <Page title="Traffic" lead={`Looked at every ${EVERY_MS / 1000} s since this page was first opened in this tab, and kept for ${(MOST * EVERY_MS) / 60_000} minutes. For longer times there are metrics for Prometheus.`}>
       {error && <Notice tone="warn">The charts cannot be loaded. The figures are here all the same.</Notice>}
       <div class="charts">
         {CHARTS.map((chart) => <One key={`${chart.title} ${scheme}`} chart={chart} samples={ring.samples} draw={draw?.draw ?? null} />)}
@@ -83,7 +85,7 @@ function One({ chart, samples, draw }: { chart: Chart; samples: readonly Sample[
   const drawing = useRef<Drawing | null>(null)
   useEffect(() => {
     if (draw === null || place.current === null) return
-    drawing.current = draw(place.current, chart.lines, chart.say)
+    drawing.current = draw(place.current, chart.lines, chart.say, chart.least)
     return () => {
       drawing.current?.end()
       drawing.current = null
