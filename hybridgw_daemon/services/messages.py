@@ -197,6 +197,8 @@ class MessageService:
             self.told(changed)
         if is_abroad:
             self.wake_mail()
+        if count:
+            self._published("messages")
         return Acknowledged(count=count)
 
     def _acknowledge(self, tx: Tx, places: Sequence[Place], nr: int) -> dict[int, Place]:
