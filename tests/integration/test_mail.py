@@ -91,7 +91,7 @@ async def test_spec_R4_a_message_arrives_and_its_sender_sees_every_state(tmp_pat
         await becomes(a, sent.id, "delivered")
         assert b.shown() == ['{"url":"planted-url"}']
         (event,) = await ear.part()
-        assert b'"device":"laptop"' in event.json
+        assert b'"device":"laptop"' in event
         await b.messages.ack(OWNER, AckMessages(ids=[sent.id]), ear)
         await becomes(a, sent.id, "handled")
         back = await b.send("device:laptop", "thanks", reply_to=sent.id)
@@ -114,7 +114,9 @@ async def test_a_renamed_device_is_found_and_shown_by_its_new_name(tmp_path: Pat
         await until(lambda: b.messages.addressing.members.here().name == "Old phone")  # type: ignore[union-attr]
         back = await b.send("device:laptop", "from the new name")
         await becomes(b, back.id, "delivered")
-        assert [one.device for one in (await a.messages.list(OWNER, ListMessages(box="in"))).items] == ["Old phone"]
+        assert [one.device for one in (await a.messages.history.list(OWNER, ListMessages(box="in"))).items] == [
+            "Old phone"
+        ]
 
 
 async def test_spec_R4_what_was_sent_while_it_was_away_comes_once_in_order_urgent_first(tmp_path: Path) -> None:
