@@ -91,17 +91,19 @@ function Frame({ status, session, leave }: { status: string; session: Session; l
         <button type="button" class="button plain menu" aria-expanded={isOpen} aria-controls="nav" onClick={() => open(!isOpen)}>Menu</button>
       </header>
       <nav id="nav" aria-label="Pages" class={isOpen ? 'open' : ''}>
-        <ul>
-          {PAGES.map(([path, name]) => (
-            <li key={path}>
-              <a href={`#/${path}`} aria-current={path === here ? 'page' : undefined}>
-                {name}
-                {(needs[path] ?? 0) > 0 && <span class="count">{needs[path]}<span class="hidden"> to decide</span></span>}
-              </a>
-            </li>
-          ))}
-        </ul>
-        <button type="button" class="button plain sign-out" onClick={() => void leave()}>Sign out</button>
+        <div class="stays">
+          <ul>
+            {PAGES.map(([path, name]) => (
+              <li key={path}>
+                <a href={`#/${path}`} aria-current={path === here ? 'page' : undefined}>
+                  {name}
+                  {(needs[path] ?? 0) > 0 && <span class="count">{needs[path]}<span class="hidden"> to decide</span></span>}
+                </a>
+              </li>
+            ))}
+          </ul>
+          <button type="button" class="button plain sign-out" onClick={() => void leave()}>Sign out</button>
+        </div>
       </nav>
       <p class="hidden" role="status" data-news>{news}</p>
       <main id="main">
