@@ -439,13 +439,18 @@ async def test_every_page_in_both_themes_and_widths(house: House, built: Path, t
                 await until(tab, "document.querySelector('svg.qr') !== null")
                 await looks.look(f"devices-code-{width}-{scheme}")
                 await click(tab, "Cancel")
+        await tab.prefer("light")
+        await tab.resize(1440, 900)
+        await show(tab, "traffic")
+        await looks.look("traffic-1440-light")  # with something to see
+        await tab.resize(360, 900)
         foreign = {url for url in await tab.asked() if not url.startswith((base, base.replace("http", "ws"), "about:"))}
         assert not foreign
         assert await tab.problems() == []
         await click(tab, "Menu", "header")
         await click(tab, "Sign out", "nav")
         await until(tab, "document.body.innerText.includes('You are signed out.')")
-        await looks.look("signed-out-360-dark")
+        await looks.look("signed-out-360-light")
     assert not looks.faults, "\n".join(looks.faults)
     if os.environ.get("HYBRIDGW_DOC_PICTURES"):  # make pictures
         for name in DOCUMENTED:
@@ -460,7 +465,7 @@ def test_the_docs_have_the_pictures_that_the_test_makes() -> None:
     assert {path.stem for path in DOC_PICTURES.iterdir()} == set(DOCUMENTED)
 
 
-async def test_sec_L18_every_file_has_the_strict_policy(owner: Owner) -> None:
+async def test_sec_L20_every_file_has_the_strict_policy(owner: Owner) -> None:
     """Of the page and all that it loads: nothing from elsewhere, nothing inline, no text that becomes a script."""
     async with aiohttp.ClientSession() as session:
         names = ["", *(f"assets/{path.name}" for path in (STATIC / "assets").iterdir())]

@@ -239,7 +239,7 @@ function One({ message, named, reload, say }: { message: Message; named: (target
         <pre class="body" tabIndex={0} aria-label="What it says"><bdi>{typeof message.body === 'string' ? lines(message.body, 20_000) : lines(JSON.stringify(message.body, null, 2), 20_000)}</bdi></pre>
         {message.gap && <Notice tone="calm">Something that was sent before it is missing.</Notice>}
         <Facts facts={[
-          [message.incoming ? 'Sent by' : 'Sent here by', <Said text={message.client} most={64} />],
+          [message.incoming ? 'Sent by' : 'Sent here by', message.client === 'owner' ? 'the command line' : <Said text={message.client} most={64} />],
           ['Written', time(message.created_ms)],
           ['Given up', time(message.expires_ms)],
           ['Goes first', { bulk: 'last of all', normal: 'in turn', high: 'early', urgent: 'before everything' }[message.priority]],
