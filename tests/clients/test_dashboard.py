@@ -37,6 +37,7 @@ from ._dashboard import (
     open_at,
     show,
     tab_of,
+    tap,
 )
 from .conftest import House, Owner, served
 
@@ -108,7 +109,11 @@ async def test_a_restart_ends_the_session_and_alarms_stay_until_seen(owner: Owne
         await open_at(tab, await link_of(owner))
         await until(tab, "document.querySelector('.card.warn').innerText.includes('Two <b>logs</b>.')")
         await until(tab, "document.querySelector('nav .count')?.innerText.startsWith('1')")
-        await show(tab, "alarms")
+        await show(tab, "start/check")
+        await until(tab, "document.querySelector('[data-doctor=bad]') !== null")
+        assert await tab.run("document.querySelector('.checks li').innerText.includes('Two <b>logs</b>.')")
+        await tap(tab, ".checks li a")
+        await until(tab, f"{HEADING} === 'Alarms'")
         await click(tab, "I have seen it")
         await until(tab, "document.querySelector('main').innerText.includes('No alarms')")
         assert [one["acknowledged"] for one in (await owner.call("GET", "/api/alarms?all=true"))["items"]] == [True]
@@ -493,6 +498,8 @@ async def test_every_page_in_firefox_in_the_dark(owner: Owner, tmp_path: Path) -
     PICTURES.mkdir(parents=True, exist_ok=True)
     async with tab_of("firefox", tmp_path / "browser", **dark) as tab:
         await open_at(tab, await link_of(owner))
+        await until(tab, "document.querySelector('main .steps') !== null")
+        (PICTURES / "home-first-1440-firefox.png").write_bytes(await tab.picture())
         for page in PAGES:
             await show(tab, page)
             assert await tab.run(f"{HEADING}.length") > 0
