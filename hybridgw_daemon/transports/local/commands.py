@@ -227,7 +227,7 @@ def build(services: Services) -> tuple[Command, ...]:
         return await _there(s.pairing).start(command.relay)
 
     async def pairing_join(_: Principal, command: own.JoinPairing) -> own.Pairing:
-        return await _there(s.pairing).join(command.code, command.name)
+        return await _there(s.pairing).join(command.code, command.name, anew=command.anew)
 
     async def pairing_get(_: Principal, command: own.GetPairing) -> own.Pairing:
         return await _there(s.pairing).get(command.id)
@@ -441,16 +441,16 @@ def message_rows(m: MessageService) -> tuple[Command, ...]:
                 names=message_names),
         Command("messages.broadcast", "POST", f"{base}/broadcast", said.BroadcastMessage, said.Message, "send",
                 m.broadcast, "*", 201, names=message_names),
-        Command("messages.list", "GET", base, said.ListMessages, said.MessagePage, "any", m.list),
+        Command("messages.list", "GET", base, said.ListMessages, said.MessagePage, "any", m.history.list),
         Command("messages.notifications", "GET", f"{base}/notifications", said.ListNotifications,
-                said.NotificationList, "any", m.notifications),
+                said.NotificationList, "any", m.history.notifications),
         Command("messages.programs", "GET", f"{base}/programs", said.ListPrograms, said.ProgramList, "admin",
-                m.programs),
-        Command("messages.explain", "POST", f"{base}/route", said.ExplainMessage, said.RouteReport, "admin", m.explain,
-                "*"),
-        Command("messages.rules", "GET", rules, said.ListRules, said.RuleList, "admin", m.rules),
-        Command("messages.rules.put", "PUT", rules, said.PutRules, said.RuleList, "admin", m.put_rules, "*"),
-        Command("messages.get", "GET", one, said.GetMessage, said.Message, "any", m.get),
+                m.history.programs),
+        Command("messages.explain", "POST", f"{base}/route", said.ExplainMessage, said.RouteReport, "admin",
+                m.routing.explain, "*"),
+        Command("messages.rules", "GET", rules, said.ListRules, said.RuleList, "admin", m.routing.rules),
+        Command("messages.rules.put", "PUT", rules, said.PutRules, said.RuleList, "admin", m.routing.put_rules, "*"),
+        Command("messages.get", "GET", one, said.GetMessage, said.Message, "any", m.history.get),
         Command("messages.acknowledge", "POST", f"{one}/ack", said.AckMessage, said.Acknowledged, "any", m.ack_one,
                 "*"),
         Command("messages.retry", "POST", f"{one}/retry", said.RetryMessage, said.Message, "admin", m.retry, "*", 201),
