@@ -1,4 +1,4 @@
-"""The first-run guide, and the whole dashboard by keyboard alone, in real browsers."""
+"""The first-run guide of the dashboard, from a name to the check of everything, in real browsers."""
 
 from __future__ import annotations
 
