@@ -85,6 +85,11 @@ js: ## build the JavaScript client into clients/js/dist (needs Node 20)
 dashboard: ## build the dashboard into hybridgw_daemon/static, which is committed (needs Node 20)
 	@bash scripts/js.sh dashboard
 
+.PHONY: pictures
+pictures: parts ## make the pictures of the dashboard in docs/assets/dashboard anew (needs Node 20 and Chromium)
+	@mkdir -p docs/assets/dashboard
+	@HYBRIDGW_DOC_PICTURES=1 $(BIN)/pytest -q tests/clients/test_dashboard.py -k both_themes $(ARGS)
+
 .PHONY: coverage
 coverage: parts ## run the tests with branch coverage; report in htmlcov/index.html
 	@$(BIN)/pytest -n $(JOBS) --cov --cov-branch --cov-report=html --cov-report=term:skip-covered $(ARGS)

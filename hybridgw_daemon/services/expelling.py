@@ -72,7 +72,7 @@ class ExpellingService:
         will = [
             "put it out for good: no old device, relay or backup brings it back",
             "make a new key, which it does not get: it can read nothing that is written from then on",
-            f"let {keeps} batches that it wrote count"
+            f"let {keeps} {'batch' if keeps == 1 else 'batches'} that it wrote count"
             + (f" and keep {voids} aside, which do not ('hybridgw devices quarantine')" if voids else ""),
         ]
         if void:

@@ -40,7 +40,8 @@ class PeerState:
     heads the other side holds durably, as far as we know; control: the heads of its control log (16-byte prefixes), as
     it told last; heard_s: all it had to say at that time of the event loop has arrived; address: of a device, where it
     was reached or came from; is_member: of a device, a control record here admits it; is_silent: it owes an answer for
-    so long that it may not be there any more."""
+    so long that it may not be there any more; rtt_ms: how long its last answer took, to a ping, or to a push,
+    which it has stored then."""
 
     def __init__(
         self, peer: str, *, path: Path = "relay", device: DeviceId | None = None, name: str = "",
@@ -59,6 +60,7 @@ class PeerState:
         self.received = 0
         self.sent = 0
         self.refusal: str | None = None
+        self.rtt_ms: float | None = None
         self.quota: Quota | None = None
 
     @property
@@ -234,6 +236,7 @@ class Peers:
             url=url,
             state="connecting" if state_of.is_silent else "connected",
             error=NO_ANSWER if state_of.is_silent else state_of.refusal,
+            rtt_ms=state_of.rtt_ms,
             sent_bytes=state_of.bytes_out,
             received_bytes=state_of.bytes_in,
         )

@@ -287,7 +287,8 @@ SyncState = Literal["in_step", "syncing", "offline", "parked", "locked"]
 
 
 class RelayStatus(Result):
-    """One relay as the sync service sees it."""
+    """One relay as the sync service sees it. rtt_ms: how long its last answer took, to a ping, or to a push,
+    which it has stored then; null: it has not been asked yet."""
 
     url: str
     state: Literal["connected", "connecting", "offline", "refused"]

@@ -102,6 +102,16 @@ async def test_a_device_is_renamed_removed_taken_back_and_lost(house: House, tmp
         words = await words_on_paper(tab)
         assert a.get("/api/recovery")["state"] == "confirmed"
 
+        await show(tab, "devices/nonsense")
+        await until(tab, f"{MAIN}.includes('There is no such device')")
+        await show(tab, f"devices/{other['id']}")
+        await tap(tab, "details summary")
+        await click(tab, "Let count what is here")
+        await fill(tab, "dialog textarea", " ".join(words))
+        await click(tab, "Let it count", "dialog")
+        await until(tab, "document.querySelector('dialog [role=alert]') !== null")  # its log is not forked
+        await click(tab, "Cancel", "dialog")
+
         with b.client() as client:
             client.put("tasks", "late", {"title": "By a thief, or not"})
         await asyncio.to_thread(eventually, lambda: "late" in a.documents("tasks"))

@@ -111,7 +111,9 @@ async def test_what_changes_by_itself_is_said(owner: Owner, tmp_path: Path) -> N
         assert await tab.run(said) == ""
         await ask(owner, "Tasks", ["read:tasks"])
         await until(tab, f"{said} === 'An app asks to be let in.'")
+        await ask(owner, "Timer", ["read:tasks"], "https://timer.example.com")
+        await until(tab, f"{said} === '2 apps ask to be let in.'")
         await owner.call("POST", "/api/messages", {"to": "all@here", "type": "note", "body": "Call Ada"})
-        await until(tab, f"{said} === 'A message has come.'")
+        await until(tab, f"{said} === 'A message waits.'")
         owner.down()
         await until(tab, f"{said} === 'HybridGW does not answer.'")

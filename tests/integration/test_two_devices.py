@@ -23,4 +23,7 @@ async def test_pair_sync_conflict(tmp_path: Path) -> None:
         await a.write(Edit("tasks", "one", {"title": "bread"}))
         await until(lambda: a.shown() == b.shown() and "bread" in str(b.shown()))
         assert (await a.sync.trigger(timeout_s=5)).status == "done"
-        assert (await a.sync.status()).state == "in_step"
+        status = await a.sync.status()
+        assert status.state == "in_step"
+        assert status.relays[0].rtt_ms is not None
+        assert 0 <= status.relays[0].rtt_ms < 10_000

@@ -91,17 +91,19 @@ function Frame({ status, session, leave }: { status: string; session: Session; l
         <button type="button" class="button plain menu" aria-expanded={isOpen} aria-controls="nav" onClick={() => open(!isOpen)}>Menu</button>
       </header>
       <nav id="nav" aria-label="Pages" class={isOpen ? 'open' : ''}>
-        <ul>
-          {PAGES.map(([path, name]) => (
-            <li key={path}>
-              <a href={`#/${path}`} aria-current={path === here ? 'page' : undefined}>
-                {name}
-                {(needs[path] ?? 0) > 0 && <span class="count">{needs[path]}<span class="hidden"> to decide</span></span>}
-              </a>
-            </li>
-          ))}
-        </ul>
-        <button type="button" class="button plain sign-out" onClick={() => void leave()}>Sign out</button>
+        <div class="stays">
+          <ul>
+            {PAGES.map(([path, name]) => (
+              <li key={path}>
+                <a href={`#/${path}`} aria-current={path === here ? 'page' : undefined}>
+                  {name}
+                  {(needs[path] ?? 0) > 0 && <span class="count">{needs[path]}<span class="hidden"> to decide</span></span>}
+                </a>
+              </li>
+            ))}
+          </ul>
+          <button type="button" class="button plain sign-out" onClick={() => void leave()}>Sign out</button>
+        </div>
       </nav>
       <p class="hidden" role="status" data-news>{news}</p>
       <main id="main">
@@ -118,13 +120,13 @@ function Content({ place, session, leave }: { place: string[]; session: Session;
     case 'main':
       return <HomePage />
     case 'devices':
-      return place[1] === undefined ? <DevicesPage /> : <DevicePage id={place[1]} />
+      return place[1] ? <DevicePage id={place[1]} /> : <DevicesPage />
     case 'data':
       return <DataPage collection={place[1]} document={place[2]} />
     case 'conflicts':
       return <ConflictsPage />
     case 'messages':
-      return place[1] === undefined ? <MessagesPage /> : <MessagePage id={place[1]} />
+      return place[1] ? <MessagePage id={place[1]} /> : <MessagesPage />
     case 'apps':
       return <AppsPage />
     case 'connections':
@@ -162,7 +164,12 @@ function Missing() {
   return <p class="empty">There is no such page. <a href="#/">Home</a></p>
 }
 
-const WAITS: Readonly<Record<string, string>> = { apps: 'An app asks to be let in.', messages: 'A message has come.', conflicts: 'Two devices changed the same.', alarms: 'There is an alarm.' }
+const WAITS: Readonly<Record<string, (n: number) => string>> = {
+  apps: (n) => (n === 1 ? 'An app asks to be let in.' : `${n} apps ask to be let in.`),
+  messages: (n) => (n === 1 ? 'A message waits.' : `${n} messages wait.`),
+  conflicts: (n) => (n === 1 ? 'Two devices changed the same document.' : `Two devices changed the same ${n} documents.`),
+  alarms: (n) => (n === 1 ? 'There is an alarm.' : `There are ${n} alarms.`),
+}
 
 /** What a screen reader says by itself, wherever one is: the connection is lost or back, something waits that did not. */
 function useNews(status: string, needs: Readonly<Record<string, number>>): string {
@@ -171,7 +178,7 @@ function useNews(status: string, needs: Readonly<Record<string, number>>): strin
   useEffect(() => {
     const was = before.current
     before.current = { status, needs }
-    const found = Object.entries(WAITS).filter(([page]) => (needs[page] ?? 0) > (was.needs[page] ?? 0)).map(([, text]) => text)
+    const found = Object.entries(WAITS).filter(([page]) => (needs[page] ?? 0) > (was.needs[page] ?? 0)).map(([page, text]) => text(needs[page] ?? 0))
     if (status === 'offline' && was.status !== 'offline') found.push('HybridGW does not answer.')
     if (status === 'online' && was.status === 'offline') found.push('HybridGW answers again.')
     if (found.length > 0) tell(found.join(' '))

@@ -2137,9 +2137,9 @@ si.assign = kt, si.fmtNum = Ve, si.rangeNum = Re, si.rangeLog = Ne, si.rangeAsin
 	e.linear = Lr, e.stepped = Rr, e.bars = Br, e.spline = Hr;
 }
 // src/charts/draw.ts
-var ci = 170;
-function li(e, t, n, r) {
-	let [i, a] = [ui(e, "--ink-quiet"), ui(e, "--line")], o = {
+var ci = 170, li = 60;
+function ui(e, t, n, r) {
+	let [i, a] = [di(e, "--ink-quiet"), di(e, "--line")], o = {
 		stroke: i,
 		grid: {
 			stroke: a,
@@ -2155,7 +2155,10 @@ function li(e, t, n, r) {
 		height: ci,
 		legend: { show: !1 },
 		cursor: { show: !1 },
-		scales: { y: { range: (e, t, n) => [0, Math.max(n, r) * 1.1] } },
+		scales: {
+			x: { range: (e, t, n) => [Math.min(t ?? 1e400, (n ?? Date.now() / 1e3) - li), n ?? Date.now() / 1e3] },
+			y: { range: (e, t, n) => [0, Math.max(n, r) * 1.1] }
+		},
 		axes: [{
 			...o,
 			values: (e, t) => t.map((e) => (/* @__PURE__ */ new Date(e * 1e3)).toLocaleTimeString(void 0, {
@@ -2170,7 +2173,7 @@ function li(e, t, n, r) {
 			size: 72
 		}],
 		series: [{}, ...t.map(({ colour: t, dash: n }) => ({
-			stroke: ui(e, t),
+			stroke: di(e, t),
 			width: 2,
 			points: { show: !1 },
 			...n === void 0 ? {} : { dash: [...n] }
@@ -2186,10 +2189,10 @@ function li(e, t, n, r) {
 		}
 	};
 }
-function ui(e, t) {
+function di(e, t) {
 	let n = document.createElement("span");
 	n.style.color = `var(${t})`, e.append(n);
 	let r = getComputedStyle(n).color;
 	return n.remove(), r;
 }
-export { li as draw };
+export { ui as draw };

@@ -106,6 +106,7 @@ class Conversation:
         self._pairing_request = -1
         self._round_trips: dict[int, asyncio.Event] = {}
         self._unanswered: dict[int, int] = {}  # pushes: id -> bytes
+        self._asked_s: dict[int, float] = {}  # pushes, and pings as 0: id -> when they were sent
         self._answer_due: asyncio.TimerHandle | None = None
         self._in_hand = 0  # frames of batches that arrived and are not applied yet
         self._arrived: asyncio.Queue[tuple[Batches | Push, int, int]] = asyncio.Queue()  # frame, its id, its size
@@ -232,6 +233,8 @@ class Conversation:
                     self._arrived.put_nowait((frame, request, self._line.last_size))  # bounded by the credit we gave
                 case PushAck():
                     self._unanswered.pop(request, None)
+                    if request:  # else it is news, and no answer
+                        self._answered(request)
                     heads = from_entries(frame.vv)
                     for entry, head in heads.items():
                         self._holds(entry, head.n, is_moving=request == 0)
@@ -262,6 +265,7 @@ class Conversation:
                 case Ping(t=t):
                     await self._line.send(Pong(t=t), request)
                 case Pong():
+                    self._answered(request)
                     if waiter := self._round_trips.get(request):
                         waiter.set()
                 case MsgStored() | Msg() | MsgPut():
@@ -269,6 +273,7 @@ class Conversation:
                         await self._mail.received(frame, request)
                 case Err():
                     self._unanswered.pop(request, None)
+                    self._asked_s.pop(request, None)
                     await self._refused_by_peer(frame, request)
                 case PairOpened() | PairJoined() | PairMsg() | PairClose():
                     if self.mailbox:
@@ -451,6 +456,7 @@ class Conversation:
                 if loop.time() - self._line.heard_s < PING_S / 2:
                     continue
             self._heard.clear()
+            self._asked_s[0] = loop.time()
             await self._line.send(Ping(t=self._sync.now_ms()))
             try:
                 async with asyncio.timeout(deadline_s):
@@ -461,8 +467,13 @@ class Conversation:
     def _expect_answer(self, request: int, rows: list[Row]) -> None:
         """A push went out: whoever takes it says so soon. One timer, however many there are."""
         self._unanswered[request] = sum(len(blob) for *_, blob in rows)
+        self._asked_s[request] = asyncio.get_running_loop().time()
         if self._answer_due is None:
             self._watch_for_answer()
+
+    def _answered(self, request: int) -> None:
+        if (asked_s := self._asked_s.pop(request, None)) is not None:
+            self.state.rtt_ms = round((asyncio.get_running_loop().time() - asked_s) * 1000, 1)
 
     def _watch_for_answer(self) -> None:
         loop, patience_s = asyncio.get_running_loop(), self._time_for_what_is_on_its_way(ANSWER_S)

@@ -4,6 +4,7 @@ import uPlot from 'uplot'
 import type { Drawing, Line, Times } from '../ring.js'
 
 const HEIGHT = 170 // CSS pixels
+const LEAST_S = 60 // is shown, where there is less too
 
 /** Draw lines over time into an element, as wide as it is. Colours are those of the sheet, at the time of drawing. least: how far
  * up the scale goes where nothing happens. */
@@ -15,7 +16,10 @@ export function draw(place: HTMLElement, lines: readonly Line[], say: (value: nu
     height: HEIGHT,
     legend: { show: false },
     cursor: { show: false },
-    scales: { y: { range: (_plot, _low, high) => [0, Math.max(high, least) * 1.1] } },
+    scales: {
+      x: { range: (_plot, low, high) => [Math.min(low ?? Infinity, (high ?? Date.now() / 1000) - LEAST_S), high ?? Date.now() / 1000] },
+      y: { range: (_plot, _low, high) => [0, Math.max(high, least) * 1.1] },
+    },
     axes: [
       { ...axis, values: (_plot, ticks) => ticks.map((tick) => new Date(tick * 1000).toLocaleTimeString(undefined, { hour: '2-digit', minute: '2-digit', second: '2-digit' })), space: 80 },
       { ...axis, values: (_plot, ticks) => ticks.map(say), size: 72 },

@@ -42,7 +42,7 @@ export function DevicesPage() {
                     {(device.behind ?? 0) > 0 && <>, {count(device.behind ?? 0, 'batch', 'batches')} of it to come</>}
                   </p>
                 </div>
-                <a class="button" href={`#/devices/${encodeURIComponent(device.id)}`}>Manage<span class="hidden"> {oneLine(device.name, 64)}</span></a>
+                {device.id !== '' && <a class="button" href={`#/devices/${encodeURIComponent(device.id)}`}>Manage<span class="hidden"> {oneLine(device.name, 64)}</span></a>}
               </li>
             ))}
           </ul>

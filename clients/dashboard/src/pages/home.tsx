@@ -2,7 +2,7 @@
 
 import type { ComponentChildren } from 'preact'
 import { useState } from 'preact/hooks'
-import type { Alarm, Device, Grant, Items, Readiness, SyncStatus } from '../api.js'
+import type { Alarm, Device, Grant, Items, Readiness, Recovery, SyncStatus } from '../api.js'
 import { call } from '../api.js'
 import { useAction, useAnswer, useDaemon, useNow } from '../daemon.js'
 import { ago, bytes, count, ms, oneLine } from '../format.js'
@@ -20,6 +20,7 @@ export function HomePage() {
   const grants = useAnswer<Items<Grant>>('auth.grants.list', {}, ['grants'], 15_000)
   const alarms = useAnswer<Items<Alarm>>('alarms.list', {}, ['alarms'], 30_000)
   const notes = useAnswer<{ waiting: number }>('messages.notifications', { limit: 1 }, ['messages'], 30_000)
+  const recovery = useAnswer<Recovery>('recovery.get', {}, ['devices'], 60_000)
   const action = useAction()
   const own = devices.data?.items.find((device) => device.own)
   const syncNow = async (): Promise<void> => {
@@ -33,7 +34,7 @@ export function HomePage() {
           <State sync={status} ready={ready.data} action={(status.relays.length > 0 || status.direct.length > 0) && <Button kind="main" busy={action.isRunning} onClick={() => void action.run(syncNow)}>Sync now</Button>} />
           <Problem error={action.error} />
           <Waiting grants={grants.data?.items ?? []} notes={notes.data?.waiting ?? 0} sync={status} alarms={alarms.data?.items ?? []} />
-          <Steps ready={ready.data} sync={status} devices={devices.data?.items ?? []} grants={grants.data?.items ?? []} />
+          <Steps ready={ready.data} recovery={recovery.data} sync={status} devices={devices.data?.items ?? []} grants={grants.data?.items ?? []} />
           {status.relays.length + status.direct.length > 0 && <Ways sync={status} />}
         </>
       )}</Loaded>
@@ -103,7 +104,7 @@ function Waiting({ grants, notes, sync, alarms }: { grants: Grant[]; notes: numb
   )
 }
 
-function Steps({ ready, sync, devices, grants }: { ready: Readiness | null; sync: SyncStatus; devices: Device[]; grants: Grant[] }) {
+function Steps({ ready, sync, devices, grants, recovery }: { ready: Readiness | null; recovery: Recovery | null; sync: SyncStatus; devices: Device[]; grants: Grant[] }) {
   const [isHidden, hide] = useState(() => remembered(FIRST_STEPS) === 'hidden')
   const isOpen = sync.state !== 'locked'
   const steps: [boolean, string, ComponentChildren][] = [
@@ -111,6 +112,7 @@ function Steps({ ready, sync, devices, grants }: { ready: Readiness | null; sync
     [isOpen, 'The keys of this device are open', isOpen ? 'They seal what leaves this computer.' : <>Nothing is synced before. What helps: <code>hybridgw doctor</code></>],
     [sync.relays.length > 0 || devices.filter((device) => device.state === 'active').length > 1, 'Add a relay, or join your other devices', <>First device: <a href="#/connections">add a relay</a>, which carries sealed changes and can read none of them. A further device: <a href="#/devices">enter the code</a> that the first one shows.</>],
     [devices.filter((device) => device.state === 'active').length > 1, 'Pair a second device', <>Then everything is in two places. <a href="#/devices">Show a code</a></>],
+    [recovery !== null && recovery.state !== 'here', 'Put the recovery words on paper', <>They bring everything back if your devices are gone. <a href="#/start/words">Show them</a></>],
     [grants.some((grant) => grant.state === 'approved'), 'Let an app in', <>Open an app, click its button to connect, compare six digits <a href="#/apps">here</a>.</>],
   ]
   const done = steps.filter(([isDone]) => isDone).length

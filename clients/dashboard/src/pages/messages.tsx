@@ -23,14 +23,17 @@ const DEAD: readonly MessageState[] = ['expired', 'failed']
 const OPEN: readonly MessageState[] = ['queued', 'stored', 'handed']
 const HOUR_S = 3_600
 
-/** Fingerprints and ids of devices are shown by the name. */
+/** Whom a message is for, in words: targets as programs write them, with devices by their names. */
 function useNames(): { devices: Device[]; named: (target: string) => string } {
   const devices = useAnswer<Items<Device>>('devices.list', {}, ['devices']).data?.items ?? []
   const named = (target: string): string => {
-    const found = devices.find((one) => target.endsWith(`@${one.fingerprint}`) || target === `device:${one.fingerprint}`)
-    if (found === undefined) return target === 'all' ? 'every device' : target
-    const programs = target.slice(0, target.lastIndexOf('@'))
-    return target.startsWith('device:') || programs === 'all' ? found.name : `${programs}@${found.name}`
+    const at = target.lastIndexOf('@')
+    const [programs, place] = target.startsWith('device:') ? ['all', target.slice(7)] : at < 0 ? [target, ''] : [target.slice(0, at), target.slice(at + 1)]
+    const where = place === 'here' ? 'this device' : (devices.find((one) => one.fingerprint === place)?.name ?? place)
+    if (programs === 'all') return where === '' ? 'every device' : where
+    const [kind, ...rest] = programs.split(':')
+    const what = { client: 'program', app: 'app', topic: 'topic', mode: 'all of the kind' }[kind ?? ''] ?? kind
+    return `${what} ${rest.join(':').replaceAll('_', ' ')}${where === '' ? '' : `, ${where}`}`
   }
   return { devices, named }
 }
@@ -236,7 +239,7 @@ function One({ message, named, reload, say }: { message: Message; named: (target
         <pre class="body" tabIndex={0} aria-label="What it says"><bdi>{typeof message.body === 'string' ? lines(message.body, 20_000) : lines(JSON.stringify(message.body, null, 2), 20_000)}</bdi></pre>
         {message.gap && <Notice tone="calm">Something that was sent before it is missing.</Notice>}
         <Facts facts={[
-          [message.incoming ? 'Sent by' : 'Sent here by', <Said text={message.client} most={64} />],
+          [message.incoming ? 'Sent by' : 'Sent here by', message.client === 'owner' ? 'the command line' : <Said text={message.client} most={64} />],
           ['Written', time(message.created_ms)],
           ['Given up', time(message.expires_ms)],
           ['Goes first', { bulk: 'last of all', normal: 'in turn', high: 'early', urgent: 'before everything' }[message.priority]],

@@ -43,7 +43,7 @@ const CHARTS: readonly Chart[] = [
     lines: [{ name: 'sent', ...SOLID, of: (one) => one.up_bps }, { name: 'received', ...DASHED, of: (one) => one.down_bps }],
   },
   {
-    title: 'Time to an answer', about: 'Of HybridGW to this page, and of the relay to HybridGW.', say: ms, least: 5,
+    title: 'Time to an answer', about: 'Of HybridGW to this page, and of the relay to HybridGW, once it has stored what was sent.', say: ms, least: 5,
     lines: [{ name: 'HybridGW', ...SOLID, of: (one) => one.answer_ms }, { name: 'relay', ...DASHED, of: (one) => one.relay_ms }],
   },
   {
