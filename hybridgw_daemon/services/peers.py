@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 NO_ANSWER: Final = "It does not answer now."
 LAN_OFF: Final = "Direct links are off (LAN_ENABLED)."
 LAN_STARTING: Final = "Direct links are not there yet; they begin when the key of this profile is open."
+LAN_START_S: Final = 5.0  # the certificate of a run takes a fraction of a second
 SAVE_CONFIRMED_S: Final = 1.0  # what peers confirmed is only a hint: saved together, not per acknowledgement
 
 
@@ -264,6 +265,15 @@ class Peers:
         """There will be none."""
         self.lan.off, self.lan.is_starting = why, False
         self.changed()
+
+    async def why_no_lan(self) -> str | None:
+        """Why there are no direct links; None: there are. Waits a moment for those that are about to begin."""
+
+        async def is_decided() -> bool:
+            return not self.lan.is_starting
+
+        await self.wait_for(is_decided, LAN_START_S, look_s=LAN_START_S)
+        return self.lan.off
 
     # ---- waiting --------------------------------------------------------------------------------------------------
     async def wait_for(self, condition: Callable[[], Awaitable[bool]], timeout_s: float, *, look_s: float) -> bool:
