@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from hybridgw_protocol.ids import format_document_id
 from hybridgw_protocol.localapi import encode
-from hybridgw_protocol.localapi_frames import EventBody, event_body
+from hybridgw_protocol.localapi_frames import event_body
 from hybridgw_protocol.messages import MessageState, Priority, Turns
 from hybridgw_storage.database import Database
 
@@ -45,14 +45,14 @@ class Ear:
         self._shown: dict[bytes, int] = {}  # id -> bytes, not acknowledged yet
         self._bytes = 0
         self._turns = Turns()
-        self._news: deque[EventBody] = deque(maxlen=NEWS)
+        self._news: deque[bytes] = deque(maxlen=NEWS)
         self._is_closed = False
 
     def stir(self) -> None:
         """There may be something."""
         self._wakened.set()
 
-    def tell(self, news: EventBody) -> None:
+    def tell(self, news: bytes) -> None:
         """What became of a message that this program has sent."""
         self._news.append(news)
         self._wakened.set()
@@ -63,7 +63,7 @@ class Ear:
             self._bytes -= self._shown.pop(mid, 0)
         self._wakened.set()
 
-    async def part(self) -> list[EventBody]:
+    async def part(self) -> list[bytes]:
         """The next events; [] if there is nothing now."""
         if self._is_closed:
             return []
@@ -79,7 +79,7 @@ class Ear:
             self._is_closed = True
             self._leave(self)
 
-    def _next(self) -> list[EventBody]:
+    def _next(self) -> list[bytes]:
         queues: dict[Priority, deque[Waiting]] = {}
         nr = self.listener.nr
         for priority in Priority:
@@ -88,7 +88,7 @@ class Ear:
                 found = self._database.peek(partial(copies.waiting, listener=nr, priority=priority, after=after))
                 if found:
                     queues[priority] = deque(found)
-        told: list[EventBody] = []
+        told: list[bytes] = []
         while queues and len(told) < PART:
             priority = self._turns.pick(queues)
             if not self._has_room(priority):
@@ -112,7 +112,7 @@ class Ear:
         return self.principal.allows("listen", waiting.name if waiting.kind == "topic" else waiting.type)
 
 
-def event_of(waiting: Waiting, device: str) -> EventBody:
+def event_of(waiting: Waiting, device: str) -> bytes:
     """The event that shows a message."""
     said: dict[str, Any] = {
         "id": format_document_id(waiting.id), "type": waiting.type,
@@ -125,7 +125,7 @@ def event_of(waiting: Waiting, device: str) -> EventBody:
     return event_body("message", encode(said)[:-1] + b',"body":%b}' % waiting.body)
 
 
-def state_event(mid: bytes, device: str, state: MessageState, at_ms: int, changes: int) -> EventBody:
+def state_event(mid: bytes, device: str, state: MessageState, at_ms: int, changes: int) -> bytes:
     """The event that says what became of one."""
     said = {"id": format_document_id(mid), "device": device, "state": state, "at_ms": at_ms, "changes": changes}
     return event_body("message_state", encode(said))

@@ -183,9 +183,12 @@ class PairingService:
             else:
                 running.task.cancel()  # the other side is told, the code is burned
             return shown
-        if shown.state != "confirm" or running.answer.done():
+        if shown.state in ("joining", "done"):
+            return shown  # the person at the other device was quicker
+        if shown.state != "confirm":
             raise LocalError("There is nothing to confirm now.")
-        running.answer.set_result(True)
+        if not running.answer.done():
+            running.answer.set_result(True)
         return shown
 
     def _begin(self) -> _Running:
