@@ -116,6 +116,7 @@ class Peers:
         self._offsets: dict[str, tuple[int, int]] = {}  # how far a peer's clock is from ours; our clock's epoch then
         self._steady_s: Callable[[], float] = lambda: 0.0  # a clock that nobody sets
         self._confirmed: dict[str, Heads] = {}
+        self._to_save = asyncio.Event()
         self._waiters: list[asyncio.Event] = []
         self._reconnect: Callable[[bool], None] = lambda _full: None
 
@@ -148,6 +149,7 @@ class Peers:
     def confirmed(self, peer: str, heads: Mapping[LogId, Head]) -> None:
         """A peer has these durably."""
         self._confirmed.setdefault(peer, {}).update(heads)
+        self._to_save.set()
         self.last_sync_ms = self._clock()
 
     def told_time(self, peer: str, their_ms: int) -> int:
@@ -339,7 +341,9 @@ class Peers:
     async def run(self) -> None:
         """Write down what peers confirmed, now and then; until cancelled."""
         while True:
+            await self._to_save.wait()
             await asyncio.sleep(SAVE_CONFIRMED_S)
+            self._to_save.clear()
             try:
                 await self.save_confirmed()
             except HybridGWError as error:  # a full disk; only a hint is lost

@@ -20,7 +20,7 @@ from ...stores.oplog import BatchState, LogRow
 from .branches import is_evidence
 from .rebuilding import Rebuilder
 from .state import State
-from .values import TOLD, Incoming, Keys, Sealer, Stored
+from .values import UNTOLD, Incoming, Keys, Sealer, Stored
 
 DECIDE: Final = (
     "If this alarm stays, decide: 'hybridgw devices settle' lets count what this device has of it, "
@@ -109,8 +109,8 @@ class Receiver(Rebuilder):
                 state.logs[log] = LogRow(log, device, salt, EMPTY_HEAD, EMPTY_HEAD)
                 known.ends[log] = end
                 state.dirty_logs.add(log)
-        if placed:
-            meta.put_logs(tx, TOLD, meta.get_logs(tx.connection, TOLD) | placed)
+        if placed & (untold := meta.get_logs(tx.connection, UNTOLD)):
+            meta.put_logs(tx, UNTOLD, untold - placed)
 
     def _log_row(self, tx: Tx, state: State, batch: Batch, now_ms: int) -> LogRow | None:
         row = state.logs.get(batch.log)

@@ -6,6 +6,7 @@ Source: protocol/SPEC.md, "Logs". Not the records themselves: services/space.py 
 from __future__ import annotations
 
 from hybridgw_protocol.batch import EMPTY_HEAD, FLAG_SECRET, Batch, Head, parse_batch
+from hybridgw_protocol.ids import LogId
 from hybridgw_protocol.limits import SHORT_HASH_BYTES, STAMP_BITS
 from hybridgw_protocol.vectors import Heads
 from hybridgw_storage.database import Tx
@@ -20,7 +21,7 @@ from .branches import end_for
 from .own_logs import LogOwner
 from .rebuilding import in_bounds
 from .state import State
-from .values import PROVISIONAL, TOLD, End, Keys, Sealer
+from .values import PROVISIONAL, UNTOLD, End, Keys, Sealer
 
 
 class Repairer(LogOwner):
@@ -49,6 +50,11 @@ class Repairer(LogOwner):
             tx.memo["keys"] = keys
         # An end that moves changes what others had seen of that log, so what is applied already counts anew.
         rebuild = any(keys.ends.get(log) != end for log, end in before.ends.items())
+        void = {
+            log for log, row in state.logs.items() if row.stored.n and is_void(log, keys) and not is_void(log, before)
+        }
+        if void:
+            meta.put_logs(tx, UNTOLD, meta.get_logs(tx.connection, UNTOLD) | void)
         for log, end in keys.ends.items():
             if before.ends.get(log) != end and log in state.logs:
                 rebuild |= self._follow_end(tx, state, state.logs[log], end, now_ms)
@@ -69,13 +75,15 @@ class Repairer(LogOwner):
         """Tell whose the logs are of which nothing counts and which root did not know: others may have batches that
         depend on them, and are sent none of theirs."""
         state = self._state(tx)
-        void = {log for log, end in keys.ends.items() if end.n == 0 and log not in keys.named and log in state.logs}
-        if not void or sealer is None or state.own in keys.ends or state.own == PROVISIONAL:
+        untold = meta.get_logs(tx.connection, UNTOLD)
+        if not untold or sealer is None or state.own in keys.ends or state.own == PROVISIONAL:
             return
-        told = meta.get_logs(tx.connection, TOLD)
-        rows = [state.logs[log] for log in sorted(void - told) if state.logs[log].salt]
         self._seal_open(tx, state, sealer)
-        if not rows or state.pending:
+        if state.pending:
+            return
+        meta.put_logs(tx, UNTOLD, ())
+        rows = [state.logs[log] for log in sorted(untold) if log in state.logs and is_void(log, keys)]
+        if not rows:
             return
         own = self._own_row(state)
         deps = self._deps_now(state, own)
@@ -86,7 +94,6 @@ class Repairer(LogOwner):
         own.last_stamp = state.stamp = stamp + len(rows) - 1
         oplog.add_batches(tx, [batch], BatchState.APPLIED, authored=True)
         state.dirty_logs.add(own.log)
-        meta.put_logs(tx, TOLD, told | void)
         self._touch(tx, state)
 
     def own_forked(self, tx: Tx) -> bool:
@@ -156,3 +163,8 @@ class Repairer(LogOwner):
             if body:
                 running = apply_deps(running, body.deps)
         return running
+
+
+def is_void(log: LogId, keys: Keys) -> bool:
+    """Does nothing of a log count, though root has not named it."""
+    return log in keys.ends and keys.ends[log].n == 0 and log not in keys.named

@@ -77,5 +77,7 @@ class Keys(NamedTuple):
     named: frozenset[LogId] = frozenset()  # logs of which root itself says that nothing counts
 
 
-TOLD: Final = "owners_told"  # in meta: logs of which nothing counts, and of which some batch here tells whose they are
+UNTOLD: Final = (
+    "owners_untold"  # in meta: logs that were held here, count for nothing, and nobody has told whose they are
+)
 NO_KEYS: Final = Keys({}, {}, frozenset(), lambda _log, _device: None)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ...core.addresses import Address
 from ...services.nearby import Nearby
-from .interfaces import POLL_S, Choice, Interface, interfaces, next_look, noticing, usable
+from .interfaces import POLL_S, Choice, Interface, interfaces, is_told, noticing, usable
 from .mdns import (
     INSTANCE_BYTES,
     MAX_STRANGERS,
@@ -97,18 +97,20 @@ class Discovery:
         sleep = _Sleep(self._clock, loop.time)
         renewed_s = loop.time()
         try:
-            async with noticing() as looks:
+            async with noticing() as (looks, look_s):
                 self._looks = looks
+                slept = False
                 while True:
-                    if sleep.noticed():
+                    if slept:
                         log.info("the machine slept; announcing anew", extra={"event": "discovery.woken"})
                         self._generation += 1
                         self._nearby.woken()
                     if loop.time() - renewed_s >= RENEW_S:
                         self._generation += 1
                         renewed_s = loop.time()
-                    self._nearby.here((a for i in interfaces() for a in i.addresses), self._port)
-                    found = {interface.name: interface for interface in usable(self._choice)}
+                    there = interfaces()
+                    self._nearby.here((a for i in there for a in i.addresses), self._port)
+                    found = {interface.name: interface for interface in usable(self._choice, there)}
                     wanted = {name: _Wanted.of(interface, self._generation) for name, interface in found.items()}
                     for name, (what, task) in list(running.items()):
                         if wanted.get(name) != what:
@@ -123,7 +125,11 @@ class Discovery:
                             running[name] = what, task
                     begun = {name: (s, g) for name, (s, g) in begun.items() if loop.time() - s < DAMPING_S}
                     self.failures = {name: why for name, why in self.failures.items() if name in wanted}
-                    await next_look(looks)
+                    until_s = loop.time() + (look_s if wanted.keys() <= running.keys() else POLL_S)
+                    told = slept = False
+                    while not (told or slept or loop.time() >= until_s):
+                        told = await is_told(looks)
+                        slept = sleep.noticed()
         finally:
             self._looks = None
             await asyncio.gather(*(_end(task) for _, task in running.values()))
