@@ -22,6 +22,7 @@ SCENARIOS = {
     "sync": "100,000 documents to an empty device, then updates of all of them",
     "ingest": "single-operation batches of 200 devices into a relay",
     "websocket": "the WebSocket hub: routing, fan-out, connecting, idle memory, patches",
+    "messages": "messages between programs and from device to device, stored; a device that returns",
     "reconnect": "coming back in step; bytes on the wire",
 }
 MODULES = {"writes": "local_writes", "start": "footprint", "sync": "cold_sync"}

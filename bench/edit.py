@@ -78,12 +78,12 @@ async def measure(options: Options) -> list[Figure]:
     with Processes() as processes:
         _, (a, b) = await paired(processes)
         way = await product_way(a, b)
-        bare_way, bare_listen = await _bare_way(processes)
+        raw_way, raw_listen = await bare_way(processes)
         rng = random.Random(5)
-        async with way[0].open(way[1]), bare_way.open(bare_listen):
+        async with way[0].open(way[1]), raw_way.open(raw_listen):
             number = 10_000
             for round_ in range(options.runs + 1):
-                for of, results in ((way[0], ours), (bare_way, bare)):
+                for of, results in ((way[0], ours), (raw_way, bare)):
                     found = []
                     for _ in range(count if round_ else 20):
                         number += 1
@@ -138,10 +138,17 @@ async def product_way(a: Daemon, b: Daemon) -> tuple[Way, bytes]:
     return way, b.api.request("GET", "/api/events")
 
 
-async def _bare_way(processes: Processes) -> tuple[Way, bytes]:
+def bare_devices(processes: Processes) -> tuple[int, int]:
+    """The ports of two bare devices at a bare relay."""
     _, relay = processes.start_bare("bare_sync", "relay", str(processes.home() / "relay.db"))
     _, a = processes.start_bare("bare_edit", str(processes.home() / "a.db"), str(relay))
     _, b = processes.start_bare("bare_edit", str(processes.home() / "b.db"), str(relay))
+    return a, b
+
+
+async def bare_way(processes: Processes) -> tuple[Way, bytes]:
+    """The way of an edit from one bare device to another, and the request that listens there."""
+    a, b = bare_devices(processes)
 
     def patch(number: int) -> bytes:
         return encode_request("PATCH", a, f"/{number % DOCUMENTS}", b'{"minutes":%d,"title":"edited"}' % number)

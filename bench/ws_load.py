@@ -83,17 +83,18 @@ class Load:
 
     def __init__(self, port: int, token: str) -> None:
         self.port, self.token = port, token
-        self.is_bare = token == "-"  # noqa: S105 - a mark, no secret
+        self.is_bare = token in ("-", "one")
         self._count = 0
         self.clients: list[Client] = []
 
-    async def connect(self) -> Client:
+    async def connect(self, client: Client | None = None, name: str | None = None) -> Client:
         """Connected and, where there is such a thing, authenticated."""
-        _, client = await asyncio.get_running_loop().create_connection(lambda: Client(EVENT), "127.0.0.1", self.port)
+        own = client or Client(EVENT)
+        _, client = await asyncio.get_running_loop().create_connection(lambda: own, "127.0.0.1", self.port)
         self.clients.append(client)
         self._count += 1
         head = (
-            f"GET /ws/local_install/bench-{self._count} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n"
+            f"GET /ws/local_install/{name or f'bench-{self._count}'} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n"
             "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         )

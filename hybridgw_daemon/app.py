@@ -210,8 +210,9 @@ class Daemon:
             performance=metrics.performance, worker=asyncio.to_thread,
         )  # fmt: skip
         messages = MessageService(
-            database, clock=clock, entropy=os.urandom, published=hub.publish, routed=metrics.routed
-        )
+            database, clock=clock, entropy=os.urandom, published=hub.publish, routed=metrics.routed,
+            rules=self._config.message_rules,
+        )  # fmt: skip
         services = Services(
             documents=documents,
             collections=collections,
@@ -266,7 +267,7 @@ class Daemon:
             addresses=addresses,
             trace=_trace_request if debug else None,
             cors=Cors(self._config.access.methods, self._config.access.headers),
-            routed=metrics.routed,
+            routed=metrics.messages.add,  # without a step between: messages of topics come by the hundred thousand
         )
         await api.start(sockets)
         stack.push_async_callback(api.close)

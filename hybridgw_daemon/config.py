@@ -15,14 +15,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
 
-from hybridgw_protocol.errors import ConfigInvalid
+from hybridgw_protocol.errors import BadValue, ConfigInvalid
 from hybridgw_protocol.runtime import HOME_VARIABLE, Secret
 
 from .core.origins import kind_of
+from .core.targets import Rule, parse_rule
 from .core.tokens import ALGORITHMS, MIN_SECRET_BYTES, Algorithm
 
 PREFIX: Final = "HYBRIDGW_"
 MAX_FILE_BYTES: Final = 64 * 1024
+MAX_RULES: Final = 100  # as many as the API takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,7 @@ class Config:
     secrets: SecretsConfig
     device_name: str | None
     access: AccessConfig
+    message_rules: tuple[Rule, ...] = ()
     settings: tuple[Provenance, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -286,6 +289,22 @@ def _headers(raw: Any) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _rules(raw: Any) -> tuple[str, ...]:
+    """As text, so that they can be shown."""
+    items = [part.strip() for part in raw.split(";")] if isinstance(raw, str) else raw
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+        raise _Fault("rules like note.*=device:Phone, a list of them (with ; between, where they stand in one text)")
+    found = [item for item in items if item]
+    if len(found) > MAX_RULES:
+        raise _Fault(f"at most {MAX_RULES} rules")
+    try:
+        for item in found:
+            parse_rule("file", item)
+    except BadValue as error:
+        raise _Fault(f"TYPE=TARGET[,TARGET...][+] for each rule: {error.message}") from None
+    return tuple(found)
+
+
 def _token_secret(raw: Any) -> Secret[bytes]:
     if not isinstance(raw, str) or len(raw.encode(errors="surrogateescape")) < MIN_SECRET_BYTES:
         raise _Fault(
@@ -346,6 +365,8 @@ _SCHEMA: Final = (
     Key("LAN_INTERFACES_ALLOW", (), _interfaces,
         "network interfaces to be found on; without it all but those of containers, virtual machines and VPNs"),
     Key("LAN_INTERFACES_DENY", (), _interfaces, "network interfaces not to be found on, even if allowed"),
+    Key("MESSAGE_RULES", (), _rules,
+        "where messages go that name no target, TYPE=TARGET[,TARGET...][+] each, before the rules of the API"),
 )  # fmt: skip
 
 KEYS: Final = tuple(key.name for key in _SCHEMA)
@@ -555,6 +576,7 @@ def _build(reading: _Reading, terminal: bool) -> Config:
             methods=value["ALLOWED_METHODS"],
             headers=value["ALLOWED_HEADERS"],
         ),
+        message_rules=tuple(parse_rule(f"configuration {k}", text) for k, text in enumerate(value["MESSAGE_RULES"], 1)),
         settings=tuple(
             Provenance(
                 key.name,

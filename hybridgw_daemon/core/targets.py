@@ -18,6 +18,7 @@ HERE: Final = "here"
 MAX_NAME: Final = 64
 KINDS: Final = ("client", "app", "mode", "topic", "all")
 
+_KINDS: Final = (*KINDS, "device")
 _CLIENT: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:-]{0,126}\*?|\*")
 
@@ -127,6 +128,19 @@ def check_rule(rule: Rule) -> None:
         raise BadValue(f"The rule {rule.name!r} leads nowhere: name at least one target.", field="rules")
     for target in rule.to:
         parse_target(target)
+
+
+def parse_rule(name: str, text: str) -> Rule:
+    """A rule as people write it: TYPE=TARGET[,TARGET...], with + at its end if later ones are asked too; a target that
+    is a bare word is a device's name. Raises: BadValue."""
+    pattern, equals, rest = text.partition("=")
+    if not equals or not rest.strip().rstrip("+"):
+        raise BadValue(f"A rule is TYPE=TARGET, not {ascii(text)[:80]}.", field="rules")
+    targets = [part.strip() for part in rest.strip().removesuffix("+").split(",")]
+    whole = tuple(part if part.partition(":")[0].partition("@")[0] in _KINDS else f"device:{part}" for part in targets)
+    rule = Rule(name, pattern.strip(), whole, go_on=rest.rstrip().endswith("+"))
+    check_rule(rule)
+    return rule
 
 
 def decide(rules: Iterable[Rule], type: str) -> list[Rule]:

@@ -10,12 +10,14 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Final
+from typing import Final, NamedTuple
+
+import msgspec
 
 from hybridgw_protocol.ids import format_document_id
 from hybridgw_protocol.localapi import encode
 from hybridgw_protocol.localapi_frames import event_body
-from hybridgw_protocol.messages import MessageState, Priority, Turns
+from hybridgw_protocol.messages import PRIORITY_NAMES, MessageState, Priority, Turns
 from hybridgw_storage.database import Database
 
 from ..core.targets import Listener, Target
@@ -30,6 +32,15 @@ PART: Final = copies.PART  # messages of one part
 NEWS: Final = 1_024  # of what became of messages; the oldest go, a sender can look
 
 
+class Place(NamedTuple):
+    """Where a message stands that somebody acknowledges."""
+
+    rid: int
+    sender: bytes
+    id: bytes
+    priority: int
+
+
 class Ear:
     """What services/live_sessions.py asks for events."""
 
@@ -42,7 +53,7 @@ class Ear:
         self.principal = principal
         self._database, self._wakened, self._leave, self._name_of = database, wakened, leave, name_of
         self._after = dict.fromkeys(Priority, 0)  # of each priority, the rid shown last
-        self._shown: dict[bytes, int] = {}  # id -> bytes, not acknowledged yet
+        self._shown: dict[bytes, tuple[Place, int]] = {}  # id -> (place, bytes), not acknowledged yet
         self._bytes = 0
         self._turns = Turns()
         self._news: deque[bytes] = deque(maxlen=NEWS)
@@ -60,8 +71,13 @@ class Ear:
     def done(self, ids: Iterable[bytes]) -> None:
         """These are acknowledged: there is room for others."""
         for mid in ids:
-            self._bytes -= self._shown.pop(mid, 0)
+            if (found := self._shown.pop(mid, None)) is not None:
+                self._bytes -= found[1]
         self._wakened.set()
+
+    def shown(self, ids: Iterable[bytes]) -> list[Place]:
+        """Those of them that it was shown and has not acknowledged."""
+        return [self._shown[mid][0] for mid in ids if mid in self._shown]
 
     async def part(self) -> list[bytes]:
         """The next events; [] if there is nothing now."""
@@ -99,7 +115,8 @@ class Ear:
                 del queues[priority]
             self._after[priority] = waiting.rid
             if self._may_hear(waiting):
-                self._shown[waiting.id] = len(waiting.body)
+                place = Place(waiting.rid, waiting.sender, waiting.id, waiting.priority)
+                self._shown[waiting.id] = (place, len(waiting.body))
                 self._bytes += len(waiting.body)
                 told.append(event_of(waiting, self._name_of(waiting.sender)))
         return told
@@ -112,17 +129,40 @@ class Ear:
         return self.principal.allows("listen", waiting.name if waiting.kind == "topic" else waiting.type)
 
 
+class _From(msgspec.Struct):
+    device: str
+    client: str
+
+
+class _Shown(msgspec.Struct):
+    """A message as an event says it."""
+
+    id: str
+    type: str
+    sender: _From = msgspec.field(name="from")
+    to: str
+    priority: str
+    created_ms: int
+    expires_ms: int
+    reply_to: str | None
+    gap: bool
+    body: msgspec.Raw
+
+
 def event_of(waiting: Waiting, device: str) -> bytes:
     """The event that shows a message."""
-    said: dict[str, Any] = {
-        "id": format_document_id(waiting.id), "type": waiting.type,
-        "from": {"device": device, "client": waiting.client},
-        "to": Target(waiting.kind, waiting.name, waiting.place).text,
-        "priority": Priority(waiting.priority).name.lower(),
-        "created_ms": waiting.created_ms, "expires_ms": waiting.expires_ms,
-        "reply_to": format_document_id(waiting.reply) if waiting.reply else None, "gap": bool(waiting.gap),
-    }  # fmt: skip
-    return event_body("message", encode(said)[:-1] + b',"body":%b}' % waiting.body)
+    return event_body(
+        "message",
+        encode(
+            _Shown(
+                format_document_id(waiting.id), waiting.type, _From(device, waiting.client),
+                Target(waiting.kind, waiting.name, waiting.place).text, PRIORITY_NAMES[waiting.priority],
+                waiting.created_ms, waiting.expires_ms,
+                format_document_id(waiting.reply) if waiting.reply else None, bool(waiting.gap),
+                msgspec.Raw(waiting.body),
+            )
+        ),
+    )  # fmt: skip
 
 
 def state_event(mid: bytes, device: str, state: MessageState, at_ms: int, changes: int) -> bytes:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import groupby
 from typing import Final, NamedTuple
 
 from hybridgw_protocol.envelope import (
@@ -24,8 +25,9 @@ from hybridgw_protocol.errors import CannotOpen, HybridGWError, SecretsLocked
 from hybridgw_protocol.frames import MsgPut, MsgStored
 from hybridgw_protocol.ids import DeviceId, LogId
 from hybridgw_protocol.limits import HOLD_MS, MAX_FRAME_ENVELOPES, MAX_RECEIPTS, MESSAGE_TTL_MS
+from hybridgw_protocol.membership import DeviceInfo
 from hybridgw_protocol.messages import MessageState, Priority, Turns
-from hybridgw_storage.database import Database, Tx
+from hybridgw_storage.database import Connection, Database, Tx
 
 from ..core.envelopes import (
     Content,
@@ -42,8 +44,10 @@ from ..stores import alarms, control
 from ..stores import mail as rows
 from ..stores import messages as message_rows
 from ..stores.mail import Held, ReceiptRow
-from ..stores.messages import THIS, DeliveryRow, MessageRow
-from .messages import Members, MessageService, Place
+from ..stores.messages import THIS, Change, DeliveryRow, Entries, MessageRow
+from .addressing import Members, Place
+from .device_names import given_names
+from .messages import MessageService
 from .replica import PROVISIONAL, Sealer
 from .space import Space, fingerprint
 
@@ -53,13 +57,18 @@ FRAME_BYTES: Final = 64 * 1024  # of one frame, and one envelope more
 RETRY_FIRST_MS: Final = 60_000
 RETRY_MOST_MS: Final = 86_400_000
 LOOK_S: Final = 1.0
+NAMES_MS: Final = 1_000  # a list of messages asks for a name with each
 
 
 class SpaceMembers(Members):
-    """The devices of the space that are active, once the keys are open."""
+    """The devices of the space that are active, once the keys are open. Names are decrypted once."""
 
-    def __init__(self, space: Space) -> None:
-        self._space = space
+    def __init__(self, space: Space, database: Database, clock: Callable[[], int]) -> None:
+        self._space, self._database, self._clock = space, database, clock
+        self._heads: list[bytes] = []  # of the control log that the following is true for
+        self._names: dict[bytes, str] = {}
+        self._given: dict[str, str] = {}  # what people call them, as last looked up for being shown
+        self._given_ms = 0
 
     @property
     def _is_open(self) -> bool:
@@ -70,26 +79,48 @@ class SpaceMembers(Members):
         if not self._is_open:
             return None
         device = self._space.identity.device
-        return Place(device, self._space.name, fingerprint(device))
+        return Place(device, self.name_of(device), fingerprint(device))
 
     def others(self) -> list[Place] | None:
         """The other active devices; None: not known."""
         if not self._is_open:
             return None
-        own = self._space.identity.device
+        own, given = self._space.identity.device, self._database.peek(given_names)
         return [
-            Place(info.device, self._space.name_of(info)[0], fingerprint(info.device))
+            Place(info.device, given.get(info.device.hex()) or self._name(info), fingerprint(info.device))
             for info in self._space.active_devices()
             if info.device != own
         ]
 
     def name_of(self, device: bytes) -> str:
-        """What people call it."""
-        if self._is_open:
-            for info in self._space.devices():
-                if info.device == device:
-                    return self._space.name_of(info)[0]
-        return fingerprint(DeviceId(device))
+        """What people call it; a new name is known within NAMES_MS."""
+        if not self._is_open:
+            return fingerprint(DeviceId(device))
+        now_ms = self._clock()
+        if not self._given_ms <= now_ms < self._given_ms + NAMES_MS:
+            self._given, self._given_ms = self._database.peek(given_names), now_ms
+        if name := self._given.get(device.hex()):
+            return name
+        self._look_at_heads()
+        if (known := self._names.get(device)) is not None:
+            return known
+        info = next((info for info in self._space.devices() if info.device == device), None)
+        return fingerprint(DeviceId(device)) if info is None else self._name(info)
+
+    def _name(self, info: DeviceInfo) -> str:
+        self._look_at_heads()
+        if (known := self._names.get(info.device)) is not None:
+            return known
+        name, platform = self._space.name_of(info)
+        if platform is not None:  # else the key to it is not here yet
+            self._names[info.device] = name
+        return name
+
+    def _look_at_heads(self) -> None:
+        heads = self._space.heads()
+        if heads != self._heads:
+            self._heads = heads
+            self._names.clear()
 
     def stream(self) -> int:
         """Our log: a database that was put back opens another one."""
@@ -112,14 +143,50 @@ class Taken(NamedTuple):
     kept: list[bytes]
 
 
-class _Came:
-    """What a transaction has changed, to be told after it."""
+Stream = tuple[bytes, int, int]  # sender, stream, priority
 
-    def __init__(self) -> None:
+
+class _Came:
+    """What a transaction gathers and changes: written at its end, and told after it."""
+
+    def __init__(self, tx: Tx) -> None:
+        self._tx = tx
+        self.entries = Entries(tx)
+        self.receipts: list[tuple[bytes, bytes, MessageState, int]] = []
         self.ears: set[int] = set()
-        self.changed: list[tuple[bytes, bytes]] = []
+        self.changed: list[Change] = []
         self.shown = 0
         self.conflicts = 0
+        self._last: dict[Stream, int] = {}
+        self._passed: dict[Stream, int] = {}
+        self._held: dict[Stream, bool] = {}
+
+    def last_seq(self, place: Stream) -> int:
+        """The number that was shown last in a stream."""
+        if place not in self._last:
+            self._last[place] = rows.last_seq(self._tx, *place)
+        return self._last[place]
+
+    def passed(self, place: Stream, seq: int) -> None:
+        """It was shown, or its place was given away."""
+        self._last[place] = self._passed[place] = seq
+
+    def holds(self, place: Stream) -> None:
+        """Something waits in this stream from now on."""
+        self._held[place] = True
+
+    def is_any_held(self, place: Stream) -> bool:
+        """May something wait in this stream."""
+        if place not in self._held:
+            self._held[place] = rows.is_any_held(self._tx, *place)
+        return self._held[place]
+
+    def write(self) -> None:
+        """What was gathered; once, at the end."""
+        self.entries.write()
+        message_rows.add_receipts(self._tx, self.receipts)
+        for place, seq in self._passed.items():
+            rows.set_last_seq(self._tx, *place, seq)
 
 
 class MailService:
@@ -133,8 +200,9 @@ class MailService:
         self._database, self._space, self._messages = database, space, messages
         self._clock, self._entropy, self._wake = clock, entropy, wake
         self.dropped: Counter[str] = Counter()  # what was refused, by reason
-        messages.members = SpaceMembers(space)
-        messages.wake_mail = wake
+        self.round = 0  # of looking for what is due: in a new one all messages are looked at again
+        messages.addressing.members = SpaceMembers(space, database, clock)
+        messages.wake_mail, messages.resolved = wake, self._again
 
     # ---- putting ---------------------------------------------------------------------------------------------------
     def compose(
@@ -151,50 +219,55 @@ class MailService:
         if sealer is None:
             return None
         now_ms = self._clock()
-        found = [
-            row for row in self._database.peek(lambda c: rows.receipts(c, MAX_RECEIPTS * 2, only)) if row.id not in told
-        ]
-        if found:
-            return self._compose_receipts(sealer, found, now_ms)
-        queues: dict[Priority, list[DeliveryRow]] = {}
-        for priority in Priority:
-            since = after[priority]
-            due = self._database.peek(
-                lambda c, p=priority, s=since: message_rows.due(c, p, s, now_ms, MAX_FRAME_ENVELOPES, only)  # type: ignore[misc]  # bound now
-            )
-            due = [d for d in due if (d.rid, d.recipient) not in flying]
-            if due:
-                queues[priority] = due
-        if not queues:
-            return None
-        return self._compose_from(sealer, queues[turns.pick(queues)], after, now_ms)
+        if len(told) < MAX_RECEIPTS * 2:
+            waiting = self._database.peek(lambda c: rows.receipts(c, MAX_RECEIPTS + len(told), only))
+            if found := [row for row in waiting if row.id not in told]:
+                return self._compose_receipts(sealer, found, now_ms)
+        return self._database.peek(
+            lambda connection: self._compose_messages(connection, sealer, turns, after, flying, now_ms, only)
+        )
 
-    def _compose_from(
-        self, sealer: Sealer, due: Sequence[DeliveryRow], after: dict[Priority, int], now_ms: int
-    ) -> Parcel:
-        parcel, size = Parcel(MsgPut(m=[], x=[]), {}, {}), 0
-        for delivery in due:
-            if size >= FRAME_BYTES:
-                break
-            row = self._database.peek(lambda c, d=delivery: message_rows.by_rid(c, d.rid))  # type: ignore[misc]  # bound now
-            header = EnvelopeHeader(
-                0, sealer.space, row.id, sealer.device, DeviceId(delivery.recipient), LogId(delivery.stream),
-                delivery.seq, Priority(row.priority), row.created_ms, row.expires_ms, sealer.kid, self._entropy(24),
-            )  # fmt: skip
-            content = Content(
-                kind=row.kind, name=row.name, type=row.type, body=row.body, client=row.client, reply=row.reply
-            )
-            sealed = seal_message(header, content, space_key=sealer.key, sign_secret=sealer.sign_secret)
-            if delivery.state is MessageState.EXPIRED or row.expires_ms <= now_ms:
-                parcel.frame.x.append(sealed.tombstone)
+    def _compose_messages(
+        self, connection: Connection, sealer: Sealer, turns: Turns, after: dict[Priority, int],
+        flying: Collection[tuple[int, bytes]], now_ms: int, only: bytes | None,
+    ) -> Parcel | None:  # fmt: skip
+        waiting = [p for p in Priority if message_rows.is_due(connection, p, after[p], now_ms, only)]
+        while waiting:
+            priority = turns.pick(waiting)
+            parcel, size = Parcel(MsgPut(m=[], x=[]), {}, {}), 0
+            limit = MAX_FRAME_ENVELOPES + len(flying)
+            for delivery, row in message_rows.due(connection, priority, after[priority], now_ms, limit, only):
+                if size >= FRAME_BYTES or len(parcel.deliveries) >= MAX_FRAME_ENVELOPES:
+                    after[priority] = delivery.rid - 1  # others of this message may not have fitted any more
+                    break
+                after[priority] = delivery.rid - 1
+                if (delivery.rid, delivery.recipient) in flying:
+                    continue
+                size += self._pack(sealer, parcel, delivery, row, now_ms)
             else:
-                parcel.frame.m.append(sealed.blob)
-                size += len(sealed.blob)
-            parcel.deliveries[header.recipient_key] = delivery
-            after[Priority(delivery.priority)] = delivery.rid - 1  # others of this message may not fit any more
-        else:
-            after[Priority(due[-1].priority)] = due[-1].rid - 1
-        return parcel
+                after[priority] += 1
+            if parcel.deliveries:
+                return parcel
+            waiting.remove(priority)
+        return None
+
+    def _pack(self, sealer: Sealer, parcel: Parcel, delivery: DeliveryRow, row: MessageRow, now_ms: int) -> int:
+        """Seal a message into a frame. Returns its bytes."""
+        header = EnvelopeHeader(
+            0, sealer.space, row.id, sealer.device, DeviceId(delivery.recipient), LogId(delivery.stream),
+            delivery.seq, Priority(row.priority), row.created_ms, row.expires_ms, sealer.kid, self._entropy(24),
+        )  # fmt: skip
+        content = Content(
+            kind=row.kind, name=row.name, type=row.type, body=row.body, client=row.client, reply=row.reply
+        )
+        sealed = seal_message(header, content, space_key=sealer.key, sign_secret=sealer.sign_secret)
+        parcel.deliveries[header.recipient_key] = delivery
+        if delivery.state is MessageState.EXPIRED or row.expires_ms <= now_ms:
+            parcel.frame.x.append(sealed.tombstone)
+            return 0
+        blob = sealed.blob
+        parcel.frame.m.append(blob)
+        return len(blob)
 
     def _compose_receipts(self, sealer: Sealer, found: Sequence[ReceiptRow], now_ms: int) -> Parcel:
         parcel = Parcel(MsgPut(m=[], x=[]), {}, {})
@@ -218,27 +291,28 @@ class MailService:
         now_ms = self._clock()
         refused = dict(zip(answer.no, answer.why, strict=False))
 
-        def write(tx: Tx) -> list[tuple[bytes, bytes]]:
-            changed: list[tuple[bytes, bytes]] = []
+        def write(tx: Tx) -> list[Change]:
+            changed: list[Change] = []
+            put: dict[bytes, list[int]] = {}
             for key in answer.ids:
                 if receipts := parcel.receipts.get(key):
                     rows.told(tx, receipts)
                 elif delivery := parcel.deliveries.get(key):
-                    again = now_ms + min(RETRY_MOST_MS, RETRY_FIRST_MS << min(delivery.tries, 11))
-                    is_open = delivery.state is not MessageState.EXPIRED
-                    if is_open and message_rows.tell(tx, delivery.rid, delivery.recipient, told, now_ms):
-                        changed.append((key[16:], delivery.recipient))
-                    message_rows.put_again(tx, delivery.rid, delivery.recipient, again if is_open else None, None)
+                    put.setdefault(delivery.recipient, []).append(delivery.rid)
+            for recipient, rids in put.items():
+                # One whose time was over in between stays so: what was put is its tombstone, or may as well be.
+                still = message_rows.not_over(tx.connection, recipient, rids)
+                changed += message_rows.tell(tx, recipient, still, told, now_ms)
+                message_rows.put_again(tx, recipient, rids, now_ms, RETRY_FIRST_MS, RETRY_MOST_MS)
             for key, code in refused.items():
                 if receipts := parcel.receipts.get(key):
                     rows.told(tx, receipts if code == "revoked" else ())
                 elif delivery := parcel.deliveries.get(key):
-                    if code == "revoked" and message_rows.tell(
-                        tx, delivery.rid, delivery.recipient, MessageState.FAILED, now_ms, error=code
-                    ):
-                        changed.append((key[16:], delivery.recipient))
-                    else:
-                        message_rows.put_again(tx, delivery.rid, delivery.recipient, now_ms + RETRY_FIRST_MS, code)
+                    where, failed = (delivery.recipient, [delivery.rid]), MessageState.FAILED
+                    news = message_rows.tell(tx, *where, failed, now_ms, error=code) if code == "revoked" else []
+                    changed += news
+                    if not news:
+                        message_rows.put_later(tx, delivery.recipient, delivery.rid, now_ms + RETRY_FIRST_MS, code)
             return changed
 
         self._messages.told(await self._database.write(write))
@@ -253,9 +327,10 @@ class MailService:
         items: list[tuple[Envelope, Content | list[Receipt] | None]] = []
         came = [(blob, parse_envelope(blob)) for blob in envelopes]
         came += [(blob, parse_tombstone(blob)) for blob in tombstones]
+        active = {info.device for info in self._space.active_devices()}
         for blob, envelope in came:
             try:
-                opened = self._open(envelope)
+                opened = self._open(envelope, active)
             except _NotYet:
                 taken.kept.append(blob)
                 continue
@@ -273,19 +348,21 @@ class MailService:
             now_ms = self._clock()
 
             def write(tx: Tx) -> _Came:
-                came = _Came()
+                came = _Came(tx)
+                for sender in {envelope.header.sender for envelope, _ in items}:
+                    control.saw_device(tx, sender, now_ms)
                 for envelope, opened in items:
-                    control.saw_device(tx, envelope.header.sender, now_ms)
                     if isinstance(opened, list):
                         self._take_receipts(tx, envelope.header, opened, came)
                     elif not envelope.header.is_receipt:
                         self._take_message(tx, envelope.header, opened, now_ms, came)
+                came.write()
                 return came
 
             self._tell(await self._database.write(write))
         return taken
 
-    def _open(self, envelope: Envelope) -> Content | list[Receipt] | None:
+    def _open(self, envelope: Envelope, active: Collection[DeviceId]) -> Content | list[Receipt] | None:
         """Raises: _NotYet; BadSignature, CannotOpen: it is worth nothing."""
         header, space = envelope.header, self._space
         identity = space.identity
@@ -295,7 +372,7 @@ class MailService:
         if public is None:
             raise _NotYet
         verify_envelope(envelope, public)
-        if all(info.device != header.sender for info in space.active_devices()):
+        if header.sender not in active:
             raise CannotOpen("A message of a device that was put out came.")
         if envelope.ciphertext is None:
             return None
@@ -305,14 +382,14 @@ class MailService:
         return open_receipts(envelope, key) if header.is_receipt else open_message(envelope, key)
 
     def _take_receipts(self, tx: Tx, header: EnvelopeHeader, receipts: Sequence[Receipt], came: _Came) -> None:
-        for receipt in receipts:
-            row = message_rows.find(tx.connection, THIS, receipt.id)
-            if row is not None and message_rows.tell(tx, row.rid, header.sender, receipt.state, receipt.at_ms):
-                came.changed.append((row.id, header.sender))
+        known = message_rows.find_ids(tx.connection, THIS, [receipt.id for receipt in receipts])
+        for (state, at_ms), told in groupby(receipts, key=lambda receipt: (receipt.state, receipt.at_ms)):
+            rids = [known[receipt.id] for receipt in told if receipt.id in known]
+            came.changed += message_rows.tell(tx, header.sender, rids, state, at_ms)
 
     def _take_message(self, tx: Tx, header: EnvelopeHeader, content: Content | None, now_ms: int, came: _Came) -> None:
         """Show it, keep it for its turn, or know it again."""
-        before = message_rows.find(tx.connection, header.sender, header.id)
+        before = came.entries.find(header.sender, header.id)
         if before is not None:
             if content is not None and content_digest(content) != before.digest:
                 came.conflicts += 1
@@ -323,47 +400,49 @@ class MailService:
                 )  # fmt: skip
                 return
             for delivery in message_rows.deliveries(tx.connection, before.rid):
-                message_rows.add_receipt(tx, header.sender, header.id, delivery.state, delivery.at_ms)
+                came.receipts.append((header.sender, header.id, delivery.state, delivery.at_ms))
             return
         place = (header.sender, int(header.stream), int(header.priority))
         packed = None if content is None or header.expires_ms <= now_ms else encode_content(content)
         held = Held(*place, header.seq, header.id, header.created_ms, header.expires_ms, now_ms, packed)
-        last = rows.last_seq(tx, *place)
+        last = came.last_seq(place)
         if header.seq > last + 1:
+            came.holds(place)
             rows.hold(tx, held)
         elif header.seq <= last:
             self._show(tx, held, now_ms, came, gap=True)
         else:
-            rows.take_held(tx, *place, header.seq)
+            if came.is_any_held(place):
+                rows.take_held(tx, *place, header.seq)
             self._pass(tx, held, now_ms, came, gap=False)
 
     def _pass(self, tx: Tx, held: Held, now_ms: int, came: _Came, *, gap: bool) -> None:
         """Its turn has come, and with it that of those that wait behind it."""
         place, seq = (held.sender, held.stream, held.priority), held.seq
         self._show(tx, held, now_ms, came, gap=gap)
-        while (following := rows.take_held(tx, *place, seq + 1)) is not None:
+        while came.is_any_held(place) and (following := rows.take_held(tx, *place, seq + 1)) is not None:
             seq += 1
             self._show(tx, following, now_ms, came, gap=False)
-        rows.set_last_seq(tx, *place, seq)
+        came.passed(place, seq)
 
     def _show(self, tx: Tx, held: Held, now_ms: int, came: _Came, *, gap: bool) -> None:
-        if message_rows.find(tx.connection, held.sender, held.id) is not None:
+        if came.entries.find(held.sender, held.id) is not None:
             return
         if held.content is None or held.expires_ms <= now_ms:
-            message_rows.add_receipt(tx, held.sender, held.id, MessageState.EXPIRED, now_ms)
+            came.receipts.append((held.sender, held.id, MessageState.EXPIRED, now_ms))
             return
         content = decode_content(held.content)
         row = MessageRow(
             0, held.sender, held.id, content.kind, content.name, "", content.type, content.client, "", held.priority,
-            held.created_ms, held.expires_ms, content_digest(content), content.reply, content.body, int(gap), 0,
+            held.created_ms, held.expires_ms, content_digest(content), content.reply, content.body, int(gap),
         )  # fmt: skip
-        came.ears |= self._messages.show(tx, row, now_ms)
+        came.ears.update(self._messages.show(tx, came.entries, row, now_ms))
         came.shown += 1
-        message_rows.add_receipt(tx, held.sender, held.id, MessageState.DELIVERED, now_ms)
+        came.receipts.append((held.sender, held.id, MessageState.DELIVERED, now_ms))
 
     def _tell(self, came: _Came) -> None:
         if came.shown:
-            self._messages.arrived(came.ears)
+            self._messages.arrived(came.ears, came.shown)
         if came.changed:
             self._messages.told(came.changed)
         self._wake()
@@ -388,19 +467,25 @@ class MailService:
         if waiting:
 
             def write(tx: Tx) -> _Came:
-                came = _Came()
+                came = _Came(tx)
                 while places := rows.overdue(tx.connection, now_ms - HOLD_MS):
                     for place in places:
                         first = rows.first_held(tx, *place)
                         held = None if first is None else rows.take_held(tx, *place, first)
                         if held is not None:
                             self._pass(tx, held, now_ms, came, gap=True)
+                came.write()
                 return came
 
             self._tell(await self._database.write(write))
         due_ms = self._database.peek(message_rows.next_due_ms)
         if due_ms is not None and due_ms <= now_ms:
-            self._wake()
+            self._again()
+
+    def _again(self) -> None:
+        """There may be something to put that lies before what was put last."""
+        self.round += 1
+        self._wake()
 
 
 class _NotYet(Exception):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -390,6 +391,7 @@ def _end(close: Close) -> End:
     return End(close.n, close.hash if any(close.hash) else b"", close.fork)
 
 
+@lru_cache(maxsize=1_024)
 def fingerprint(device: DeviceId) -> str:
     """What two people compare: 16 hex digits in groups of four."""
     text = device.hex()[:16]

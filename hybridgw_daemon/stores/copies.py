@@ -11,6 +11,7 @@ import msgspec
 from hybridgw_storage.database import Tx
 
 from ..core.targets import Listener, Rule
+from .sets import number_list
 
 FORGET_MS: Final = 30 * 86_400_000  # a program that was not here so long is not counted on
 PART: Final = 64  # copies that are read at once
@@ -86,16 +87,12 @@ def forget(tx: Tx, principal: str) -> None:
 
 
 # ---- copies ----------------------------------------------------------------------------------------------------------
-def add(tx: Tx, rid: int, priority: int, numbers: Sequence[int]) -> None:
-    """One for each of these programs."""
-    tx.executemany("INSERT OR IGNORE INTO copy VALUES(?, ?, ?, 0)", [(nr, rid, priority) for nr in numbers])
-
-
 def claim(tx: Tx, listener: Listener, now_ms: int) -> int:
     """What waits here for a program that was not known: messages for it by name, and those that nobody got. Returns how
     many."""
     rows = tx.execute(
-        "SELECT m.rid, m.kind, m.name, m.priority, EXISTS(SELECT 1 FROM copy c WHERE c.rid = m.rid) "
+        "SELECT m.rid, m.kind, m.name, m.priority, EXISTS(SELECT 1 FROM listener l JOIN copy c ON c.listener = l.nr "
+        "AND c.priority = m.priority AND c.rid = m.rid) "
         "FROM message m JOIN delivery d ON d.rid = m.rid AND d.recipient = x'' "
         "WHERE m.is_open = 1 AND m.expires_ms > ? AND d.state = 'delivered'",
         (now_ms,),
@@ -103,22 +100,28 @@ def claim(tx: Tx, listener: Listener, now_ms: int) -> int:
     count = 0
     for rid, kind, name, priority, is_taken in rows:
         if listener.is_meant(kind, name) and (kind == "client" or not is_taken):
-            tx.execute("INSERT OR IGNORE INTO copy VALUES(?, ?, ?, 0)", (listener.nr, rid, priority))
+            tx.execute("INSERT OR IGNORE INTO copy VALUES(?, ?, ?)", (listener.nr, priority, rid))
             count += 1
     return count
 
 
-def acknowledge(tx: Tx, listener: int, rid: int) -> bool:
-    """A program has dealt with it. Returns whether it waited for that."""
-    return (
-        tx.execute("UPDATE copy SET state = 1 WHERE listener = ? AND rid = ? AND state = 0", (listener, rid)).rowcount
-        > 0
+def acknowledge(tx: Tx, listener: int, priority: int, rids: Sequence[int]) -> list[int]:
+    """A program has dealt with these messages of one priority. Returns those for which it was waited."""
+    rows = tx.execute(
+        "DELETE FROM copy WHERE listener = ? AND priority = ? AND rid IN (SELECT value FROM json_each(?)) "
+        "RETURNING rid",
+        (listener, priority, number_list(rids)),
     )
+    return [rid for (rid,) in rows.fetchall()]
 
 
-def acknowledge_all(tx: Tx, rid: int) -> None:
-    """It is dealt with for everybody."""
-    tx.execute("UPDATE copy SET state = 1 WHERE rid = ? AND state = 0", (rid,))
+def drop(tx: Tx, rids: Sequence[int]) -> None:
+    """These messages wait for no program any more."""
+    tx.execute(
+        "DELETE FROM copy WHERE listener IN (SELECT nr FROM listener) AND priority BETWEEN 0 AND 3 "
+        "AND rid IN (SELECT value FROM json_each(?))",
+        (number_list(rids),),
+    )
 
 
 def waiting(connection: sqlite3.Connection, listener: int, priority: int, after: int) -> list[Waiting]:
@@ -126,7 +129,7 @@ def waiting(connection: sqlite3.Connection, listener: int, priority: int, after:
     rows = connection.execute(
         "SELECT m.rid, m.sender, m.id, m.kind, m.name, m.place, m.type, m.client, m.priority, m.created_ms, "
         "m.expires_ms, m.reply, m.gap, m.body FROM copy c JOIN message m USING(rid) "
-        "WHERE c.listener = ? AND c.priority = ? AND c.rid > ? AND c.state = 0 ORDER BY c.rid LIMIT ?",
+        "WHERE c.listener = ? AND c.priority = ? AND c.rid > ? ORDER BY c.rid LIMIT ?",
         (listener, priority, after, PART),
     )
     return list(map(Waiting._make, rows))
@@ -134,7 +137,7 @@ def waiting(connection: sqlite3.Connection, listener: int, priority: int, after:
 
 def count_waiting(connection: sqlite3.Connection, listener: int) -> int:
     """How many wait for a program."""
-    row = connection.execute("SELECT count(*) FROM copy WHERE listener = ? AND state = 0", (listener,)).fetchone()
+    row = connection.execute("SELECT count(*) FROM copy WHERE listener = ?", (listener,)).fetchone()
     return int(row[0])
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from hybridgw_protocol.messages import MessageState
 from hybridgw_storage.database import Tx
+
+_STATES: Final = {str(state): state for state in MessageState}
 
 
 class Held(NamedTuple):
@@ -40,6 +42,14 @@ def set_last_seq(tx: Tx, sender: bytes, stream: int, priority: int, seq: int) ->
         "INSERT INTO stream VALUES(?, ?, ?, 0, ?) ON CONFLICT DO UPDATE SET seq = excluded.seq",
         (sender, stream, priority, seq),
     )
+
+
+def is_any_held(tx: Tx, sender: bytes, stream: int, priority: int) -> bool:
+    """Does something wait in this stream."""
+    row = tx.execute(
+        "SELECT 1 FROM held WHERE sender = ? AND stream = ? AND priority = ? LIMIT 1", (sender, stream, priority)
+    ).fetchone()
+    return row is not None
 
 
 def hold(tx: Tx, held: Held) -> None:
@@ -88,7 +98,7 @@ def receipts(connection: sqlite3.Connection, limit: int, only: bytes | None = No
         "SELECT recipient, id, state, at_ms FROM receipt WHERE ? IS NULL OR recipient = ? ORDER BY recipient LIMIT ?",
         (only, only, limit),
     )
-    return [ReceiptRow(recipient, id, MessageState(state), at) for recipient, id, state, at in rows]
+    return [ReceiptRow(recipient, id, _STATES[state], at) for recipient, id, state, at in rows]
 
 
 def told(tx: Tx, done: Iterable[ReceiptRow]) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, NamedTuple
 
-from hybridgw_protocol.messages import AFTER, DEAD, OPEN, MessageState, Priority, advance
+from hybridgw_protocol.messages import AFTER, OPEN, MessageState, Priority
 from hybridgw_storage.database import Tx
+
+from . import copies
+from .sets import MARKS, number_list, parts
 
 THIS: Final = b""  # as a device: the one whose database this is
 UNRESOLVED: Final = b"?"  # as a recipient: devices that are not known while the keys are locked
@@ -16,8 +19,15 @@ EXPIRE_PART: Final = 200  # messages in one transaction
 
 _COLUMNS: Final = (
     "rid, sender, id, kind, name, place, type, client, principal, priority, created_ms, expires_ms, digest, reply, "
-    "body, gap, changes"
+    "body, gap"
 )
+_OF_MESSAGE: Final = ", ".join(f"m.{name}" for name in _COLUMNS.split(", "))
+_LAST_RID: Final = "last rid of message"
+_STATES: Final = {str(state): state for state in MessageState}
+_OPEN: Final = ", ".join(f"'{state}'" for state in OPEN)
+_BEFORE: Final = {  # the states that it may follow, as SQL
+    state: ", ".join(f"'{before}'" for before in MessageState if state in AFTER[before]) for state in MessageState
+}
 
 
 class MessageRow(NamedTuple):
@@ -39,7 +49,6 @@ class MessageRow(NamedTuple):
     reply: bytes
     body: bytes
     gap: int
-    changes: int
 
 
 class DeliveryRow(NamedTuple):
@@ -55,74 +64,126 @@ class DeliveryRow(NamedTuple):
     next_ms: int | None
     tries: int
     error: str | None
+    changes: int
+
+
+class Change(NamedTuple):
+    """News of a delivery."""
+
+    rid: int
+    recipient: bytes
+    state: MessageState
+    at_ms: int
+    changes: int
 
 
 # ---- writing ---------------------------------------------------------------------------------------------------------
-def add(tx: Tx, row: MessageRow) -> int:
-    """A new message. Returns its rid; that of *row* does not count."""
-    cursor = tx.execute(
-        f"INSERT INTO message({_COLUMNS}, is_open) VALUES(NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)",
-        row[1:],
-    )
-    assert cursor.lastrowid is not None  # noqa: S101 - an INSERT has one
-    return cursor.lastrowid
+class Entries:
+    """New messages, their deliveries and copies: gathered in a transaction, then written, each table at once."""
 
+    def __init__(self, tx: Tx) -> None:
+        self._tx = tx
+        self._messages: dict[tuple[bytes, bytes], MessageRow] = {}
+        self._deliveries: list[DeliveryRow] = []
+        self._copies: list[tuple[int, int, int]] = []
+        self._seqs: dict[tuple[bytes, int, int], int] = {}
+        self._rid: int = tx.memo[_LAST_RID] if _LAST_RID in tx.memo else self._last_rid()
 
-def add_delivery(
-    tx: Tx, rid: int, recipient: bytes, priority: int, state: MessageState, now_ms: int, *, stream: int = 0,
-    seq: int = 0, next_ms: int | None = None,
-) -> None:  # fmt: skip
-    """One device that it goes to."""
-    tx.execute(
-        "INSERT INTO delivery VALUES(?, ?, ?, ?, ?, ?, ?, ?, 0, NULL)",
-        (rid, recipient, priority, stream, seq, state, now_ms, next_ms),
-    )
+    def _last_rid(self) -> int:
+        return int(self._tx.execute("SELECT coalesce(max(rid), 0) FROM message").fetchone()[0])
 
+    def find(self, sender: bytes, id: bytes) -> MessageRow | None:
+        """The message of a sender, here or in the file."""
+        return self._messages.get((sender, id)) or find(self._tx.connection, sender, id)
 
-def next_seq(tx: Tx, device: bytes, stream: int, priority: int) -> int:
-    """The number of the next message to a device."""
-    row = tx.execute(
-        "INSERT INTO stream VALUES(?, ?, ?, 1, 1) ON CONFLICT DO UPDATE SET seq = seq + 1 RETURNING seq",
-        (device, stream, priority),
-    ).fetchone()
-    return int(row[0])
+    def add(self, row: MessageRow) -> MessageRow:
+        """A new message. Returns it with its rid; that of *row* does not count."""
+        self._rid += 1
+        placed = self._messages[row.sender, row.id] = row._replace(rid=self._rid)
+        return placed
+
+    def add_delivery(
+        self, row: MessageRow, recipient: bytes, state: MessageState, now_ms: int, *, stream: int = 0, seq: int = 0,
+        next_ms: int | None = None,
+    ) -> DeliveryRow:  # fmt: skip
+        """One device that it goes to."""
+        delivery = DeliveryRow(row.rid, recipient, row.priority, stream, seq, state, now_ms, next_ms, 0, None, 0)
+        self._deliveries.append(delivery)
+        return delivery
+
+    def add_copies(self, row: MessageRow, listeners: Iterable[int]) -> None:
+        """It waits for these programs."""
+        self._copies += [(listener, row.priority, row.rid) for listener in listeners]
+
+    def next_seq(self, device: bytes, stream: int, priority: int) -> int:
+        """The number of the next message to a device."""
+        place = (device, stream, priority)
+        if place not in self._seqs:
+            sql = "SELECT seq FROM stream WHERE device = ? AND stream = ? AND priority = ? AND is_out = 1"
+            row = self._tx.execute(sql, place).fetchone()
+            self._seqs[place] = 0 if row is None else int(row[0])
+        self._seqs[place] += 1
+        return self._seqs[place]
+
+    def write(self) -> None:
+        """All of it; once."""
+        tx = self._tx
+        if self._messages:
+            tx.memo[_LAST_RID] = self._rid
+            tx.executemany(
+                f"INSERT INTO message({_COLUMNS}, is_open) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)",
+                self._messages.values(),
+            )
+        if self._deliveries:
+            tx.executemany("INSERT INTO delivery VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", self._deliveries)
+        if self._copies:
+            tx.executemany("INSERT OR IGNORE INTO copy VALUES(?, ?, ?)", self._copies)
+        if self._seqs:
+            tx.executemany(
+                "INSERT INTO stream VALUES(?, ?, ?, 1, ?) ON CONFLICT DO UPDATE SET seq = excluded.seq",
+                [(*place, seq) for place, seq in self._seqs.items()],
+            )
 
 
 def tell(
-    tx: Tx, rid: int, recipient: bytes, told: MessageState, at_ms: int, *, next_ms: int | None = None,
+    tx: Tx, recipient: bytes, rids: Sequence[int], told: MessageState, at_ms: int, *, next_ms: int | None = None,
     error: str | None = None,
-) -> bool:  # fmt: skip
-    """News of a delivery. Returns whether they are news; old news changes nothing. Args: next_ms: when to put it again,
-    if it is still open."""
-    row = tx.execute("SELECT state FROM delivery WHERE rid = ? AND recipient = ?", (rid, recipient)).fetchone()
-    if row is None:
-        return False
-    now = MessageState(row[0])
-    new = advance(now, told)
-    if new is now:
-        return False
-    tx.execute(
-        "UPDATE delivery SET state = ?, at_ms = ?, next_ms = ?, error = ? WHERE rid = ? AND recipient = ?",
-        (new, at_ms, next_ms, error, rid, recipient),
+) -> list[Change]:  # fmt: skip
+    """News of deliveries to one device. Returns those for which they are news; old news changes nothing. Args: next_ms:
+    when to put it again, if it is still open."""
+    rows = tx.execute(
+        "UPDATE delivery SET state = ?, at_ms = ?, next_ms = ?, error = ?, changes = changes + 1 "
+        f"WHERE recipient = ? AND state IN ({_BEFORE[told]}) AND rid IN (SELECT value FROM json_each(?)) "
+        "RETURNING rid, changes",
+        (told, at_ms, next_ms, error, recipient, number_list(rids)),
     )
-    tx.execute("UPDATE message SET changes = changes + 1 WHERE rid = ?", (rid,))
-    return True
+    return [Change(rid, recipient, told, at_ms, changes) for rid, changes in sorted(rows.fetchall())]
 
 
-def put_again(tx: Tx, rid: int, recipient: bytes, next_ms: int | None, error: str | None) -> None:
-    """It was put, or refused for now."""
+def put_again(tx: Tx, recipient: bytes, rids: Sequence[int], now_ms: int, first_ms: int, most_ms: int) -> None:
+    """They were put: those that are still open again later, each time after twice as long."""
+    tx.execute(
+        "UPDATE delivery SET tries = tries + 1, error = NULL, next_ms = CASE WHEN state IN "
+        f"({_OPEN}) THEN ? + min(?, ? << min(tries, 20)) END WHERE recipient = ? AND rid IN "
+        "(SELECT value FROM json_each(?))",
+        (now_ms, most_ms, first_ms, recipient, number_list(rids)),
+    )
+
+
+def put_later(tx: Tx, recipient: bytes, rid: int, next_ms: int, error: str) -> None:
+    """It was refused for now."""
     tx.execute(
         "UPDATE delivery SET next_ms = ?, tries = tries + 1, error = ? WHERE rid = ? AND recipient = ?",
         (next_ms, error, rid, recipient),
     )
 
 
-def expire(tx: Tx, now_ms: int) -> list[tuple[MessageRow, bytes]]:
-    """End what is over, a part of it. Returns the deliveries that expired now: (message, recipient)."""
+def expire(tx: Tx, now_ms: int) -> list[tuple[MessageRow, Change]]:
+    """End what is over, a part of it. Returns the deliveries that expired now."""
     rows = tx.execute(
         f"SELECT {_COLUMNS} FROM message WHERE is_open = 1 AND expires_ms <= ? LIMIT ?", (now_ms, EXPIRE_PART)
     ).fetchall()
-    found: list[tuple[MessageRow, bytes]] = []
+    found: list[tuple[MessageRow, Change]] = []
     for row in map(MessageRow._make, rows):
         tx.execute("UPDATE message SET is_open = 0 WHERE rid = ?", (row.rid,))
         for delivery in deliveries(tx.connection, row.rid):
@@ -131,11 +192,12 @@ def expire(tx: Tx, now_ms: int) -> list[tuple[MessageRow, bytes]]:
             )
             # One that was never put leaves a hole in its stream: a tombstone must still travel.
             is_hole = delivery.state is MessageState.QUEUED and delivery.seq > 0
-            if is_over and tell(
-                tx, row.rid, delivery.recipient, MessageState.EXPIRED, now_ms, next_ms=now_ms if is_hole else None
-            ):
-                found.append((row, delivery.recipient))
-        tx.execute("UPDATE copy SET state = 2 WHERE rid = ? AND state = 0", (row.rid,))
+            if is_over:
+                next_ms = now_ms if is_hole else None
+                told = tell(tx, delivery.recipient, [row.rid], MessageState.EXPIRED, now_ms, next_ms=next_ms)
+                found += [(row, change) for change in told]
+    if rows:
+        copies.drop(tx, [row[0] for row in rows])
     return found
 
 
@@ -155,14 +217,14 @@ def resolve(tx: Tx, rid: int) -> None:
     tx.execute("DELETE FROM delivery WHERE rid = ? AND recipient = ?", (rid, UNRESOLVED))
 
 
-def add_receipt(tx: Tx, recipient: bytes, id: bytes, state: MessageState, at_ms: int) -> None:
-    """Its sender is to be told."""
-    tx.execute("INSERT OR REPLACE INTO receipt VALUES(?, ?, ?, ?)", (recipient, id, state, at_ms))
+def add_receipts(tx: Tx, receipts: Iterable[tuple[bytes, bytes, MessageState, int]]) -> None:
+    """Senders are to be told. Args: receipts: (whom, id, state, time) of each."""
+    tx.executemany("INSERT OR REPLACE INTO receipt VALUES(?, ?, ?, ?)", receipts)
 
 
 def remove(tx: Tx, rid: int) -> None:
     """Forget a message."""
-    tx.execute("DELETE FROM copy WHERE rid = ?", (rid,))
+    copies.drop(tx, [rid])
     tx.execute("DELETE FROM delivery WHERE rid = ?", (rid,))
     tx.execute("DELETE FROM message WHERE rid = ?", (rid,))
 
@@ -191,15 +253,62 @@ def get(connection: sqlite3.Connection, id: bytes) -> MessageRow | None:
     return None if row is None else MessageRow._make(row)
 
 
+def find_ids(connection: sqlite3.Connection, sender: bytes, ids: Iterable[bytes]) -> dict[bytes, int]:
+    """Of messages of a sender: id -> rid, of those that are there."""
+    found: dict[bytes, int] = {}
+    for part in parts(ids):
+        sql = f"SELECT id, rid FROM message WHERE sender = ? AND id IN ({MARKS})"
+        found |= dict(connection.execute(sql, (sender, *part)).fetchall())
+    return found
+
+
+def find_all(connection: sqlite3.Connection, ids: Iterable[bytes]) -> dict[bytes, MessageRow]:
+    """As `get` of each, those that are there."""
+    found: dict[bytes, MessageRow] = {}
+    for part in parts(ids):
+        sql = f"SELECT {_COLUMNS} FROM message WHERE id IN ({MARKS}) ORDER BY sender DESC"
+        found |= {row[2]: MessageRow._make(row) for row in connection.execute(sql, part)}
+    return found
+
+
+def shown_here(connection: sqlite3.Connection, rids: Sequence[int]) -> list[int]:
+    """Those of them that wait here for somebody."""
+    rows = connection.execute(
+        "SELECT rid FROM delivery WHERE recipient = x'' AND state = 'delivered' AND rid IN "
+        "(SELECT value FROM json_each(?))",
+        (number_list(rids),),
+    )
+    return [rid for (rid,) in rows]
+
+
+def not_over(connection: sqlite3.Connection, recipient: bytes, rids: Sequence[int]) -> list[int]:
+    """Those of them that did not expire."""
+    rows = connection.execute(
+        "SELECT rid FROM delivery WHERE recipient = ? AND state <> 'expired' AND rid IN "
+        "(SELECT value FROM json_each(?))",
+        (recipient, number_list(rids)),
+    )
+    return [rid for (rid,) in rows]
+
+
+def senders(connection: sqlite3.Connection, rids: Sequence[int]) -> dict[int, tuple[bytes, str]]:
+    """rid -> (id, program that sent it), of messages of this device."""
+    rows = connection.execute(
+        "SELECT rid, id, client FROM message WHERE rid IN (SELECT value FROM json_each(?)) AND sender = x''",
+        (number_list(rids),),
+    )
+    return {rid: (id, client) for rid, id, client in rows}
+
+
 def deliveries(connection: sqlite3.Connection, rid: int) -> list[DeliveryRow]:
     """What became of it at each device."""
     rows = connection.execute("SELECT * FROM delivery WHERE rid = ? ORDER BY recipient", (rid,))
     return [_delivery(row) for row in rows]
 
 
-def _delivery(row: Sequence[object]) -> DeliveryRow:
-    found = DeliveryRow._make(row)
-    return found._replace(state=MessageState(found.state))
+def _delivery(row: Sequence[Any]) -> DeliveryRow:
+    rid, recipient, priority, stream, seq, state, *rest = row
+    return DeliveryRow(rid, recipient, priority, stream, seq, _STATES[state], *rest)
 
 
 def page(
@@ -237,14 +346,20 @@ def page(
 
 def due(
     connection: sqlite3.Connection, priority: Priority, after: int, now_ms: int, limit: int, only: bytes | None = None
-) -> list[DeliveryRow]:
+) -> Iterator[tuple[DeliveryRow, MessageRow]]:
     """Deliveries of one priority to put now, in the order of their streams. Args: after: a rid; only: to it alone."""
     rows = connection.execute(
-        "SELECT * FROM delivery WHERE priority = ? AND rid > ? AND next_ms <= ? AND (? IS NULL OR recipient = ?) "
-        "ORDER BY rid, recipient LIMIT ?",
+        f"SELECT d.*, {_OF_MESSAGE} FROM delivery d CROSS JOIN message m ON m.rid = d.rid WHERE d.priority = ? "
+        "AND d.rid > ? AND d.next_ms <= ? AND (? IS NULL OR d.recipient = ?) ORDER BY d.rid, d.recipient LIMIT ?",
         (priority, after, now_ms, only, only, limit),
     )
-    return [_delivery(row) for row in rows]
+    width = len(DeliveryRow._fields)
+    return ((_delivery(row[:width]), MessageRow._make(row[width:])) for row in rows)
+
+
+def is_due(connection: sqlite3.Connection, priority: Priority, after: int, now_ms: int, only: bytes | None) -> bool:
+    """Is there any."""
+    return next(due(connection, priority, after, now_ms, 1, only), None) is not None
 
 
 def next_due_ms(connection: sqlite3.Connection) -> int | None:
@@ -272,10 +387,3 @@ def waiting(connection: sqlite3.Connection, limit: int) -> tuple[list[MessageRow
         f"SELECT {_COLUMNS} FROM message WHERE rid IN ({inner}) ORDER BY priority DESC, rid DESC LIMIT ?", (limit,)
     )
     return list(map(MessageRow._make, rows)), count
-
-
-__all__ = [
-    "AFTER", "DEAD", "HISTORY_MS", "THIS", "UNRESOLVED", "DeliveryRow", "MessageRow", "add", "add_delivery", "by_rid",
-    "deliveries", "due", "expire", "find", "forget_old", "get", "next_due_ms", "next_seq", "page", "put_again",
-    "remove", "tell", "unresolved", "waiting",
-]  # fmt: skip

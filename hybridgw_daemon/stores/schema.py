@@ -332,6 +332,51 @@ CREATE TABLE route(
 ) STRICT;
 """
 
+_0005: Final = """
+-- Messages in fewer places: an id is found without its sender, what changes stands in rows without a body, and a copy
+-- is there only as long as its program has not acknowledged it.
+CREATE TABLE message_new(
+  rid        INTEGER PRIMARY KEY,   -- order in which it came to be known here
+  sender     BLOB NOT NULL,         -- device id; empty: this one
+  id         BLOB NOT NULL,         -- 16 bytes, of the sender's making
+  kind       TEXT NOT NULL,         -- whom it is for: client, app, mode, topic, all
+  name       TEXT NOT NULL,         -- which of them; empty for all
+  place      TEXT NOT NULL,         -- device that the sender named; empty: every one
+  type       TEXT NOT NULL,
+  client     TEXT NOT NULL,         -- program that sent it: mode/client id, or a principal
+  principal  TEXT NOT NULL,         -- credential that sent it here; empty: it came from another device
+  priority   INTEGER NOT NULL,      -- 0 bulk to 3 urgent
+  created_ms INTEGER NOT NULL,
+  expires_ms INTEGER NOT NULL,
+  digest     BLOB NOT NULL,         -- 16 bytes of the content: the same id with another one is refused
+  reply      BLOB NOT NULL,         -- id of the message that it answers, or empty
+  body       BLOB NOT NULL,         -- JSON as the program wrote it
+  gap        INTEGER NOT NULL,      -- 1: shown though something before it was missing
+  is_open    INTEGER NOT NULL,      -- 1 until its time is over
+  UNIQUE(id, sender)
+) STRICT;
+INSERT INTO message_new SELECT rid, sender, id, kind, name, place, type, client, principal, priority, created_ms,
+  expires_ms, digest, reply, body, gap, is_open FROM message;
+ALTER TABLE delivery ADD COLUMN changes INTEGER NOT NULL DEFAULT 0; -- rises with every change of its state
+UPDATE delivery SET changes = coalesce((SELECT changes FROM message m WHERE m.rid = delivery.rid), 0);
+DROP TABLE message;
+ALTER TABLE message_new RENAME TO message;
+CREATE INDEX message_type ON message(type, rid);
+CREATE INDEX message_end ON message(expires_ms) WHERE is_open = 1;
+
+-- One row per program that a message is for and that has not acknowledged it; it goes when the time is over too.
+CREATE TABLE copy_new(
+  listener INTEGER NOT NULL,
+  priority INTEGER NOT NULL,        -- of the message
+  rid      INTEGER NOT NULL,
+  PRIMARY KEY(listener, priority, rid)
+) STRICT, WITHOUT ROWID;
+INSERT INTO copy_new SELECT listener, priority, rid FROM copy WHERE state = 0;
+DROP TABLE copy;
+ALTER TABLE copy_new RENAME TO copy;
+"""
+
 MIGRATIONS: Final = [
     ("0001_replica", _0001), ("0002_access", _0002), ("0003_addresses", _0003), ("0004_messages", _0004),
+    ("0005_lean_messages", _0005),
 ]  # fmt: skip

@@ -196,12 +196,14 @@ class ListPrograms(Command):
 
 
 class RouteRule(Result):
-    """One rule for messages without a target. type: exact, or with * at its end; go_on: later rules are asked too."""
+    """One rule for messages without a target. type: exact, or with * at its end; go_on: later rules are asked too;
+    fixed: it stands in the configuration, and no call changes it."""
 
     name: str
     type: str
     to: list[str]
     go_on: bool = False
+    fixed: bool = False
 
 
 class RuleList(Result):
@@ -216,7 +218,7 @@ class ListRules(Command):
 
 
 class PutRules(Command):
-    """Replace all rules."""
+    """Replace all rules but those of the configuration, which come first; such ones in the list are passed over."""
 
     rules: Annotated[list[RouteRule], Meta(max_length=100)]
 

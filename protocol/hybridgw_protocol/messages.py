@@ -19,6 +19,10 @@ class Priority(IntEnum):
     URGENT = 3
 
 
+PRIORITY_NAMES: Final = tuple(priority.name.lower() for priority in Priority)
+PRIORITY_BY_NAME: Final = dict(zip(PRIORITY_NAMES, Priority, strict=True))
+
+
 class MessageState(StrEnum):
     """Where a message is on its way to one device, as its sender knows."""
 
@@ -64,10 +68,13 @@ class Turns:
     def __init__(self, turns: int = TURNS) -> None:
         self._turns = turns
         self._passed = dict.fromkeys(Priority, 0)
+        self._is_anyone_behind = False
 
     def pick(self, waiting: Collection[Priority]) -> Priority:
         """The priority that goes now. Args: waiting: those that have something, not empty."""
         chosen = max(waiting)
+        if len(waiting) == 1 and not self._is_anyone_behind:
+            return chosen
         for priority in sorted(waiting):
             if self._passed[priority] >= self._turns:
                 chosen = priority
@@ -77,7 +84,11 @@ class Turns:
                 self._passed[priority] = 0
             else:
                 self._passed[priority] += 1
+        self._is_anyone_behind = any(self._passed.values())
         return chosen
 
 
-__all__ = ["AFTER", "DEAD", "OPEN", "TURNS", "MessageState", "Priority", "Turns", "advance"]
+__all__ = [
+    "AFTER", "DEAD", "OPEN", "PRIORITY_BY_NAME", "PRIORITY_NAMES", "TURNS", "MessageState", "Priority", "Turns",
+    "advance",
+]  # fmt: skip

@@ -30,7 +30,10 @@ def check_names(raw: bytes | bytearray) -> None:
         return
     try:
         # A pair has one colon, and texts may have more. As many pairs as colons: then no pair took another's place.
-        if _pairs(msgspec.json.decode(raw)) != colons:
+        # Colons of texts count as they are, if none of them can have been written otherwise, as \u003a.
+        value = msgspec.json.decode(raw)
+        found = _pairs(value)
+        if found != colons and (b"\\" in raw or found + _text_colons(value) != colons):
             _read(raw.decode())
     except RecursionError as error:
         raise BadValue("The JSON is nested too deep.") from error
@@ -48,6 +51,20 @@ def _pairs(value: Any) -> int:
     for one in value:
         if type(one) is dict or type(one) is list:
             found += _pairs(one)
+    return found
+
+
+def _text_colons(value: Any) -> int:
+    """How many colons stand in the names and texts of decoded JSON."""
+    if type(value) is str:
+        return value.count(":")
+    found = 0
+    if type(value) is dict:
+        found, value = sum([name.count(":") for name in value]), value.values()
+    elif type(value) is not list:
+        return 0
+    for one in value:
+        found += _text_colons(one)
     return found
 
 

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,9 @@ import aiohttp
 
 from hybridgw_daemon import instance, paths
 from hybridgw_daemon.core.rest import RestSealer
+from hybridgw_daemon.core.targets import Rule
 from hybridgw_daemon.services.access import Access, AccessSettings, open_access
+from hybridgw_daemon.services.addressing import Members, Place
 from hybridgw_daemon.services.collections import CollectionService
 from hybridgw_daemon.services.conflicts import ConflictService
 from hybridgw_daemon.services.connections import Connections, room_for_sockets
@@ -28,7 +30,7 @@ from hybridgw_daemon.services.events import EventHub
 from hybridgw_daemon.services.health import HealthService
 from hybridgw_daemon.services.live_queries import LiveQueries
 from hybridgw_daemon.services.live_sessions import DEFAULT_BOUNDS, Bounds
-from hybridgw_daemon.services.messages import Members, MessageService, Place
+from hybridgw_daemon.services.messages import MessageService
 from hybridgw_daemon.services.metrics import Metrics
 from hybridgw_daemon.services.rate_limits import RateLimits
 from hybridgw_daemon.services.replica import Replica
@@ -186,6 +188,7 @@ async def running(
     bounds: Bounds = DEFAULT_BOUNDS,
     mode_limits: dict[str, int] | None = None,
     idle_s: float = 30,
+    rules: Sequence[Rule] = (),
 ) -> AsyncIterator[Api]:
     """A local API over a fresh database in *folder*."""
     new_database(folder / "a.db")
@@ -206,7 +209,9 @@ async def running(
         changed=lambda: hub.publish("grants"),
         counted=metrics.authenticated,
     )
-    messages = MessageService(database, clock=clock, entropy=os.urandom, published=hub.publish, routed=metrics.routed)
+    messages = MessageService(
+        database, clock=clock, entropy=os.urandom, published=hub.publish, routed=metrics.routed, rules=rules
+    )
     services = Services(
         documents=DocumentService(
             database, replica, collections, clock=clock, entropy=os.urandom, wrote=hub.wake, position=hub.position
@@ -222,7 +227,7 @@ async def running(
         access=access,
         messages=messages,
     )
-    messages.members = Alone()
+    messages.addressing.members = Alone()
     sockets = instance.open_sockets(paths.find(str(folder)), 0)
     port = int(sockets[0].getsockname()[1])
     live = LiveQueries(database, hub, lambda: replica.vault)

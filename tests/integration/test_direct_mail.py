@@ -34,7 +34,7 @@ def shown(device: Device) -> list[bytes]:
 async def becomes(messages: MessageService, id: str, state: str) -> None:
     async with asyncio.timeout(10):
         while True:
-            found: Any = await messages.get(OWNER, GetMessage(id=id))
+            found: Any = await messages.history.get(OWNER, GetMessage(id=id))
             if {d.state for d in found.deliveries if not d.here} == {state}:
                 return
             await asyncio.sleep(0.01)

@@ -16,10 +16,11 @@ from hybridgw_daemon.services.mail import MailService
 from hybridgw_daemon.services.messages import MessageService
 from hybridgw_daemon.services.ports import OWNER
 from hybridgw_protocol.envelope import EnvelopeHeader
-from hybridgw_protocol.errors import BadFrame
+from hybridgw_protocol.errors import BadFrame, NotFound
 from hybridgw_protocol.ids import DeviceId, LogId
 from hybridgw_protocol.invite import format_invite
 from hybridgw_protocol.limits import HOLD_MS
+from hybridgw_protocol.localapi_devices import RenameDevice
 from hybridgw_protocol.localapi_messages import AckMessages, GetMessage, ListenMessages, ListMessages, SendMessage
 from hybridgw_protocol.messages import Priority
 
@@ -59,7 +60,7 @@ class Talking:
         return [body.decode() if not gap else (body.decode(), "gap") for body, gap in rows]
 
     async def state(self, id: str) -> list[tuple[str, str]]:
-        found = await self.messages.get(OWNER, GetMessage(id=id))
+        found = await self.messages.history.get(OWNER, GetMessage(id=id))
         return [(d.device, str(d.state)) for d in found.deliveries if not d.here]
 
     async def is_in(self, id: str, *states: str) -> bool:
@@ -78,27 +79,44 @@ async def pairs(folder: Path) -> AsyncIterator[tuple[Talking, Talking, Path]]:
     async with relay(folder / "relay") as (url, database), a.running(), b.running():
         await a.device.relays.add(format_invite(url, await invite(database())))
         await pair(a.device, b.device)
-        await until(lambda: a.messages.members.others() and b.messages.members.others())
+        await until(lambda: a.messages.addressing.members.others() and b.messages.addressing.members.others())
         yield a, b, database()
 
 
 async def test_spec_R4_a_message_arrives_and_its_sender_sees_every_state(tmp_path: Path) -> None:
     async with pairs(tmp_path) as (a, b, database):
         wakened = asyncio.Event()
-        ear, _ = await b.messages.listen(OWNER, "web_app", "tabs", ListenMessages(), wakened)
+        ear, _ = await b.messages.listeners.listen(OWNER, "web_app", "tabs", ListenMessages(), wakened)
         sent = await a.send("client:tabs@phone", {"url": "planted-url"})
         await becomes(a, sent.id, "delivered")
         assert b.shown() == ['{"url":"planted-url"}']
         (event,) = await ear.part()
-        assert b'"device":"laptop"' in event.json
+        assert b'"device":"laptop"' in event
         await b.messages.ack(OWNER, AckMessages(ids=[sent.id]), ear)
         await becomes(a, sent.id, "handled")
         back = await b.send("device:laptop", "thanks", reply_to=sent.id)
         await becomes(b, back.id, "delivered")
-        assert [m.reply_to for m in (await a.messages.list(OWNER, ListMessages(box="in"))).items] == [sent.id]
+        assert [m.reply_to for m in (await a.messages.history.list(OWNER, ListMessages(box="in"))).items] == [sent.id]
         for path in database.parent.iterdir():  # blind
             for word in (b"planted-url", b"note", b"tabs", b"web_app"):
                 assert word not in path.read_bytes() or path.suffix == ".log", path
+
+
+async def test_a_renamed_device_is_found_and_shown_by_its_new_name(tmp_path: Path) -> None:
+    async with pairs(tmp_path) as (a, b, _):
+        phone = b.device.space.identity.device
+        await a.device.devices.rename(RenameDevice(id=phone.hex(), name="Old phone"))
+        sent = await a.send("device:Old phone", "to the new name")
+        await becomes(a, sent.id, "delivered")
+        assert await a.state(sent.id) == [("Old phone", "delivered")]
+        with pytest.raises(NotFound):
+            await a.send("device:phone", "to the old one")
+        await until(lambda: b.messages.addressing.members.here().name == "Old phone")  # type: ignore[union-attr]
+        back = await b.send("device:laptop", "from the new name")
+        await becomes(b, back.id, "delivered")
+        assert [one.device for one in (await a.messages.history.list(OWNER, ListMessages(box="in"))).items] == [
+            "Old phone"
+        ]
 
 
 async def test_spec_R4_what_was_sent_while_it_was_away_comes_once_in_order_urgent_first(tmp_path: Path) -> None:

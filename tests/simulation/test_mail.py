@@ -7,6 +7,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -89,10 +90,7 @@ class KeepsNoOrder(MailService):
     """Shows what comes as it comes."""
 
     def _take_message(self, tx: Tx, header: EnvelopeHeader, content: Content | None, now_ms: int, came: _Came) -> None:
-        tx.execute(
-            "INSERT INTO stream VALUES(?, ?, ?, 0, ?) ON CONFLICT DO UPDATE SET seq = excluded.seq",
-            (header.sender, header.stream, header.priority, header.seq - 1),
-        )
+        came.passed((header.sender, int(header.stream), int(header.priority)), header.seq - 1)
         super()._take_message(tx, header, content, now_ms, came)
 
 
@@ -161,9 +159,7 @@ def test_intake_does_what_the_model_does(seed: int) -> None:
                     bytes(24),
                 )  # fmt: skip
                 content = None if one.is_dead else Content(kind="all", type="t", body=b"1")
-                database.write_now(
-                    lambda tx, h=header, c=content, now=now_ms: mail._take_message(tx, h, c, now, _Came())
-                )  # fmt: skip
+                database.write_now(partial(_take, mail, header, content, now_ms))
                 wanted += model.arrive(one, now_ms)
             if rng.random() < 0.1:
                 now_ms += rng.choice((1_000, 31_000))
@@ -176,6 +172,12 @@ def test_intake_does_what_the_model_does(seed: int) -> None:
             ids = {m.id for m in mails if m.place == place}
             assert [s for s in found if s.id in ids] == [s for s in wanted if s.id in ids]
         database._connection.close()
+
+
+def _take(mail: MailService, header: EnvelopeHeader, content: Content | None, now_ms: int, tx: Tx) -> None:
+    came = _Came(tx)
+    mail._take_message(tx, header, content, now_ms, came)
+    came.write()
 
 
 def _pass_time(mail: MailService) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from hybridgw_daemon.core.targets import parse_rule
+from hybridgw_daemon.services.addressing import Members
 from hybridgw_daemon.services.ears import RESERVED, WINDOW
-from hybridgw_daemon.services.messages import Members
 from hybridgw_protocol.limits import MAX_MESSAGE_BODY_BYTES
 from tests.integration._local_api import Alone, Api, running
 from tests.integration.test_access import make_key
@@ -281,9 +282,9 @@ async def test_spec_R4_dead_letters_are_listed_sent_again_and_deleted(api: Api) 
 
 async def test_spec_R2_rules_decide_and_say_why(api: Api) -> None:
     rules = [
-        {"name": "tabs", "type": "tab.*", "to": ["client:tabs"], "go_on": True},
-        {"name": "log", "type": "tab.*", "to": ["app:log", "client:tabs"], "go_on": False},
-        {"name": "rest", "type": "*", "to": ["all@here"], "go_on": False},
+        {"name": "tabs", "type": "tab.*", "to": ["client:tabs"], "go_on": True, "fixed": False},
+        {"name": "log", "type": "tab.*", "to": ["app:log", "client:tabs"], "go_on": False, "fixed": False},
+        {"name": "rest", "type": "*", "to": ["all@here"], "go_on": False, "fixed": False},
     ]
     assert (await api.call("PUT", "/api/messages/rules", {"rules": rules})).body["items"] == rules
     async with connected(api, "tabs") as tabs, connected(api, "logger") as logger:
@@ -307,6 +308,27 @@ async def test_spec_R2_rules_decide_and_say_why(api: Api) -> None:
         assert (await api.call("PUT", "/api/messages/rules", {"rules": [bad]})).status == 422
     assert (await api.call("PUT", "/api/messages/rules", {"rules": [rules[0], rules[0]]})).status == 422
     assert len((await api.call("GET", "/api/messages/rules")).body["items"]) == 3
+
+
+async def test_spec_R2_rules_of_the_configuration_come_first_and_stay(tmp_path: Path) -> None:
+    fixed = [parse_rule("configuration 1", "tab.*=client:tabs@here+"), parse_rule("configuration 2", "note=Phone")]
+    async with running(tmp_path, rules=fixed) as api:
+        own = {"name": "mine", "type": "*", "to": ["all@here"], "go_on": False}
+        listed = (await api.call("PUT", "/api/messages/rules", {"rules": [own]})).body["items"]
+        assert [(r["name"], r["fixed"]) for r in listed] == [
+            ("configuration 1", True), ("configuration 2", True), ("mine", False),
+        ]  # fmt: skip
+        assert (await api.call("PUT", "/api/messages/rules", {"rules": listed})).body["items"] == listed
+        report = (await api.call("POST", "/api/messages/route", {"type": "tab.open"})).body
+        assert [(s["to"], s["why"]) for s in report["steps"]] == [
+            ("client:tabs@here", "rule 'configuration 1'"), ("all@here", "rule 'mine'"),
+        ]  # fmt: skip
+        refused = await api.call("POST", "/api/messages", {"type": "note"})
+        assert (refused.status, "Phone" in str(refused.body)) == (404, True)
+        assert (await api.call("POST", "/api/messages", {"type": "tab.open"})).status == 201
+        same = {**own, "name": "configuration 1"}
+        assert (await api.call("PUT", "/api/messages/rules", {"rules": [same]})).status == 422
+        assert (await api.call("PUT", "/api/messages/rules", {"rules": []})).body["items"] == listed[:2]
 
 
 async def test_who_listens_is_known_and_whether_it_is_here(api: Api) -> None:
@@ -334,14 +356,14 @@ async def test_waiting_for_a_change_ends_with_it(api: Api) -> None:
 
 async def test_while_the_keys_are_locked_programs_here_get_theirs_and_the_rest_waits(api: Api) -> None:
     assert api.services.messages is not None
-    api.services.messages.members = Members()
+    api.services.messages.addressing.members = Members()
     async with connected(api, "tabs") as tabs:
         await tabs.do("messages.listen")
         everywhere = (await api.call("POST", "/api/messages", {"to": "all", "type": "note", "body": 1})).body
         named = (await api.call("POST", "/api/messages", {"to": "device:laptop", "type": "note", "body": 2})).body
         assert bodies(await messages(tabs, 1)) == [1]
         assert [d["state"] for d in everywhere["deliveries"]] == ["delivered", "queued"]
-        api.services.messages.members = Alone()  # the keys are open, and there is no other device
+        api.services.messages.addressing.members = Alone()  # the keys are open, and there is no other device
         await api.services.messages.resolve()
         assert (await api.call("GET", f"/api/messages/{everywhere['id']}")).body["state"] == "delivered"
         failed = (await api.call("GET", f"/api/messages/{named['id']}")).body

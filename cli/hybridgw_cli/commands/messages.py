@@ -230,13 +230,14 @@ def explain(app: App, kind: str, to: tuple[str, ...]) -> None:
 
 @messages.command(cls=Command)
 @click.argument("rules", nargs=-1, metavar="[TYPE=TARGET[,TARGET...][+]...]")
-@click.option("--clear", is_flag=True, help="Remove all rules.")
+@click.option("--clear", is_flag=True, help="Remove all rules but those of the configuration.")
 @json_option
 @pass_app
 def rules(app: App, rules: tuple[str, ...], clear: bool) -> None:
     """Show the rules for messages without a target, or replace them all.
 
     TYPE may end in * for any rest; the first rule that fits decides, and with + at its end later ones are asked too.
+    Those of the configuration (MESSAGE_RULES) come first and stay.
     """
     if rules or clear:
         body = {"rules": [_rule(k, text) for k, text in enumerate(rules, 1)]}
@@ -247,7 +248,8 @@ def rules(app: App, rules: tuple[str, ...], clear: bool) -> None:
         app.out.json(found)
         return
     for rule in found["items"]:
-        app.out.result(f"{clean(rule['type'])}={clean(','.join(rule['to']))}{'+' if rule['go_on'] else ''}")
+        fixed = "  (configuration)" if rule["fixed"] else ""
+        app.out.result(f"{clean(rule['type'])}={clean(','.join(rule['to']))}{'+' if rule['go_on'] else ''}{fixed}")
     if not found["items"]:
         app.out.say("No rules: every message names its target.")
 

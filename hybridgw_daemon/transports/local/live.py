@@ -18,7 +18,7 @@ from hybridgw_protocol import localapi_messages as said
 from ...services.ears import Ear
 from ...services.live_queries import LiveQueries, LiveQuery
 from ...services.live_sessions import Session
-from ...services.messages import MessageService
+from ...services.messages import MessageService, Posted
 from ...services.ports import Principal
 from ...services.topics import Topics
 from .commands import Scope, message_names
@@ -42,7 +42,8 @@ class SocketCommand:
     """One row: as Command, for a carrier that has a connection.
 
     cost: of a call, against its budget; is_quiet: a success leaves no line in the log; takes_time: the handler is
-    awaited; status: of a success, in the log.
+    awaited; answer: the handler returns a future, and its result becomes the answer by this; status: of a success, in
+    the log.
     """
 
     name: str
@@ -54,6 +55,7 @@ class SocketCommand:
     is_quiet: bool = False
     names: Callable[[Any], Iterable[str]] | None = None
     takes_time: bool = False
+    answer: Callable[[Any], Any] | None = None
     status: int = 200
 
     @property
@@ -77,14 +79,16 @@ def message_commands(messages: MessageService) -> tuple[SocketCommand, ...]:
                 source.close()
                 del session.live[sub]
         session.check_room()
-        ear, waiting = await messages.listen(_principal(caller), owner.mode, owner.client_id, command, session.stirred)
+        ear, waiting = await messages.listeners.listen(
+            _principal(caller), owner.mode, owner.client_id, command, session.stirred
+        )
         sub = session.follow(ear)
         caller.follow()
         return said.Listening(sub=sub, waiting=waiting)
 
-    async def send(caller: Caller, command: said.SendMessage) -> said.Message:
+    def send(caller: Caller, command: said.SendMessage) -> Posted:
         owner = caller.session.owner
-        return await messages.send(_principal(caller), command, f"{owner.mode}/{owner.client_id}")
+        return messages.post(_principal(caller), command, f"{owner.mode}/{owner.client_id}")
 
     async def ack(caller: Caller, command: said.AckMessages) -> said.Acknowledged:
         return await messages.ack(_principal(caller), command, ear_of(caller))
@@ -92,7 +96,7 @@ def message_commands(messages: MessageService) -> tuple[SocketCommand, ...]:
     return (
         SocketCommand("messages.listen", said.ListenMessages, said.Listening, "any", listen, takes_time=True),
         SocketCommand("messages.send", said.SendMessage, said.Message, "send", send, MESSAGE_COST, is_quiet=True,
-                      names=message_names, takes_time=True, status=201),
+                      names=message_names, answer=messages.answer, status=201),
         SocketCommand("messages.ack", said.AckMessages, said.Acknowledged, "any", ack, MESSAGE_COST, is_quiet=True,
                       takes_time=True),
     )  # fmt: skip

@@ -14,6 +14,7 @@ import struct
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -377,6 +378,10 @@ class Socket:
             if type(row) is SocketCommand and not row.takes_time:
                 result = row.handler(self, command)
                 self._refused = 0
+                if row.answer is not None:
+                    self._begun()
+                    result.add_done_callback(partial(self._done, row, self.principal, number, started))
+                    return
                 if not row.is_quiet:
                     self._told(row.name, 200, started, number, None, self.principal)
                 if number is not None:
@@ -391,10 +396,39 @@ class Socket:
                 self.close(frames.TOO_MANY, "asks on and on for more than it may")
             return
         self._refused = 0
+        self._begun()
+        self.start(self._perform(row, command, number, started))
+
+    def _begun(self) -> None:
         self._running += 1
         if self._running >= MAX_RUNNING:
             self._hold()
-        self.start(self._perform(row, command, number, started))
+
+    def _ended(self) -> None:
+        self._running -= 1
+        if self._running < MAX_RUNNING:
+            self._release()
+
+    def _done(
+        self, row: SocketCommand, principal: Principal | None, number: int | None, started: float,
+        future: asyncio.Future[Any],
+    ) -> None:  # fmt: skip
+        """What a handler has promised is there."""
+        assert row.answer is not None  # noqa: S101 - looked at before
+        error = None if future.cancelled() else future.exception()
+        if isinstance(error, HybridGWError):
+            self._told(row.name, error.http_status, started, number, error.code, principal)
+            self._fail(number, error)
+        elif error is not None or future.cancelled():
+            log.error("command failed", exc_info=error, extra={"connection": self._live.id, "event": "ws.internal"})
+            self._told(row.name, 500, started, number, HybridGWError.code, principal)
+            self._fail(number, HybridGWError(f"An error of ours. The log has it under {self._live.id}."))
+        else:
+            if not row.is_quiet:
+                self._told(row.name, row.status, started, number, None, principal)
+            if number is not None:
+                self._answer(number, row.answer(future.result()))
+        self._ended()
 
     async def _perform(self, row: Row, command: Any, number: int | None, started: float) -> None:
         principal, status, code = self.principal, row.status, None
@@ -420,9 +454,7 @@ class Socket:
         finally:
             if code is not None or type(row) is Command or not row.is_quiet:  # type: ignore[union-attr]
                 self._told(_template(row), status, started, number, code, principal)
-            self._running -= 1
-            if self._running < MAX_RUNNING:
-                self._release()
+            self._ended()
 
     def _told(
         self, template: str, status: int, started: float, number: int | None, code: str | None,

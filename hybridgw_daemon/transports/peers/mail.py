@@ -31,14 +31,18 @@ class MailPump:
         self._only = only
         self._turns = Turns()
         self._after = dict.fromkeys(Priority, 0)
+        self._round = mail.round
         self._flying: dict[int, Parcel] = {}
+        self._put: set[tuple[int, bytes]] = set()  # deliveries of these parcels
+        self._told_ids: set[bytes] = set()  # receipts of these parcels
         self._kept: list[bytes] = []
         self._woken = asyncio.Event()
         self._woken.set()
 
     def wake(self) -> None:
         """There may be something to put, or a key that was missing."""
-        self._after = dict.fromkeys(Priority, 0)
+        if self._round != self._mail.round:
+            self._round, self._after = self._mail.round, dict.fromkeys(Priority, 0)
         self._woken.set()
 
     async def run(self) -> None:
@@ -53,11 +57,11 @@ class MailPump:
                     [blob for blob in kept if len(blob) == TOMBSTONE_BYTES],
                 )
             while len(self._flying) < FLYING:
-                flying = {(d.rid, d.recipient) for p in self._flying.values() for d in p.deliveries.values()}
-                told = {r.id for p in self._flying.values() for those in p.receipts.values() for r in those}
-                parcel = self._mail.compose(self._turns, self._after, flying, told, self._only)
+                parcel = self._mail.compose(self._turns, self._after, self._put, self._told_ids, self._only)
                 if parcel is None:
                     break
+                self._put.update((d.rid, d.recipient) for d in parcel.deliveries.values())
+                self._told_ids.update(r.id for those in parcel.receipts.values() for r in those)
                 self._flying[await self._ask(parcel.frame)] = parcel
                 await asyncio.sleep(0)
 
@@ -68,6 +72,9 @@ class MailPump:
                 parcel = self._flying.pop(request, None)
                 if parcel is not None:
                     await self._mail.put(parcel, frame, self._told)
+                    # Only now: until this was written they look as if they were to be put.
+                    self._put.difference_update((d.rid, d.recipient) for d in parcel.deliveries.values())
+                    self._told_ids.difference_update(r.id for those in parcel.receipts.values() for r in those)
                     self._woken.set()
             case Msg(m=envelopes, x=tombstones):
                 await self._take(envelopes, tombstones)

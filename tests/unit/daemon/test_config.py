@@ -276,3 +276,24 @@ def test_sec_L33_a_secret_is_never_shown_as_a_setting(tmp_path: Path, name: str,
         shown = f"{error.message} {error.detail}"
     assert name in shown
     assert "planted" not in shown
+
+
+def test_spec_R2_rules_for_messages_are_read_from_every_source(tmp_path: Path) -> None:
+    toml = 'message_rules = ["tab.*=client:tabs@here", "alarm.* = all, Phone +"]'
+    config = read(tmp_path, toml)
+    assert [(r.pattern, r.to, r.go_on) for r in config.message_rules] == [
+        ("tab.*", ("client:tabs@here",), False), ("alarm.*", ("all", "device:Phone"), True),
+    ]  # fmt: skip
+    named = read(tmp_path, toml, {"HYBRIDGW_MESSAGE_RULES": "note=all; *=app:log@here"})
+    assert [rule.pattern for rule in named.message_rules] == ["note", "*"]
+    assert len({rule.name for rule in named.message_rules}) == 2
+    assert read(tmp_path, "message_rules = []").message_rules == ()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    ["5", '["note"]', '["note="]', '["note=+"]', '["a*b=all"]', '["note=all,"]', '["note=app:"]', "[5]",
+     '"note=all; oops"', str(["a=all"] * 101)],
+)  # fmt: skip
+def test_rules_that_are_none_are_refused(tmp_path: Path, raw: str) -> None:
+    assert len(faults_of(tmp_path, f"message_rules = {raw}")) == 1
