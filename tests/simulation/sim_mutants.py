@@ -116,7 +116,7 @@ class NoWake(SyncService):
 
 
 class AgelessKey(Space):
-    """No bug but a life without new keys for their age: at its end clocks go on by years, and a new key wakes everybody."""
+    """No bug, but no new key for age: at the end of a life clocks go on by years, and a new key wakes everybody."""
 
     def key_is_old(self, now_ms: int) -> bool:
         return False
