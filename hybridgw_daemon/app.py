@@ -367,7 +367,7 @@ class Daemon:
         services.expelling = ExpellingService(database, replica, space, sync, devices, clock=clock)
         quarantine = services.quarantine = QuarantineService(database, replica, space, sync, devices, clock=clock)
         services.recovery = RecoveryService(
-            space, sync, membership, devices, gateway, relays, clock=clock, entropy=entropy
+            space, sync, membership, devices, gateway, relays, clock=clock, entropy=entropy, direct=direct.recovery
         )
         services.relays = relays
         services.lan = direct.probing

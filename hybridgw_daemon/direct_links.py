@@ -15,11 +15,12 @@ from .core.addresses import Address
 from .services.nearby import Nearby
 from .services.probing import ProbingService
 from .services.sync import SyncService
-from .transports.peers.discovery import Discovery, find_pairing
+from .transports.peers.discovery import Discovery, find_pairing, finding_any
 from .transports.peers.greeter import Greeter
 from .transports.peers.interfaces import Choice
 from .transports.peers.lan import LanGateway
 from .transports.peers.lan_pairing import LanPairing
+from .transports.peers.lan_recovery import LanRecovery
 from .transports.peers.mailbox import Desk
 from .transports.peers.probe import LanProber
 from .transports.peers.tls import TlsPlace
@@ -46,6 +47,10 @@ class DirectLinks:
         self.pairing = LanPairing(
             sync, self.gateway, self.nearby, place, desk, offer=self._offer, find=self._find, why=self.probing.cause
         )
+        self.recovery = LanRecovery(
+            sync, self.gateway, self.nearby, place, find=lambda told: finding_any(told, choice=self._choice),
+            entropy=os.urandom,
+        )  # fmt: skip
         self.discovery: Discovery | None = None
         self.keys_open = asyncio.Event()
         self._mark = b""

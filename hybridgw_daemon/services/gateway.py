@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from hybridgw_protocol.ids import DeviceId
@@ -77,6 +79,30 @@ class DirectPairing(Protocol):
 
     async def joined(self, mailbox: DirectMailbox, device: DeviceId) -> None:
         """This device is let in by that one: connect with it there."""
+        ...
+
+
+class RootVisits(Protocol):
+    """Devices of root's space on this network to which the root key was proved. records: the control records that they
+    hold, of all together; devices: who they are."""
+
+    records: list[bytes]
+    devices: frozenset[DeviceId]
+
+    async def tell(self, records: Sequence[bytes]) -> int:
+        """Give them records. Returns how many have taken them. Raises: what the first one said, if none has."""
+        ...
+
+
+class DirectRecovery(Protocol):
+    """The recovery words at devices of this network."""
+
+    async def why_not(self) -> str | None:
+        """Why it cannot be done; None: it can."""
+        ...
+
+    def visit(self, root: RootKeys) -> AbstractAsyncContextManager[RootVisits]:
+        """Find devices of root's space, and read what they hold. Raises: Offline: none."""
         ...
 
 

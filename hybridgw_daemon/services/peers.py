@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 NO_ANSWER: Final = "It does not answer now."
 LAN_OFF: Final = "Direct links are off (LAN_ENABLED)."
 LAN_STARTING: Final = "Direct links are not there yet; they begin when the key of this profile is open."
+LAN_START_S: Final = 5.0  # the certificate of a run takes a fraction of a second
 SAVE_CONFIRMED_S: Final = 1.0  # what peers confirmed is only a hint: saved together, not per acknowledgement
 
 
@@ -117,6 +118,7 @@ class Peers:
         self._offsets: dict[str, tuple[int, int]] = {}  # how far a peer's clock is from ours; our clock's epoch then
         self._steady_s: Callable[[], float] = lambda: 0.0  # a clock that nobody sets
         self._confirmed: dict[str, Heads] = {}
+        self._to_save = asyncio.Event()
         self._waiters: list[asyncio.Event] = []
         self._reconnect: Callable[[bool], None] = lambda _full: None
 
@@ -149,6 +151,7 @@ class Peers:
     def confirmed(self, peer: str, heads: Mapping[LogId, Head]) -> None:
         """A peer has these durably."""
         self._confirmed.setdefault(peer, {}).update(heads)
+        self._to_save.set()
         self.last_sync_ms = self._clock()
 
     def told_time(self, peer: str, their_ms: int) -> int:
@@ -268,6 +271,15 @@ class Peers:
         self.lan.off, self.lan.is_starting = why, False
         self.changed()
 
+    async def why_no_lan(self) -> str | None:
+        """Why there are no direct links; None: there are. Waits a moment for those that are about to begin."""
+
+        async def is_decided() -> bool:
+            return not self.lan.is_starting
+
+        await self.wait_for(is_decided, LAN_START_S, look_s=LAN_START_S)
+        return self.lan.off
+
     # ---- waiting --------------------------------------------------------------------------------------------------
     async def wait_for(self, condition: Callable[[], Awaitable[bool]], timeout_s: float, *, look_s: float) -> bool:
         """Until the condition holds; it is looked at after each change and every *look_s* seconds."""
@@ -332,7 +344,9 @@ class Peers:
     async def run(self) -> None:
         """Write down what peers confirmed, now and then; until cancelled."""
         while True:
+            await self._to_save.wait()
             await asyncio.sleep(SAVE_CONFIRMED_S)
+            self._to_save.clear()
             try:
                 await self.save_confirmed()
             except HybridGWError as error:  # a full disk; only a hint is lost

@@ -359,8 +359,9 @@ class Space:
         assert self._ring is not None  # noqa: S101 - as above
         known = frozenset(digest[:SHORT_HASH_BYTES] for digest in control.records)
         ends = {log: _end(close) for log, close in control.ends(self._owners).items()}
-        ends |= dict.fromkeys(control.void_by_root() - self._owners.keys(), End(0, b"", 0))
-        return Keys(dict(self._ring.keys), ends, known, self._end_of)
+        named = frozenset(control.void_by_root())
+        ends |= dict.fromkeys(named - self._owners.keys(), End(0, b"", 0))
+        return Keys(dict(self._ring.keys), ends, known, self._end_of, named)
 
     def _end_of(self, log: LogId, device: DeviceId) -> End | None:
         self._owners[log] = device

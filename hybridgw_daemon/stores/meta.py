@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
 
+import msgspec
+
+from hybridgw_protocol.ids import LogId
 from hybridgw_storage.database import Tx
+
+_decode_logs: Final = msgspec.msgpack.Decoder(list[LogId]).decode
 
 
 def get(connection: sqlite3.Connection, key: str, default: Any = None) -> Any:
@@ -20,6 +25,17 @@ def put(tx: Tx, key: str, value: object) -> None:
     tx.execute(
         "INSERT INTO meta(key, value) VALUES(?, ?) ON CONFLICT(key) DO UPDATE SET value = excluded.value", (key, value)
     )
+
+
+def get_logs(connection: sqlite3.Connection, key: str) -> set[LogId]:
+    """A set of logs that was stored under *key*; empty if none was."""
+    raw = get(connection, key)
+    return set() if raw is None else set(_decode_logs(raw))
+
+
+def put_logs(tx: Tx, key: str, logs: Iterable[LogId]) -> None:
+    """Store it."""
+    put(tx, key, msgspec.msgpack.encode(sorted(logs)))
 
 
 def delete(tx: Tx, key: str) -> None:

@@ -14,6 +14,7 @@ from ipaddress import IPv6Address
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
+import msgspec
 from nacl.bindings import crypto_sign, crypto_sign_open
 from nacl.exceptions import BadSignatureError
 
@@ -136,6 +137,27 @@ def verify_answer(challenge: Challenge, auth: Auth, welcome: Welcome) -> DeviceI
     except (BadSignatureError, ValueError) as error:
         raise AuthFailed("The other device did not prove its key.") from error
     return device
+
+
+# ---- root to a peer ----------------------------------------------------------------------------------------------
+NO_SPACE: Final = bytes(16)
+NO_KEYS: Final = bytes(64)
+
+
+def veiled(auth: Auth) -> Auth:
+    """What root sends to a device of which it cannot know whether it is one of its space: without space and keys. The
+    signature is over the real ones, and says nothing to who does not know them."""
+    return msgspec.structs.replace(auth, sp=NO_SPACE, pk=NO_KEYS)
+
+
+def is_veiled(auth: Auth) -> bool:
+    """Does it come from somebody who says to be root of the space that is here, whichever that is."""
+    return auth.sp == NO_SPACE and auth.pk == NO_KEYS
+
+
+def unveiled(auth: Auth, space: SpaceId, root_keys: bytes) -> Auth:
+    """The same with what root left out. Args: root_keys: sign and exchange public key of root (64)."""
+    return msgspec.structs.replace(auth, sp=space, pk=root_keys)
 
 
 def space_of(auth: Auth) -> SpaceId:

@@ -209,10 +209,11 @@ class ConfirmRecovery(Command):
 
 
 class RecoverSpace(Command):
-    """Join the space of these words, from what a relay holds. relay: its address, or a link with it."""
+    """Join the space of these words, from what a relay holds, or devices on this network. relay: its address, or a link
+    with it; null: find the devices."""
 
     words: Words
-    relay: Text
+    relay: Text | None = None
     name: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
 
 

@@ -1,4 +1,4 @@
-"""A second reader of recovery words, from protocol/SPEC.md, "Keys" and "Relay", alone."""
+"""A second reader of recovery words, from protocol/SPEC.md, "Keys", "Relay" and "Authentication", alone."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tests.architecture._reader_frames import read_frame
 from tests.architecture._reader_operations import canonical
 
 ROOT_MAY_SEND = {"ctl_get", "ctl_ack", "credit", "ping", "pong", "err"}  # in the state ready
+TO_A_DEVICE = ROOT_MAY_SEND | {"ctl_put"}
 
 
 def words_of(seed: bytes, words: list[str]) -> list[str]:
@@ -69,6 +70,7 @@ def check(vectors: dict[str, Any]) -> None:
             continue
         raise AssertionError(typed)
     check_relay(vectors["relay"], vectors["cases"][-1])
+    check_device(vectors["device"], vectors["cases"][-1])
 
 
 def check_relay(relay: dict[str, Any], case: dict[str, Any]) -> None:
@@ -96,4 +98,40 @@ def check_relay(relay: dict[str, Any], case: dict[str, Any]) -> None:
     assert (auth["sub"], auth["vv"], wanted["heads"]) == (False, [], [])
     refused = [read_frame(bytes.fromhex(raw)) for raw in relay["not_allowed"]]
     assert not {name for name, _, _ in refused} & ROOT_MAY_SEND
+    assert refused == [("push", 1, {"b": [b"x"]}), ("want", 1, {"vv": []})]
+
+
+def check_device(device: dict[str, Any], case: dict[str, Any]) -> None:
+    """What root sends shows neither space nor key; who puts the right ones in verifies it, and root does the answer."""
+    frames = [(frame["from"], *read_frame(bytes.fromhex(frame["bytes"]))) for frame in device["frames"]]
+    assert [(side, name) for side, name, _, _ in frames] == [
+        ("server", "challenge"), ("client", "auth"), ("server", "welcome"), ("client", "ctl_get"),
+    ]  # fmt: skip
+    challenge, auth, welcome, wanted = (body for _, _, _, body in frames)
+    keys, space = bytes.fromhex(case["sign_public"] + case["exchange_public"]), bytes.fromhex(case["space"])
+    assert (auth["sp"], auth["pk"]) == (bytes(16), bytes(64))
+    sent = bytes.fromhex(device["frames"][1]["bytes"])
+    assert all(secret not in sent for secret in (space, keys[:32], keys[32:]))
+    assert challenge["role"] == "peer"
+    assert auth["ep"] == challenge["ep"]
+    said = [
+        "hgw-auth-c", challenge["v"], auth["v"], challenge["role"], challenge["ns"], auth["nc"], auth["ep"],
+        space, keys, b"", auth["ctl"], auth["caps"], auth["enrol"],
+    ]  # fmt: skip
+    digest = reader.blake(canonical(said, domain=False), 32, "hgw-auth")
+    assert isinstance(auth["sig"], bytes)
+    assert crypto_sign_open(auth["sig"] + digest, keys[:32]) == digest
+    own, shown, answered = bytes.fromhex(device["pk"]), welcome["pk"], welcome["sig"]
+    assert isinstance(answered, bytes)
+    assert shown == own
+    said[0], said[9] = "hgw-auth-s", reader.blake(own, 16, "hgw-dev")
+    digest = reader.blake(canonical(said, domain=False), 32, "hgw-auth")
+    assert crypto_sign_open(answered + digest, own[:32]) == digest
+    assert (welcome["vv"], welcome["ctl"], welcome["quota"]) == ([], [bytes(range(16))], None)
+    assert (welcome["sid"], challenge["tags"], auth["sub"]) == ("c0ffee", [bytes(range(16))], False)
+    assert [body["t"] for body in (challenge, auth, welcome)] == [0, 1_800_000_000_001, 1_800_000_000_002]
+    assert [request for _, _, request, _ in frames] == [0, 0, 0, 1]
+    assert (auth["vv"], wanted["heads"]) == ([], [])
+    refused = [read_frame(bytes.fromhex(raw)) for raw in device["not_allowed"]]
+    assert not {name for name, _, _ in refused} & TO_A_DEVICE
     assert refused == [("push", 1, {"b": [b"x"]}), ("want", 1, {"vv": []})]

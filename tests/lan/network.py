@@ -161,6 +161,7 @@ class Host:
     def __init__(self, lab: Lab, namespace: str) -> None:
         self.lab, self.namespace = lab, namespace
         self.ports: dict[str, tuple[str, str]] = {}  # interface -> the other end of its cable
+        self.networks: list[Network] = []
         self.cable: Cable | None = None
         self._filters = itertools.count(1)
 
@@ -176,6 +177,7 @@ class Host:
     # ---- its cables --------------------------------------------------------------------------------------------------
     def join(self, network: Network, address: str | None, name: str = "eth0", *, slow: bool = False) -> None:
         """Plug a new interface into a network and bring it up."""
+        self.networks.append(network)
         if slow:
             self.cable = network.plug_slow(self, name)
         else:
@@ -185,6 +187,10 @@ class Host:
         if address:
             self.ip("addr", "add", address, "dev", name)
         self.ip("link", "set", name, "up")
+
+    def beside(self, address: str) -> Host:
+        """Another host on the network that this one was in first."""
+        return self.networks[0].host(address)
 
     def ip(self, *command: str) -> str:
         """The command `ip` for its interfaces."""

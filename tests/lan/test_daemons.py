@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from hybridgw_daemon.core.words import words_to_seed
 from tests.e2e.machines import DeviceMachine, pair, until
 
 from . import wire
@@ -99,6 +100,37 @@ def test_spec_D1_two_machines_on_one_network_and_nothing_else(two: tuple[Machine
     assert len(ids) == 2
     assert len(seen) > 5_000
     for secret in (b"planted", b"tasks", b"title", *ids, *(i.hex().encode() for i in ids)):
+        assert secret not in seen
+
+
+def test_spec_D6_a_new_machine_the_words_and_a_device_on_the_network(
+    two: tuple[Machine, Machine], tmp_path: Path
+) -> None:
+    """No relay and no address. What is said to whom is in tests/integration/test_direct_recovery.py."""
+    a, b = two
+    pair(a, b)
+    passes(a, b, "before")
+    words = a.post("/api/recovery/show", {})["words"]
+    new = Machine(tmp_path, "new", a.host.beside("10.77.0.3/24"))
+    recorder = wire.Recorder(a.host.ports["eth0"][0])
+    try:
+        new.start()
+        until(lambda: new.get("/api/lan")["port"], what="direct links")
+        began_s = time.monotonic()
+        found = new.post("/api/recovery/recover", {"words": " ".join(words)})["devices"]
+        assert sorted(d["name"] for d in found) == ["planteddevicea", "planteddeviceb", "planteddevicenew"]
+        until(lambda: "before" in new.documents("tasks"), what="the data to come back")
+        print(f"the data is there {time.monotonic() - began_s:.2f} s after the words were typed")
+        assert new.path == "lan"
+        passes(new, b, "after")
+        passes(a, new, "and-back")
+        ids = [bytes.fromhex(device["id"]) for device in found]
+    finally:
+        recorder.close()
+        if new.process is not None:
+            new.kill()
+    seen = recorder.everything()
+    for secret in (b"planted", *ids, " ".join(words[:3]).encode(), words_to_seed(" ".join(words))):
         assert secret not in seen
 
 

@@ -23,6 +23,7 @@ from hybridgw_daemon.core import conflicts, document_state
 from hybridgw_daemon.core.body import apply_deps, decode_body
 from hybridgw_daemon.core.document_state import Cell, Row
 from hybridgw_daemon.core.operations import CREATE, DELETE, FLOOR, Operation, fingerprint
+from hybridgw_daemon.core.owners import OWNER
 from hybridgw_daemon.core.sealing import open_batch
 from hybridgw_daemon.core.uuid7 import is_below_floor
 from hybridgw_daemon.services.replica import End, Incoming, Keys, Replica
@@ -145,7 +146,8 @@ class Ledger:
         body = decode_body(open_batch(batch, self.space_keys[batch.kid]), batch.log)
         below = self.batches.get(batch.prev)
         demand(batch.n == 1 or below is not None, "I10", "a batch hangs in the air", batch.log, batch.n)
-        demand(not body.void and not body.unknown, "sealing", "an honest device sealed a void operation")
+        strange = [operation for operation in body.unknown if operation.kind != OWNER]
+        demand(not body.void and not strange, "sealing", "an honest device sealed a void operation")
         labels = [self.label_of(owner, operation, batch.log) for operation in body.operations]
         prefix = below.prefix if below else 0
         for number in labels:

@@ -58,10 +58,10 @@ def watched_replica(base: type[Replica], device: Device) -> type[Replica]:
     ledger = device.world.ledger
 
     class Watched(base):  # type: ignore[misc, valid-type]
-        def _seal_one(self, own: Any, sealer: Sealer, *args: Any) -> Batch:
+        def _seal_body(self, own: Any, sealer: Sealer, *args: Any) -> Batch:
             ledger.owner_of[sealer.device] = device.owner
             ledger.space_keys[key_id(sealer.key)] = sealer.key
-            batch: Batch = super()._seal_one(own, sealer, *args)
+            batch: Batch = super()._seal_body(own, sealer, *args)
             ledger.see(batch)
             device.disk.tx.sealed.append(batch)
             return batch

@@ -90,8 +90,8 @@ def watched(base: type[Replica], ledger: Ledger) -> type[Replica]:
     """A replica of which the ledger sees every batch when it is sealed, also one that is void before the commit."""
 
     class Watched(base):  # type: ignore[misc, valid-type]
-        def _seal_one(self, *args: Any) -> Batch:
-            batch: Batch = super()._seal_one(*args)
+        def _seal_body(self, *args: Any) -> Batch:
+            batch: Batch = super()._seal_body(*args)
             ledger.see(batch)
             return batch
 

@@ -6,8 +6,6 @@ from typing import Any
 
 import click
 
-from hybridgw_protocol.errors import NeedsPerson
-
 from ..context import App, Command, Group, json_option, pass_app
 from ..exits import Exit, Finished
 from ..output import clean, count_text, time_text
@@ -79,18 +77,24 @@ def confirm(app: App) -> None:
 
 
 @click.command(cls=Command)
-@click.option("--relay", metavar="URL", help="The relay that holds your data: its address, or a link to it.")
+@click.option(
+    "--relay",
+    metavar="URL",
+    help="The relay that holds your data: its address, or a link to it. Without it: a device of yours on this network.",
+)
 @click.option("--name", help="What this device shall be called; without it the machine's name.")
 @json_option
 @pass_app
 def recover(app: App, relay: str | None, name: str | None) -> None:
     """Bring a space back on a new machine, from the recovery words.
 
-    The words are asked for, or read from stdin; the relay must hold the space.
+    The words are asked for, or read from stdin, and never leave this machine. The relay, or a device of yours that
+    runs on the same network, must hold the space.
     """
+    words = read_words(app)
     if not relay:
-        raise NeedsPerson(f"Which relay holds your data? {app.command('recover --relay https://relay.example.com')}")
-    body = {"words": read_words(app), "relay": relay} | ({"name": name} if name else {})
+        app.out.say("Looking for your devices on this network ...")
+    body: Json = {"words": words} | ({"relay": relay} if relay else {}) | ({"name": name} if name else {})
     found: Json = app.client.post("/api/recovery/recover", body, timeout_s=120)
     if app.out.as_json:
         app.out.json(found)

@@ -18,6 +18,7 @@ from hybridgw_storage.database import Tx
 from ...core import hlc
 from ...core.body import Body, MalformedBody, apply_deps, decode_body
 from ...core.operations import FLOOR
+from ...core.owners import OWNER
 from ...core.sealing import open_batch
 from ...stores import alarms, meta, oplog
 from ...stores.oplog import BatchState, LogRow
@@ -181,7 +182,7 @@ class Applier(Writer):
         if body.last_stamp is not None:
             state.stamp = hlc.observe(state.stamp, body.last_stamp)
             row.last_stamp = body.last_stamp
-        if body.unknown:
+        if any(operation.kind != OWNER for operation in body.unknown):
             meta.put(tx, "unknown_operations", 1)  # a version that knows them builds the documents again
         row.applied = Head(batch.n, batch.hash)
         row.waiting = None

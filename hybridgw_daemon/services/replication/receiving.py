@@ -9,16 +9,18 @@ from collections.abc import Iterable
 from typing import Final
 
 from hybridgw_protocol.batch import EMPTY_HEAD, Batch, Head
-from hybridgw_protocol.ids import LogId
-from hybridgw_protocol.limits import LOGS_PER_DEVICE, UNAPPLIED_BYTES_PER_LOG
+from hybridgw_protocol.ids import LogId, log_id
+from hybridgw_protocol.limits import LOGS_PER_DEVICE, LOGS_PER_SPACE, UNAPPLIED_BYTES_PER_LOG
 from hybridgw_storage.database import Tx
 
-from ...stores import alarms, oplog
+from ...core.body import Body
+from ...core.owners import owners
+from ...stores import alarms, meta, oplog
 from ...stores.oplog import BatchState, LogRow
 from .branches import is_evidence
 from .rebuilding import Rebuilder
 from .state import State
-from .values import Incoming, Sealer, Stored
+from .values import UNTOLD, Incoming, Keys, Sealer, Stored
 
 DECIDE: Final = (
     "If this alarm stays, decide: 'hybridgw devices settle' lets count what this device has of it, "
@@ -40,6 +42,9 @@ class Receiver(Rebuilder):
         ended: set[LogId] = set()  # closed logs of which another branch came: it may be the one that counts
         bodies: dict[tuple[LogId, int], Incoming] = {}
         self._seal_open(tx, state, sealer)  # our own open numbers come before anything that may stand at the same place
+        for item in incoming:
+            if item.body is not None and item.body.unknown:
+                self._place(tx, state, known, item.body)
         for item in incoming:
             batch = item.batch
             row = self._log_row(tx, state, batch, now_ms)
@@ -90,6 +95,22 @@ class Receiver(Rebuilder):
         self._touch(tx, state)
         heads = {log: state.logs[log].stored for log in touched if log in state.logs}
         return Stored(heads, len(fresh), gaps, forks, applied, strays)
+
+    def _place(self, tx: Tx, state: State, known: Keys, body: Body) -> None:
+        """Take note of whose a log is of which nothing counts: what depends on it depends on nothing."""
+        placed: set[LogId] = set()
+        for device, salt in owners(body):
+            log = log_id(device, salt)
+            end = known.end_of(log, device)
+            if end is None or end.n or len(state.logs) >= 2 * LOGS_PER_SPACE:
+                continue
+            placed.add(log)
+            if log not in state.logs:
+                state.logs[log] = LogRow(log, device, salt, EMPTY_HEAD, EMPTY_HEAD)
+                known.ends[log] = end
+                state.dirty_logs.add(log)
+        if placed & (untold := meta.get_logs(tx.connection, UNTOLD)):
+            meta.put_logs(tx, UNTOLD, untold - placed)
 
     def _log_row(self, tx: Tx, state: State, batch: Batch, now_ms: int) -> LogRow | None:
         row = state.logs.get(batch.log)

@@ -6,20 +6,22 @@ Source: protocol/SPEC.md, "Logs". Not the records themselves: services/space.py 
 from __future__ import annotations
 
 from hybridgw_protocol.batch import EMPTY_HEAD, FLAG_SECRET, Batch, Head, parse_batch
-from hybridgw_protocol.limits import SHORT_HASH_BYTES
+from hybridgw_protocol.ids import LogId
+from hybridgw_protocol.limits import SHORT_HASH_BYTES, STAMP_BITS
 from hybridgw_protocol.vectors import Heads
 from hybridgw_storage.database import Tx
 
-from ...core.body import apply_deps
+from ...core.body import apply_deps, deps_delta
 from ...core.operations import FLOOR, fingerprint
-from ...stores import oplog
+from ...core.owners import encode_owners
+from ...stores import meta, oplog
 from ...stores.oplog import BatchState, LogRow
 from .applying import opened
 from .branches import end_for
 from .own_logs import LogOwner
 from .rebuilding import in_bounds
 from .state import State
-from .values import End, Keys, Sealer
+from .values import PROVISIONAL, UNTOLD, End, Keys, Sealer
 
 
 class Repairer(LogOwner):
@@ -33,7 +35,9 @@ class Repairer(LogOwner):
         before = self._known(tx)
         self._set_keys(tx, keys)
         try:
-            return self._learn(tx, before, keys, now_ms, sealer)
+            rebuilt = self._learn(tx, before, keys, now_ms, sealer)
+            self._tell_owners(tx, keys, now_ms, sealer)
+            return rebuilt
         except BaseException:
             tx.memo["keys"] = before  # also if nothing was written, so nothing is rolled back
             raise
@@ -46,6 +50,11 @@ class Repairer(LogOwner):
             tx.memo["keys"] = keys
         # An end that moves changes what others had seen of that log, so what is applied already counts anew.
         rebuild = any(keys.ends.get(log) != end for log, end in before.ends.items())
+        void = {
+            log for log, row in state.logs.items() if row.stored.n and is_void(log, keys) and not is_void(log, before)
+        }
+        if void:
+            meta.put_logs(tx, UNTOLD, meta.get_logs(tx.connection, UNTOLD) | void)
         for log, end in keys.ends.items():
             if before.ends.get(log) != end and log in state.logs:
                 rebuild |= self._follow_end(tx, state, state.logs[log], end, now_ms)
@@ -61,6 +70,31 @@ class Repairer(LogOwner):
         self._drain(tx, state, {}, now_ms, sealer)
         self._touch(tx, state)
         return False
+
+    def _tell_owners(self, tx: Tx, keys: Keys, now_ms: int, sealer: Sealer | None) -> None:
+        """Tell whose the logs are of which nothing counts and which root did not know: others may have batches that
+        depend on them, and are sent none of theirs."""
+        state = self._state(tx)
+        untold = meta.get_logs(tx.connection, UNTOLD)
+        if not untold or sealer is None or state.own in keys.ends or state.own == PROVISIONAL:
+            return
+        self._seal_open(tx, state, sealer)
+        if state.pending:
+            return
+        meta.put_logs(tx, UNTOLD, ())
+        rows = [state.logs[log] for log in sorted(untold) if log in state.logs and is_void(log, keys)]
+        if not rows:
+            return
+        own = self._own_row(state)
+        deps = self._deps_now(state, own)
+        stamp = max(state.stamp + 1, now_ms << STAMP_BITS)
+        news = sealer.control if sealer.control != own.control else None
+        body = encode_owners([row.device + row.salt for row in rows], stamp, deps_delta(own.deps, deps), news)
+        batch = self._seal_body(own, sealer, deps, body, 0)
+        own.last_stamp = state.stamp = stamp + len(rows) - 1
+        oplog.add_batches(tx, [batch], BatchState.APPLIED, authored=True)
+        state.dirty_logs.add(own.log)
+        self._touch(tx, state)
 
     def own_forked(self, tx: Tx) -> bool:
         """Is there proof (two signed batches of one place) that our own open log was continued elsewhere."""
@@ -129,3 +163,8 @@ class Repairer(LogOwner):
             if body:
                 running = apply_deps(running, body.deps)
         return running
+
+
+def is_void(log: LogId, keys: Keys) -> bool:
+    """Does nothing of a log count, though root has not named it."""
+    return log in keys.ends and keys.ends[log].n == 0 and log not in keys.named

@@ -74,6 +74,10 @@ class Keys(NamedTuple):
     ends: dict[LogId, End]  # of the logs known here
     control: frozenset[bytes]  # 16-byte prefixes of every control record known
     end_of: Callable[[LogId, DeviceId], End | None]  # for a log that is new here
+    named: frozenset[LogId] = frozenset()  # logs of which root itself says that nothing counts
 
 
+UNTOLD: Final = (
+    "owners_untold"  # in meta: logs that were held here, count for nothing, and nobody has told whose they are
+)
 NO_KEYS: Final = Keys({}, {}, frozenset(), lambda _log, _device: None)

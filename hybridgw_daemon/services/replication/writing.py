@@ -129,11 +129,7 @@ class Writer(Base):
         own = self._own_row(state)
         if not state.pending or own.log == PROVISIONAL or own.log in self._known(tx).ends:
             return []
-        deps = {
-            log: Head(row.applied.n, row.applied.short)
-            for log, row in state.logs.items()
-            if log != own.log and row.applied.n
-        }
+        deps = self._deps_now(state, own)
         batches = []
         for p in pending.held(tx, state):
             batches.append(self._seal_one(own, sealer, deps, pending.operations(self.vault, p), p.secret))
@@ -143,6 +139,14 @@ class Writer(Base):
         self._touch(tx, state)
         return batches
 
+    def _deps_now(self, state: State, own: LogRow) -> Heads:
+        """What a batch of ours that is sealed now has seen of other logs."""
+        return {
+            log: Head(row.applied.n, row.applied.short)
+            for log, row in state.logs.items()
+            if log != own.log and row.applied.n
+        }
+
     def _seal_open(self, tx: Tx, state: State, sealer: Sealer | None) -> None:
         """Seal what is open, if that can be done now."""
         if state.pending and sealer is not None:
@@ -151,10 +155,17 @@ class Writer(Base):
     def _seal_one(
         self, own: LogRow, sealer: Sealer, deps: Heads, operations: Sequence[Operation], secret: bool
     ) -> Batch:
-        control = sealer.control if sealer.control != own.control else None
+        body = encode_body(operations, deps_delta(own.deps, deps), _news(own, sealer))
+        batch = self._seal_body(own, sealer, deps, body, FLAG_SECRET if secret else 0)
+        if operations:
+            own.last_stamp = operations[-1].stamp
+        return batch
+
+    def _seal_body(self, own: LogRow, sealer: Sealer, deps: Heads, body: bytes, flags: int) -> Batch:
+        """The next batch of our log, with this body; see `deps_delta` and `_news` for what it must hold."""
         head = own.stored
         batch = seal_batch(
-            body=encode_body(operations, deps_delta(own.deps, deps), control),
+            body=body,
             space_key=sealer.key,
             kid=sealer.kid,
             space=sealer.space,
@@ -163,12 +174,15 @@ class Writer(Base):
             log=own.log,
             n=head.n + 1,
             prev=head.hash if head.n else own.salt,
-            flags=FLAG_SECRET if secret else 0,
+            flags=flags,
             nonce=sealer.entropy(24),
         )
         own.deps = deps
         own.control = sealer.control
         own.stored = own.applied = Head(batch.n, batch.hash)
-        if operations:
-            own.last_stamp = operations[-1].stamp
         return batch
+
+
+def _news(own: LogRow, sealer: Sealer) -> tuple[bytes, ...] | None:
+    """The control heads, if they are not those of the batch before."""
+    return sealer.control if sealer.control != own.control else None

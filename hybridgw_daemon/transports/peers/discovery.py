@@ -15,12 +15,12 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ...core.addresses import Address
 from ...services.nearby import Nearby
-from .interfaces import POLL_S, Choice, Interface, interfaces, next_look, noticing, usable
+from .interfaces import POLL_S, Choice, Interface, interfaces, is_told, noticing, usable
 from .mdns import (
     INSTANCE_BYTES,
     MAX_STRANGERS,
@@ -46,6 +46,7 @@ RETRY_S: Final = 30.0  # a session that failed (no multicast there) is tried aga
 SLEEP_GAP_S: Final = 20.0  # clocks that differ by more: the machine slept
 FLOOD_S: Final = 60.0  # an interface that is flooded is begun anew after it, which frees the memory
 GATHER_S: Final = 0.2  # after the first offer of a pairing: its other addresses, and others who claim it
+MAX_ANY: Final = 64  # addresses of devices of any space, while a person recovers one
 MAX_OFFERS: Final = 8  # addresses of those who claim the same nameplate
 
 Mark = Callable[[bytes], bytes]  # instance (8 bytes) -> k (8 bytes), under the space key in use
@@ -96,18 +97,20 @@ class Discovery:
         sleep = _Sleep(self._clock, loop.time)
         renewed_s = loop.time()
         try:
-            async with noticing() as looks:
+            async with noticing() as (looks, look_s):
                 self._looks = looks
+                slept = False
                 while True:
-                    if sleep.noticed():
+                    if slept:
                         log.info("the machine slept; announcing anew", extra={"event": "discovery.woken"})
                         self._generation += 1
                         self._nearby.woken()
                     if loop.time() - renewed_s >= RENEW_S:
                         self._generation += 1
                         renewed_s = loop.time()
-                    self._nearby.here((a for i in interfaces() for a in i.addresses), self._port)
-                    found = {interface.name: interface for interface in usable(self._choice)}
+                    there = interfaces()
+                    self._nearby.here((a for i in there for a in i.addresses), self._port)
+                    found = {interface.name: interface for interface in usable(self._choice, there)}
                     wanted = {name: _Wanted.of(interface, self._generation) for name, interface in found.items()}
                     for name, (what, task) in list(running.items()):
                         if wanted.get(name) != what:
@@ -122,7 +125,11 @@ class Discovery:
                             running[name] = what, task
                     begun = {name: (s, g) for name, (s, g) in begun.items() if loop.time() - s < DAMPING_S}
                     self.failures = {name: why for name, why in self.failures.items() if name in wanted}
-                    await next_look(looks)
+                    until_s = loop.time() + (look_s if wanted.keys() <= running.keys() else POLL_S)
+                    told = slept = False
+                    while not (told or slept or loop.time() >= until_s):
+                        told = await is_told(looks)
+                        slept = sleep.noticed()
         finally:
             self._looks = None
             await asyncio.gather(*(_end(task) for _, task in running.values()))
@@ -254,12 +261,46 @@ async def find_pairing(nameplate: int, *, timeout_s: float, choice: Choice) -> l
                 known.set()
         return True
 
+    try:
+        async with asyncio.timeout(timeout_s), _looking(PAIRING_SERVICE, offered, choice):
+            await known.wait()
+            await asyncio.sleep(GATHER_S)
+    except TimeoutError:
+        pass
+    return list(offers)
+
+
+@contextlib.asynccontextmanager
+async def finding_any(found: Callable[[Address], None], *, choice: Choice) -> AsyncIterator[None]:
+    """While the block runs, *found* is told every address at which some device, of whatever space, says that it can be
+    reached, each once, and at most MAX_ANY. For who has no key by which to know one from the other."""
+    told: set[Address] = set()
+
+    def offered(info: AsyncServiceInfo, interface: Interface) -> bool:
+        if info.properties.get(b"v") != VERSION or not _MARK.fullmatch(info.properties.get(b"k") or b""):
+            return False
+        for address in addresses_of(info, interface):
+            if address not in told and len(told) < MAX_ANY:
+                told.add(address)
+                found(address)
+        return True
+
+    async with _looking(SERVICE, offered, choice):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _looking(
+    service: str, offered: Callable[[AsyncServiceInfo, Interface], bool], choice: Choice
+) -> AsyncIterator[None]:
+    """Look for a service on every interface that may be used, while the block runs; one that fails is left out."""
+
     async def look(interface: Interface) -> None:
         with contextlib.suppress(OSError, RuntimeError):
             async with (
                 opened(interface) as zeroconf,
                 Browser(
-                    zeroconf.zeroconf, PAIRING_SERVICE, found=lambda info: offered(info, interface),
+                    zeroconf.zeroconf, service, found=lambda info: offered(info, interface),
                     lost=lambda _name: None, flooded=lambda: None,
                 ),
             ):  # fmt: skip
@@ -267,14 +308,9 @@ async def find_pairing(nameplate: int, *, timeout_s: float, choice: Choice) -> l
 
     tasks = [asyncio.create_task(look(interface), name=f"offers-{interface.name}") for interface in usable(choice)]
     try:
-        async with asyncio.timeout(timeout_s):
-            await known.wait()
-            await asyncio.sleep(GATHER_S)
-    except TimeoutError:
-        pass
+        yield
     finally:
         await asyncio.gather(*(_end(task) for task in tasks))
-    return list(offers)
 
 
 # ---- time ------------------------------------------------------------------------------------------------------------

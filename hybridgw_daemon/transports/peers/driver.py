@@ -57,10 +57,21 @@ from hybridgw_protocol.vectors import Heads, from_entries, to_entries
 from ...services.gateway import Channel
 from ...services.peers import PeerState
 from ...services.sync import Opened, SyncService
-from .greeting import REFUSALS, Greeted, Greeting, Joining, closed_by_peer, greet_in_time, parts_of, send_control
+from .greeting import (
+    REFUSALS,
+    Greeted,
+    Greeting,
+    Joining,
+    RootReads,
+    closed_by_peer,
+    greet_in_time,
+    parts_of,
+    send_control,
+)
 from .line import Line
 from .mail import MailPump
 from .mailbox import FrameMailbox
+from .root import serve_root
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +138,9 @@ class Conversation:
             greeted = await greet_in_time(self._greeting, self._line)
             if isinstance(greeted, Joining):
                 await self._greeting.pair(self._line, greeted.nameplate)
+                return
+            if isinstance(greeted, RootReads):
+                await serve_root(self._sync, self._line)
                 return
             self.state = greeted.state
             self._line.peer = self.state.name

@@ -17,7 +17,8 @@ from ...core.keys import RootKeys
 from ...services.gateway import Mailbox
 from ...services.sync import SyncService
 from .mailbox import JoinMailbox
-from .relay import Connect, RelayLink, WebSocketChannel, read_control
+from .relay import Connect, RelayLink, WebSocketChannel
+from .root import read_control
 
 
 class RelayGateway:
@@ -98,7 +99,7 @@ class RelayGateway:
 
     async def read_control(self, url: str, root: RootKeys) -> list[bytes]:
         """The control records of root's space at a relay. Raises: Offline, NotAdmitted, RemoteError kinds."""
-        return await read_control(url, root, self._entropy, self._connect)
+        return await read_control(await self._connect(url), root, self._entropy, url=url)
 
     async def check(self, url: str) -> RelayCheck:
         """Connect, read the challenge, disconnect."""

@@ -16,7 +16,15 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple, Protocol
 
-from hybridgw_protocol.auth import choose_version, sign_answer, sign_auth, verify_answer, verify_auth
+from hybridgw_protocol.auth import (
+    choose_version,
+    is_veiled,
+    sign_answer,
+    sign_auth,
+    unveiled,
+    verify_answer,
+    verify_auth,
+)
 from hybridgw_protocol.errors import (
     AuthFailed,
     BadFrame,
@@ -67,6 +75,10 @@ class Joining(NamedTuple):
     nameplate: int
 
 
+class RootReads(NamedTuple):
+    """Somebody has proved the root key of the space, and has no device here: control records, nothing else."""
+
+
 class Greeting(Protocol):
     """One way to begin. role: which end of the link this is; path: the way it goes; timeout_s: for all of it."""
 
@@ -75,7 +87,7 @@ class Greeting(Protocol):
     peer: str
     timeout_s: float
 
-    async def greet(self, line: Line) -> Greeted | Joining:
+    async def greet(self, line: Line) -> Greeted | Joining | RootReads:
         """Up to the welcome. Raises: RemoteError kinds: refused, or not who it should be; Offline."""
         ...
 
@@ -99,7 +111,7 @@ class RelayGreeting:
     async def greet(self, line: Line) -> Greeted:
         """See Greeting."""
         sync = self._sync
-        challenge = await _challenge(line, "relay")
+        challenge = await challenge_of(line, "relay")
         identity = sync.identity
         auth = Auth(
             v=choose_version(challenge),
@@ -148,7 +160,7 @@ class CallerGreeting:
     async def greet(self, line: Line) -> Greeted:
         """See Greeting. Raises also: NotAdmitted: who answers is no device of this space."""
         sync = self._sync
-        challenge = await _challenge(line, "peer")
+        challenge = await challenge_of(line, "peer")
         if self._seen == self._own:
             raise NotAdmitted(SELF)
         if challenge.ep != self._seen:
@@ -207,7 +219,7 @@ class HostGreeting:
         self._sync, self._own, self._entropy, self._settle = sync, own, entropy, settle
         self._admitted, self._desk = admitted, desk
 
-    async def greet(self, line: Line) -> Greeted | Joining:
+    async def greet(self, line: Line) -> Greeted | Joining | RootReads:
         """See Greeting. Raises also: Revoked, NotAdmitted: who calls, which is told no more than that."""
         sync, nonce = self._sync, self._entropy(32)
         challenge = Challenge(
@@ -220,6 +232,8 @@ class HostGreeting:
             return Joining(auth.np)
         if not isinstance(auth, Auth):
             raise unexpected(auth, self.peer)
+        if is_veiled(auth):
+            return await self._greet_root(line, challenge, auth)
         device = verify_auth(challenge, auth, frozenset((self._own,)))
         identity = sync.identity
         standing = sync.space.standing(device) if auth.sp == identity.space else None
@@ -239,12 +253,34 @@ class HostGreeting:
         state.address = self.peer
         return Greeted(state, auth.t, None, None)
 
+    async def _greet_root(self, line: Line, challenge: Challenge, auth: Auth) -> RootReads:
+        """Somebody says to be root. Raises: NotAdmitted: not of this space; it is told as a stranger is."""
+        sync = self._sync
+        identity, control = sync.identity, sync.space.control
+        auth = unveiled(auth, identity.space, control.root_public + control.root_exchange)
+        try:
+            verify_auth(challenge, auth, frozenset((self._own,)))
+        except AuthFailed as error:
+            raise NotAdmitted(STRANGER) from error
+        if not sync.space.is_active:
+            raise NotAdmitted(STRANGER)
+        self._admitted()
+        log.info("the recovery words are used from %s", self.peer, extra={"event": "lan.root"})
+        welcome = Welcome(
+            sid=self._entropy(6).hex(), t=sync.now_ms(), ctl=sync.control_heads(),
+            sig=sign_answer(challenge, auth, identity.sign_secret, identity.device),
+            pk=identity.sign_public + identity.exchange_public,
+        )  # fmt: skip
+        await line.send(welcome)
+        return RootReads()
+
     async def pair(self, line: Line, nameplate: int) -> None:
         """See Greeting."""
         await self._desk.meet(line, nameplate)
 
 
-async def _challenge(line: Line, role: str) -> Challenge:
+async def challenge_of(line: Line, role: str) -> Challenge:
+    """What the other side says first. Raises: BadFrame: something else, or it is in another role; Offline."""
     challenge, _ = await line.receive()
     if not isinstance(challenge, Challenge):
         raise BadFrame("The first frame was no challenge.")
@@ -293,7 +329,7 @@ async def send_control(line: Line, records: list[bytes], request: int) -> None:
     await line.flush()
 
 
-async def greet_in_time(greeting: Greeting, line: Line) -> Greeted | Joining:
+async def greet_in_time(greeting: Greeting, line: Line) -> Greeted | Joining | RootReads:
     """The greeting, or the end of patience. Raises: Offline, and what the greeting raises."""
     try:
         async with asyncio.timeout(greeting.timeout_s):

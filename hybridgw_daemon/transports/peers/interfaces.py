@@ -11,7 +11,7 @@ import contextlib
 import ipaddress
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Final
 import ifaddr
 
 POLL_S: Final = 3.0  # between two looks, where the system does not tell
+TOLD_POLL_S: Final = 30.0  # where it does: reading all interfaces costs more than the rest of a daemon at rest
 SETTLE_S: Final = 0.2  # one change comes as a handful of notices
 MAX_INTERFACES: Final = 8  # that are used at one time; each costs some sockets and a cache
 MAX_ADDRESSES: Final = 16  # of one interface that are looked at
@@ -98,11 +99,11 @@ def interfaces() -> list[Interface]:
     return sorted(found, key=lambda interface: interface.name)
 
 
-def usable(choice: Choice) -> list[Interface]:
-    """The interfaces for discovery now, at most MAX_INTERFACES, in a fixed order."""
+def usable(choice: Choice, of: Sequence[Interface] | None = None) -> list[Interface]:
+    """The interfaces for discovery now, at most MAX_INTERFACES, in a fixed order. Args: of: these; None: of all."""
     found = [
         interface
-        for interface in interfaces()
+        for interface in (interfaces() if of is None else of)
         if choice.takes(interface.name, interface.description)
         and not all(address.ip.is_loopback for address in interface.addresses)
     ]
@@ -133,15 +134,16 @@ def _is_up(name: str) -> bool:
 
 # ---- changes ---------------------------------------------------------------------------------------------------------
 @contextlib.asynccontextmanager
-async def noticing() -> AsyncIterator[asyncio.Event]:
-    """An event that is set when an interface or address may have changed; the one who waits clears it.
+async def noticing() -> AsyncIterator[tuple[asyncio.Event, float]]:
+    """An event that is set when an interface or address may have changed; the one who waits clears it. And how long, in
+    seconds, until it is time to look all the same.
 
-    Linux tells at once (rtnetlink). Elsewhere it is never set, and who waits looks again every POLL_S.
+    Linux tells at once (rtnetlink). Elsewhere the event is never set, and who waits looks again every POLL_S.
     """
     event, loop = asyncio.Event(), asyncio.get_running_loop()
     notices = _open_notices()
     if notices is None:
-        yield event
+        yield event, POLL_S
         return
 
     def read() -> None:
@@ -152,7 +154,7 @@ async def noticing() -> AsyncIterator[asyncio.Event]:
 
     loop.add_reader(notices, read)
     try:
-        yield event
+        yield event, TOLD_POLL_S
     finally:
         loop.remove_reader(notices)
         notices.close()
@@ -173,12 +175,13 @@ def _open_notices() -> socket.socket | None:
     return notices
 
 
-async def next_look(event: asyncio.Event) -> None:
-    """Wait for the next time to look at the interfaces."""
+async def is_told(event: asyncio.Event) -> bool:
+    """Wait until the system tells of a change, at most POLL_S. Returns whether it did."""
     try:
         async with asyncio.timeout(POLL_S):
             await event.wait()
     except TimeoutError:
-        return
+        return False
     await asyncio.sleep(SETTLE_S)
     event.clear()
+    return True

@@ -23,7 +23,6 @@ from .mailbox import Desk, FrameMailbox, JoinMailbox
 
 log = logging.getLogger(__name__)
 
-START_S: Final = 5.0  # the certificate of a run takes a fraction of a second
 NOBODY: Final = "No device on this network shows this code."
 HELPS: Final = "Both machines must be on one network; or name the other one's address first: hybridgw lan add HOST:PORT"
 
@@ -65,13 +64,7 @@ class LanPairing:
 
     async def why_not(self) -> str | None:
         """See DirectPairing."""
-        lan = self._sync.peers.lan
-
-        async def is_decided() -> bool:
-            return not lan.is_starting
-
-        await self._sync.peers.wait_for(is_decided, START_S, look_s=START_S)
-        return lan.off
+        return await self._sync.peers.why_no_lan()
 
     async def open_mailbox(self, nameplate: int) -> DirectMailbox:
         """See DirectPairing."""

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
 
-from hybridgw_protocol.auth import choose_version, endpoint, sign_auth
+from hybridgw_protocol.auth import endpoint
 from hybridgw_protocol.errors import (
     BadFrame,
     HybridGWError,
@@ -21,38 +21,22 @@ from hybridgw_protocol.errors import (
     Revoked,
     UnsupportedVersion,
 )
-from hybridgw_protocol.frames import (
-    Auth,
-    Challenge,
-    Ctl,
-    CtlGet,
-    Err,
-    Frame,
-    Ping,
-    Pong,
-    Welcome,
-)
 from hybridgw_protocol.limits import (
     AUTH_TIMEOUT_S,
     BACKOFF_FIRST_S,
     BACKOFF_MAX_S,
     MAX_FRAME_BYTES,
-    MAX_RECORDS,
-    ROOT_RESERVE,
 )
-from hybridgw_protocol.link import DEFAULT_FLOW, Flow, Link, Role
+from hybridgw_protocol.link import DEFAULT_FLOW, Flow
 
-from ...core.keys import RootKeys
 from ...services.gateway import Channel
 from ...services.sync import SyncService
 from .driver import Conversation
-from .greeting import REFUSALS, RelayGreeting
+from .greeting import RelayGreeting
 
 log = logging.getLogger(__name__)
 
 PATH: Final = "/hgw/1"
-READ_CONTROL_S: Final = 60.0  # 8 MiB at most, perhaps over a slow line
-MOST_RECORDS: Final = 2 * MAX_RECORDS + ROOT_RESERVE  # what counts, and what does not
 PERSON_NEEDED: Final = (Revoked, NotAdmitted, UnsupportedVersion)  # trying again soon helps nobody
 
 
@@ -193,58 +177,4 @@ class RelayLink:
         )
 
 
-async def read_control(
-    url: str, root: RootKeys, entropy: Callable[[int], bytes], connect: Connect = WebSocketChannel.connect
-) -> list[bytes]:
-    """The control records that a relay holds of root's space, shown to who proves the root key.
-
-    Raises: Offline; NotAdmitted: the relay does not know the space; RemoteError kinds.
-    """
-    channel, link = await connect(url), Link(Role.CLIENT)
-
-    async def send() -> None:
-        for data in link.data_to_send():
-            await channel.send(data)
-
-    async def receive() -> Frame:
-        frame, _ = link.receive(await channel.receive())
-        if isinstance(frame, Err):
-            kind = REFUSALS.get(frame.code)
-            raise kind(f"{url}: {frame.msg}") if kind else RemoteClosed(f"{url}: {frame.msg}", remote_code=frame.code)
-        return frame
-
-    try:
-        async with asyncio.timeout(READ_CONTROL_S):
-            challenge = await receive()
-            if not isinstance(challenge, Challenge):
-                raise BadFrame("The first frame was no challenge.")
-            auth = Auth(
-                v=choose_version(challenge), sp=root.space, pk=root.sign_public + root.exchange_public, nc=entropy(32),
-                ep=endpoint(url), sig=bytes(64), t=challenge.t, sub=False,
-            )  # fmt: skip
-            auth.sig = sign_auth(challenge, auth, root.sign_secret)
-            link.send(auth)
-            await send()
-            if not isinstance(await receive(), Welcome):
-                raise BadFrame("The relay answered the recovery words with something else.")
-            link.ask(CtlGet(heads=[]))
-            await send()
-            records: list[bytes] = []
-            while True:
-                frame = await receive()
-                if isinstance(frame, Ctl):
-                    records += frame.recs
-                    if len(records) > MOST_RECORDS:
-                        raise BadFrame("The relay sends more control records than a space can have.")
-                    if not frame.more:
-                        return records
-                elif isinstance(frame, Ping):
-                    link.send(Pong(t=frame.t))
-                    await send()
-    except TimeoutError as error:
-        raise Offline(f"{url} did not answer in time.") from error
-    finally:
-        await channel.close()
-
-
-__all__ = ["RelayLink", "RemoteClosed", "WebSocketChannel", "read_control", "reason"]
+__all__ = ["RelayLink", "RemoteClosed", "WebSocketChannel", "reason"]
