@@ -203,9 +203,7 @@ class PairingService:
     async def _guard(self, running: _Running, work: Callable[[], Awaitable[None]]) -> None:
         try:
             async with asyncio.timeout(PAIRING_TTL_MS / 1000):
-                await (
-                    work()
-                )  # begun here: a task that is cancelled before it runs leaves nothing that was never awaited
+                await work()  # begun here: a task that is cancelled before it runs leaves nothing unawaited
             running.shown.state = "done"
         except HybridGWError as error:
             running.shown.state, running.shown.error = "failed", error.message
