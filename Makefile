@@ -85,6 +85,10 @@ js: ## build the JavaScript client into clients/js/dist (needs Node 20)
 dashboard: ## build the dashboard into hybridgw_daemon/static, which is committed (needs Node 20)
 	@bash scripts/js.sh dashboard
 
+.PHONY: extension
+extension: ## build the browser extension, unpacked and as both store packages (needs Node 20)
+	@bash scripts/js.sh extension
+
 .PHONY: coverage
 coverage: parts ## run the tests with branch coverage; report in htmlcov/index.html
 	@$(BIN)/pytest -n $(JOBS) --cov --cov-branch --cov-report=html --cov-report=term:skip-covered $(ARGS)
@@ -99,5 +103,5 @@ lock: setup ## write requirements.lock anew from pyproject.toml (needs uv)
 
 .PHONY: clean
 clean: ## remove what the verbs above made, .venv included (never a profile outside this folder)
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* htmlcov dist build bench-results test-artifacts .demo .run clients/node_modules clients/js/dist
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* htmlcov dist build bench-results test-artifacts .demo .run clients/node_modules clients/js/dist clients/extension/dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

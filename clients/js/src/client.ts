@@ -220,6 +220,11 @@ export class HybridGW implements Readable<State> {
     })
   }
 
+  /** Try to connect now, instead of after the pause that is left. */
+  retry(): void {
+    if (this.state.status === 'offline') this.stir.abort()
+  }
+
   /** Resolves when the app is connected. Rejects where only a person can go on: refused, revoked, blocked, failed. */
   ready(): Promise<this> {
     return new Promise((resolve, reject) => {
