@@ -12,8 +12,9 @@ const PERMISSIONS = [
   'contextMenus', // "Send to a device" on links, selected text and pages
   'activeTab', // address and title of the tab in front, when the person opens the popup or uses a menu or key
 ]
+
 const OPTIONAL = [
-  'tabs', // only for the activity log: address and title of the tab in front
+  'tabs', // for the activity log, asked for when the person turns it on: address and title of the tab in front
 ]
 
 const PAGES = [
@@ -52,6 +53,7 @@ export function manifest(browser, version, { forStore }) {
       ? {
           browser_specific_settings: {
             gecko: { id: 'extension@hybridgw', strict_min_version: '140.0', data_collection_permissions: { required: ['none'] } },
+            gecko_android: { strict_min_version: '142.0' },
           },
         }
       : { minimum_chrome_version: '137', ...(forStore ? {} : { key: KEY }) }),

@@ -16,6 +16,7 @@ const core = new Core()
 // Whoever wakes a worker is told only by listeners that stand in its first turn.
 listenToMenus(core)
 listenToOmnibox(core)
+core.activity.listen()
 api.runtime.onInstalled.addListener(makeMenus)
 api.runtime.onStartup.addListener(() => undefined)
 api.alarms.onAlarm.addListener(() => core.look())

@@ -1,12 +1,15 @@
 /** One client of the daemon for this browser profile, and what the views show of it. */
 
 import { DEFAULT_URL, HybridGW, type State } from '../../js/src/client.js'
+import { asError } from '../../js/src/errors.js'
 import { newId } from '../../js/src/ids.js'
+import { browserKey } from '../../js/src/key.js'
 import { databaseOutbox, databaseTokens, type TokenKeeper } from '../../js/src/keeping.js'
 import type { Snapshot } from '../../js/src/view.js'
+import { Activity } from './activity.js'
 import { keep, kept, t } from './api.js'
 import { Inbox } from './inbox.js'
-import type { Ask, Piece, Shown, Task } from './shared.js'
+import { NOTHING, type Ask, type Device, type Piece, type Shown, type Task } from './shared.js'
 import { Transport } from './transport.js'
 import { Unsent } from './unsent.js'
 
@@ -26,16 +29,16 @@ type Tasks = Shown['tasks']
 type Watcher = (shown: Shown) => void
 
 export class Core {
-  shown: Shown = {
-    status: 'starting', code: null, sentence: null, problem: null, way: null, host: { state: 'unknown', problem: null },
-    url: DEFAULT_URL, waiting: 0, rejected: 0, tasks: { items: [], total: 0, isReady: false }, inbox: [], devices: [],
-  }
+  shown = NOTHING
   private client: HybridGW | null = null
   private state: State | null = null
+  private readonly key = browserKey()
   private readonly transport: Transport
   private readonly inbox: Inbox
   private readonly unsent: Unsent
+  readonly activity: Activity
   private readonly watchers = new Map<Watcher, boolean>()
+  private devices: Device[] = []
   private tasks: Tasks = { items: [], total: 0, isReady: false }
   private endTasks: (() => void) | null = null
   private readonly started: Promise<void>
@@ -46,6 +49,7 @@ export class Core {
     this.started = new Promise((resolve) => (this.begun = resolve))
     this.transport = new Transport({ ready: (url) => void this.ready(url), changed: () => this.touch() })
     this.inbox = new Inbox(() => this.touch())
+    this.activity = new Activity(browserName(), async (entry) => await this.online().collection<object>('activities').create(entry))
     this.unsent = new Unsent(
       (id, to, piece) => this.online().messages().send(PIECE, piece, { id, to }),
       () => this.touch(),
@@ -55,7 +59,7 @@ export class Core {
   /** Take up what was kept, and connect. */
   async start(): Promise<void> {
     this.tasks = { ...(await kept<Tasks>('tasks', this.tasks)), isReady: false }
-    await Promise.all([this.inbox.load(), this.unsent.load()])
+    await Promise.all([this.inbox.load(), this.unsent.load(), this.activity.load()])
     await this.transport.host.reach()
     if (this.client === null) await this.connect(this.transport.host.url ?? (await kept('url', DEFAULT_URL)))
     this.begun()
@@ -66,6 +70,7 @@ export class Core {
     void this.started.then(() => {
       void this.transport.host.reach()
       this.client?.retry()
+      void this.activity.look()
       this.touch()
     })
   }
@@ -75,6 +80,7 @@ export class Core {
     this.watchers.set(watcher, isView)
     watcher(this.shown)
     this.follow()
+    if (isView && this.client !== null) void this.listDevices()
     return () => {
       this.watchers.delete(watcher)
       this.follow()
@@ -96,10 +102,26 @@ export class Core {
       case 'leave':
         await client.leave()
         return await this.connect(client.url)
+      case 'activity': {
+        const isOther = ask.settings.isOn !== this.activity.settings.isOn
+        await this.activity.set(ask.settings)
+        this.touch()
+        if (!isOther) return
+        await client.leave() // other rights: the person is asked anew, for more or for less
+        await this.connect(client.url)
+        return await this.online().ask()
+      }
+      case 'address':
+        await this.connect(new URL(ask.url).origin)
+        return await keep('url', this.online().url)
       case 'add': {
         const title = ask.title.trim()
         if (title === '') throw new Error(t('emptyTask'))
-        await tasks.create({ title, status: 'open', created_at: new Date().toISOString() })
+        try {
+          await tasks.create({ title, status: 'open', created_at: new Date().toISOString() }, ask.id)
+        } catch (error) {
+          if (asError(error).code !== 'already_exists') throw error // it was asked before
+        }
         return
       }
       case 'check':
@@ -109,7 +131,7 @@ export class Core {
         await tasks.delete(ask.id)
         return
       case 'send':
-        return await this.unsent.add(newId(), ask.to, ask.piece)
+        return await this.unsent.add(ask.id, ask.to, ask.piece)
       case 'seen':
         return await this.inbox.see(ask.id)
       case 'forget':
@@ -118,7 +140,7 @@ export class Core {
   }
 
   async send(piece: Piece, to: string): Promise<void> {
-    await this.ask({ do: 'send', piece, to })
+    await this.ask({ do: 'send', id: newId(), piece, to })
   }
 
   // ---- the client --------------------------------------------------------------------------------------------------
@@ -142,12 +164,13 @@ export class Core {
     if (clientId === '') await keep('clientId', (clientId = `extension-${newId().slice(-12)}`))
     const client = new HybridGW({
       app: `${browserName()} extension`,
-      scopes: SCOPES,
+      scopes: this.activity.settings.isOn ? [...SCOPES, 'write:activities'] : SCOPES,
       url,
       ask: 'never',
       mode: 'browser_extension',
       clientId,
       keep: tokensAnywhere(url),
+      key: this.key,
       outbox: databaseOutbox(),
       fetch: this.transport.fetch,
       openSocket: this.transport.openSocket,
@@ -157,13 +180,34 @@ export class Core {
       if (this.client !== client) return
       const wasOnline = this.state?.status === 'online'
       this.state = state
-      if (state.status === 'online' && !wasOnline) void this.unsent.flush()
+      if (state.status === 'revoked') this.forgetTasks()
+      if (state.status === 'online' && !wasOnline) {
+        void this.unsent.flush()
+        void this.listDevices()
+      }
       this.touch()
     })
     client.messages({ app: APP }).on(PIECE, async (message) => {
       if (!message.from.client.endsWith(`/${clientId}`)) await this.inbox.take(message) // not what we have sent to all ourselves
     })
     this.follow()
+  }
+
+  /** Whose rights have ended shows nothing more of what it could read. */
+  private forgetTasks(): void {
+    this.tasks = { items: [], total: 0, isReady: false }
+    void keep('tasks', this.tasks)
+  }
+
+  /** Where pieces can go. What was known last stays while nobody answers. */
+  private async listDevices(): Promise<void> {
+    try {
+      const { items } = await this.online().call<{ items: { name: string; fingerprint: string }[] }>('messages.devices')
+      this.devices = items.map(({ name, fingerprint }) => ({ name, mark: fingerprint }))
+      this.touch()
+    } catch {
+      // the next connection asks again
+    }
   }
 
   /** Tasks are followed while somebody looks at them. */
@@ -219,12 +263,13 @@ export class Core {
       problem: error === null ? null : { code: error.code, message: error.message, next: error.next },
       way: transport.way,
       host: { state: transport.host.state, problem: transport.host.problem },
-      url: this.client?.url ?? DEFAULT_URL,
+      url: this.client?.url ?? NOTHING.url,
       waiting: (state?.queued ?? 0) + this.unsent.size,
       rejected: state?.rejected.length ?? 0,
       tasks: this.tasks,
       inbox: this.inbox.items,
-      devices: [],
+      devices: this.devices,
+      activity: this.activity.settings,
     }
   }
 }

@@ -1,5 +1,6 @@
 /** The menu of the right mouse button and the keyboard: what is under the pointer, or the tab in front, goes off. */
 
+import { newId } from '../../js/src/ids.js'
 import { api, t } from './api.js'
 import type { Core } from './core.js'
 import type { Piece } from './shared.js'
@@ -34,7 +35,7 @@ export function listenToMenus(core: Core): void {
       case 'page':
         return void core.send({ kind: 'page', url: page, title, text: '' }, EVERYWHERE)
       case 'task':
-        return void core.ask({ do: 'add', title: (info.selectionText ?? title).slice(0, 1_000) || page })
+        return void core.ask({ do: 'add', id: newId(), title: (info.selectionText ?? title).slice(0, 1_000) || page })
     }
   })
   api.commands.onCommand.addListener((command) => {

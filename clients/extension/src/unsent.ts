@@ -33,7 +33,7 @@ export class Unsent {
   /** Resolves when it is kept. Rejects where the daemon refuses it, and where too many wait. */
   async add(id: string, to: string, what: Piece): Promise<void> {
     if (this.items.length >= MOST) throw new Error('Too many wait to be sent. Start HybridGW first.')
-    await this.put([...this.items, { id, to, piece: piece(what) }])
+    if (this.items.every((one) => one.id !== id)) await this.put([...this.items, { id, to, piece: piece(what) }])
     await this.flush(id)
   }
 

@@ -2,7 +2,8 @@
 
 import { render } from 'preact'
 import { useState } from 'preact/hooks'
-import { ago } from '../../../dashboard/src/format.js'
+import { ago, oneLine } from '../../../dashboard/src/format.js'
+import { newId } from '../../../js/src/ids.js'
 import { api, t } from '../api.js'
 import { EVERYWHERE, frontTab } from '../menus.js'
 import { Button, Said, StatusLine, Steps } from '../parts.js'
@@ -53,7 +54,7 @@ function Tasks({ shown, run }: { shown: Shown; run: Run }) {
   const add = (event: Event): void => {
     event.preventDefault()
     if (title.trim() === '') return
-    run({ do: 'add', title })
+    run({ do: 'add', id: newId(), title })
     type('')
   }
   return (
@@ -110,13 +111,13 @@ function Send({ shown, run, say }: { shown: Shown; run: Run; say: (text: string)
   const send = async (): Promise<void> => {
     const piece = await frontTab()
     if (piece === null) return say(t('noTab'))
-    run({ do: 'send', piece, to }, t('sent'))
+    run({ do: 'send', id: newId(), piece, to }, t('sent'))
   }
   return (
     <footer>
       <select id="to" aria-label={t('sendTo')} value={to} onChange={(event) => choose(event.currentTarget.value)}>
         <option value={EVERYWHERE}>{t('everyDevice')}</option>
-        {shown.devices.map((name) => <option key={name} value={`${EVERYWHERE}@${name}`}>{name}</option>)}
+        {shown.devices.map(({ name, mark }) => <option key={mark} value={`${EVERYWHERE}@${mark}`}>{oneLine(name, 40)}</option>)}
       </select>
       <Button onClick={() => void send()}>{t('sendTab')}</Button>
     </footer>
