@@ -6,13 +6,14 @@ The popup is opened as a tab: a browser without a screen gives no other hold on 
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from hybridgw_cli import browsers
 from hybridgw_cli.browsers import BY_NAME, Entry, Machine
@@ -136,12 +137,10 @@ def tell_firefox(folder: Path, home: Path) -> None:
     browsers.install(browsers.entry_of(BY_NAME["firefox"], machine, profile), profile, machine)
 
 
-def public_key(folder: Path) -> bytes:
-    """Another one than ours."""
-    pem = folder / "key.pem"
-    subprocess.run(["openssl", "genrsa", "-out", str(pem), "2048"], check=True, capture_output=True)
-    command = ["openssl", "rsa", "-in", str(pem), "-pubout", "-outform", "DER"]
-    return subprocess.run(command, check=True, capture_output=True).stdout
+def public_key() -> bytes:
+    """Another one than ours, as a manifest has it before base64."""
+    key = rsa.generate_private_key(65_537, 2_048).public_key()
+    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 async def add(tab: Tab, title: str) -> None:

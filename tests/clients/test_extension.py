@@ -115,7 +115,7 @@ async def test_spec_F4_one_that_is_not_listed_has_the_websocket_and_no_host(
     folder.mkdir()
     shutil.copytree(packages / "chrome", other)
     manifest = json.loads((other / "manifest.json").read_text())
-    key = public_key(tmp_path)
+    key = public_key()
     manifest["permissions"].append("tabs")  # as if the person had said yes to the browser's question
     (other / "manifest.json").write_text(json.dumps(manifest | {"key": base64.b64encode(key).decode()}))
     origin = "chrome-extension://" + "".join(chr(97 + int(digit, 16)) for digit in hashlib.sha256(key).hexdigest()[:32])

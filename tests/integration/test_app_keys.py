@@ -122,7 +122,10 @@ async def test_spec_A6_a_websocket_needs_it_at_every_connection(api: Api) -> Non
             )
             assert (await socket.receive_json())["type"] == kind
             if kind == "auth_ok":
-                await socket.send_str(json.dumps({"type": "auth", "token": token, "renew": True}))
+                renewed = {"type": "auth", "token": token, "renew": True}
+                await socket.send_str(json.dumps(renewed | {"proof": app.proof("ws", token)}))
+                assert (await socket.receive_json())["type"] == "auth_ok"
+                await socket.send_str(json.dumps(renewed))
                 assert (await socket.receive_json())["type"] == "auth_error"  # for another token too
     bearer = {"Origin": EXTENSION, "Authorization": f"Bearer {token}"}
     with pytest.raises(aiohttp.WSServerHandshakeError):
