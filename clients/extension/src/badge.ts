@@ -34,6 +34,7 @@ export function badgeOf(shown: Shown): Badge {
 let last = ''
 
 export function showBadge(shown: Shown): void {
+  if (shown.status === 'starting') return // a worker that has just been woken knows nothing yet: what stood there stays
   const { text, colour, title } = badgeOf(shown)
   const now = JSON.stringify([text, colour, title])
   if (now === last) return

@@ -101,6 +101,7 @@ export class Core {
         return client.retry()
       case 'leave':
         await client.leave()
+        this.forgetTasks()
         return await this.connect(client.url)
       case 'activity': {
         const isOther = ask.settings.isOn !== this.activity.settings.isOn
