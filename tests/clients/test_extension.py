@@ -169,6 +169,28 @@ async def test_spec_F4_one_that_is_not_listed_has_the_websocket_and_no_host(
         assert await _noted(owner) == [noted]
 
 
+@needs_firefox
+@pytest.mark.spec("F4")
+async def test_spec_F4_firefox_without_the_host_does_not_make_wss_of_it(
+    owner: Owner, packages: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "browser"
+    folder.mkdir()
+    async with firefox_popup(folder, packages) as tab:
+        await tab.goto(f"{MOZ}/options.html")
+        await until(tab, "document.querySelector('#address')")
+        await tab.run("document.querySelector('#address input').focus()")
+        await tab.type(owner.url)
+        await tab.press("Enter")
+        await until(tab, f"document.querySelector('dl').textContent.includes({json.dumps(owner.url)})")
+        await connect(tab, owner, MOZ)
+        await until(tab, f"{WAY} === 'websocket'")
+        await tab.goto(f"{MOZ}/popup.html")
+        await add(tab, "Buy milk")
+        await until(tab, f"{TITLES} === 'Buy milk' && {PENDING} === 0")
+        assert await titles(owner) == ["Buy milk"]
+
+
 async def _noted(owner: Owner) -> list[dict[str, Any]]:
     """What the activity log has written, once it has written something."""
     for _ in range(100):
