@@ -119,6 +119,7 @@ TABLE = [
             ENVELOPES),
     Decoder("decode_content", decode_content, [encode_content(Content(kind="all", type="t", body=b"1", name="n"))]),
     Decoder("parse_app_key", _text(parse_app_key), [b"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"]),
+    Decoder("parse_rule", _text(lambda text: targets.parse_rule("r", text)), [b"tab.*=client:tabs@here", b"*=all+"]),
     Decoder("parse_target", _text(targets.parse_target), [b"client:tabs@laptop", b"device:phone", b"all"]),
     Decoder("decode_body", lambda body: decode_body(body, LOG), BODIES),
     Decoder("decode_body_exactly", lambda body: decode_body_exactly(body, LOG), BODIES),
