@@ -90,6 +90,10 @@ pictures: parts ## make the pictures of the dashboard in docs/assets/dashboard a
 	@mkdir -p docs/assets/dashboard
 	@HYBRIDGW_DOC_PICTURES=1 $(BIN)/pytest -q tests/clients/test_dashboard.py -k both_themes $(ARGS)
 
+.PHONY: extension
+extension: ## build the browser extension, unpacked and as both store packages (needs Node 20)
+	@bash scripts/js.sh extension
+
 .PHONY: coverage
 coverage: parts ## run the tests with branch coverage; report in htmlcov/index.html
 	@$(BIN)/pytest -n $(JOBS) --cov --cov-branch --cov-report=html --cov-report=term:skip-covered $(ARGS)
@@ -104,5 +108,5 @@ lock: setup ## write requirements.lock anew from pyproject.toml (needs uv)
 
 .PHONY: clean
 clean: ## remove what the verbs above made, .venv included (never a profile outside this folder)
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* htmlcov dist build bench-results test-artifacts .demo .run clients/node_modules clients/js/dist
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* htmlcov dist build bench-results test-artifacts .demo .run clients/node_modules clients/js/dist clients/extension/dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -315,7 +315,8 @@ def _token_secret(raw: Any) -> Secret[bytes]:
 
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _HEADERS: Final = (
-    "Authorization", "Content-Type", "If-Match", "If-None-Match", "Last-Event-ID", "X-HybridGW-Client", "X-Request-ID",
+    "Authorization", "Content-Type", "If-Match", "If-None-Match", "Last-Event-ID", "X-HybridGW-Client",
+    "X-HybridGW-Proof", "X-Request-ID",
 )  # fmt: skip
 _NEEDED_HEADERS: Final = frozenset({"authorization", "content-type", "x-hybridgw-client"})
 

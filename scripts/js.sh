@@ -4,6 +4,7 @@
 #
 #   scripts/js.sh                   install and build
 #   scripts/js.sh dashboard [DIR]   check and build the dashboard into DIR, without it hybridgw_daemon/static
+#   scripts/js.sh extension [DIR]   check and build the browser extension into DIR, without it clients/extension/dist
 #   scripts/js.sh lock              write clients/package-lock.json anew from the package.json files
 set -euo pipefail
 from=$PWD
@@ -28,7 +29,7 @@ if [ "${1:-}" = lock ]; then
     exit
 fi
 
-wanted=$( (cat package.json js/package.json dashboard/package.json package-lock.json; pwd) | cksum)
+wanted=$( (cat package.json js/package.json dashboard/package.json extension/package.json package-lock.json; pwd) | cksum)
 if [ "$(cat node_modules/.ready 2>/dev/null)" != "$wanted" ]; then
     "${npm[@]}" ci >/dev/null
     printf '%s\n' "$wanted" >node_modules/.ready
@@ -36,6 +37,15 @@ fi
 if [ "${1:-}" = dashboard ]; then
     out=$(cd "$from" && realpath -m "${2:-$OLDPWD/../hybridgw_daemon/static}")
     (cd dashboard && "${npm[@]}" run --silent check && "${npm[@]}" run --silent build -- "$out" && "${npm[@]}" run --silent build:charts -- "$out")
+    exit
+fi
+if [ "${1:-}" = extension ]; then
+    out=$(cd "$from" && realpath -m "${2:-$OLDPWD/extension/dist}")
+    wanted=$( (cat package-lock.json extension/*.* $(find extension/src extension/public js/src dashboard/src -type f | sort); pwd) | cksum)
+    if [ "$(cat "$out/.ready" 2>/dev/null)" != "$wanted" ]; then
+        (cd extension && "${npm[@]}" run --silent check && "${npm[@]}" run --silent build -- "$out")
+        printf '%s\n' "$wanted" >"$out/.ready"
+    fi
     exit
 fi
 wanted=$( (cat package-lock.json js/package.json js/tsconfig.json js/src/*.ts js/examples/*/*; pwd) | cksum)

@@ -25,3 +25,22 @@ def built(base: Path) -> Path:
         pytest.skip("needs Node 20 or newer")
     assert done.returncode == 0, done.stdout + done.stderr
     return JS
+
+
+def extension(base: Path) -> Path:
+    """The browser extension, built: folders `chrome` and `firefox` and the two packages. Args: as of `built`."""
+    if shutil.which("node") is None:
+        pytest.skip("needs Node 20 or newer")
+    out = base.parent / "hybridgw-extension"
+    with (base.parent / "hybridgw-js.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = subprocess.run(
+            ["bash", str(ROOT / "scripts" / "js.sh"), "extension", str(out)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode == 3:
+        pytest.skip("needs Node 20 or newer")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out

@@ -54,6 +54,7 @@ SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
     },
     "Apps and scripts": {
         "apps": ("apps", "List the apps that may use this daemon; let one in, or throw it out."),
+        "extension": ("extension", "Connect the browsers of this machine; check what keeps one from it."),
         "keys": ("keys", "Make and revoke API keys, for scripts."),
         "audit": ("apps", "Show who was let in, refused and thrown out, and when."),
     },

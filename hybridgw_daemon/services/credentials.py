@@ -12,6 +12,8 @@ import hmac
 from collections.abc import Callable, Iterable
 from typing import Final, Literal, NamedTuple
 
+from hybridgw_protocol.proofs import LIFE_MS, proven_nonce
+
 from ..core import api_keys
 from ..core.scopes import EVERYTHING, Scopes
 from ..core.tokens import Claims, Invalid, TokenKey
@@ -20,6 +22,7 @@ from .ports import Principal
 DASHBOARD_PREFIX: Final = "hgd_"  # of a token that a one-time link was exchanged for
 MOST_DASHBOARDS: Final = 16  # sessions; beyond, the oldest ends
 CACHED: Final = 1_024  # tokens that were judged; each some hundred bytes
+MOST_PROOFS: Final = 10_000  # that were shown within the life of one; beyond, no further one counts
 USE_GRAIN_MS: Final = 60_000  # of "last used"
 
 
@@ -27,7 +30,8 @@ class Holding(NamedTuple):
     """A grant or key that counts.
 
     kind: a `web` grant is good only with its Origin; an `extension` may leave the header out, as browsers do on its
-    GETs; a `program` or `key` has none, or one of *origins*; digest: of a key's secret; version: of that secret.
+    GETs; a `program` or `key` has none, or one of *origins*; digest: of a key's secret; version: of that
+    secret; key: of an app that named one: nothing of it counts without a proof.
     """
 
     id: str
@@ -37,6 +41,7 @@ class Holding(NamedTuple):
     expires_ms: int | None
     digest: bytes = b""
     version: int = 1
+    key: bytes | None = None
 
     def fits(self, origin: str | None) -> bool:
         """May it be shown by who says to come from there."""
@@ -67,6 +72,8 @@ class Credentials:
         self.issuer = issuer
         self.version = version
         self.used_ms: dict[str, int] = {}  # by principal id: uses that are not written down yet
+        self.port = 0  # that we listen on: what proofs are for
+        self._proofs: dict[tuple[str, str], int] = {}  # (principal, nonce) of those that were shown: until when
         self.begun: list[tuple[str, str]] = []  # (jti, grant) of tokens used for the first time, not written down yet
         self._keys = [key]
         self._clock = clock
@@ -180,8 +187,11 @@ class Credentials:
         self.begun.clear()
         self._judged.clear()
 
-    def holder(self, token: str, origin: str | None) -> Principal | None:
-        """Who shows this; None: nobody we know, or not from there. Args: origin: exact, None without the header."""
+    def holder(self, token: str, origin: str | None, proof: str | None = None, purpose: str = "") -> Principal | None:
+        """Who shows this; None: nobody we know, or not from there, or without a proof that it needs.
+
+        Args: origin: exact, None without the header; purpose: what the proof has to be for.
+        """
         if token.startswith(api_keys.PREFIX):
             return self._key_holder(token, origin)
         if token.startswith(DASHBOARD_PREFIX):
@@ -190,7 +200,7 @@ class Credentials:
         if found is None:
             return None
         claims, holding = found
-        if not holding.fits(origin):
+        if not holding.fits(origin) or not self.is_proven(holding, token, proof, purpose):
             return None
         if claims.jti in self._unused:
             self.begun.append((claims.jti, self._unused.pop(claims.jti)))
@@ -198,6 +208,21 @@ class Credentials:
         ends = claims.exp * 1000
         ends = ends if holding.expires_ms is None else min(ends, holding.expires_ms)
         return Principal(holding.id, False, holding.scopes, origin, ends, claims.jti)
+
+    def is_proven(self, holding: Holding, token: str, proof: str | None, purpose: str) -> bool:
+        """Does this proof show the key of the app, for this token and purpose, and for the first time."""
+        if holding.key is None:
+            return True
+        now_ms = self._clock()
+        nonce = proof and proven_nonce(proof, holding.key, port=self.port, purpose=purpose, token=token, now_ms=now_ms)
+        if not nonce or (holding.id, nonce) in self._proofs:
+            return False
+        if len(self._proofs) >= MOST_PROOFS:
+            self._proofs = {shown: until for shown, until in self._proofs.items() if until > now_ms}
+            if len(self._proofs) >= MOST_PROOFS:
+                return False
+        self._proofs[holding.id, nonce] = now_ms + 2 * LIFE_MS
+        return True
 
     def key_of(self, text: str, origin: str | None) -> Holding | None:
         """The key that this text is, if it may be shown from there."""

@@ -34,6 +34,7 @@ from hybridgw_protocol.localapi_access import (
     RefuseGrant,
     RevokeGrant,
 )
+from hybridgw_protocol.proofs import parse_app_key
 from hybridgw_storage.database import Connection, Database, Tx
 
 from ..core.origins import kind_of
@@ -73,6 +74,7 @@ class Pending:
     code: str
     claim: bytes
     asked_ms: int
+    key: bytes | None = None
     tries_left: int = TRIES
     state: GrantState = "pending"
     waiting: int = 0
@@ -108,6 +110,7 @@ class GrantService:
         """Begin. Raises: BadValue: a scope; Refused: a person said no lately; TooManyRequests."""
         scopes = parse(command.scopes)
         name = harmless(command.name)
+        key = None if command.key is None else parse_app_key(command.key)
         kind = "program" if principal.origin is None else kind_of(principal.origin, plain_http=True)
         if kind is None:
             raise Forbidden("Requests of this page are not admitted.")
@@ -117,7 +120,15 @@ class GrantService:
         self._check_may_ask(who, now_ms)
         secret = urlsafe_b64encode(self._entropy(32)).decode().rstrip("=")
         pending = Pending(
-            self._entropy(8).hex(), kind, principal.origin, name, scopes, self._new_code(), _digest(secret), now_ms
+            self._entropy(8).hex(),
+            kind,
+            principal.origin,
+            name,
+            scopes,
+            self._new_code(),
+            _digest(secret),
+            now_ms,
+            key,
         )
         self._pending[pending.id] = pending
         self._asks.append((now_ms, who))
@@ -187,6 +198,7 @@ class GrantService:
         row = rows.GrantRow(
             pending.id, pending.kind, pending.origin, pending.name, scopes.text(), command.lasts, pending.asked_ms,
             now_ms, None if lasts_ms is None else now_ms + lasts_ms, None, pending.claim, now_ms + CLAIM_MS, None, None,
+            pending.key,
         )  # fmt: skip
 
         def write(tx: Tx) -> None:
@@ -339,7 +351,7 @@ def load(connection: Connection) -> list[Holding]:
 def holding_of(row: rows.GrantRow) -> Holding:
     """A grant as the register has it."""
     origins = frozenset() if row.origin is None else frozenset({row.origin})
-    return Holding(f"grant:{row.id}", row.kind, parse(row.scopes), origins, row.expires_ms)  # type: ignore[arg-type]
+    return Holding(f"grant:{row.id}", row.kind, parse(row.scopes), origins, row.expires_ms, key=row.key)  # type: ignore[arg-type]
 
 
 def harmless(text: str) -> str:
@@ -368,7 +380,7 @@ def _shown_pending(pending: Pending, *, for_owner: bool) -> Grant:
         scopes=pending.scopes.items(), sentence=pending.scopes.sentence(), asked_ms=pending.asked_ms,
         code=_spaced(pending.code) if for_owner and state == "pending" else None,
         tries_left=pending.tries_left if state == "pending" else None,
-        expires_ms=pending.asked_ms + round(PENDING_S * 1000),
+        expires_ms=pending.asked_ms + round(PENDING_S * 1000), has_key=pending.key is not None,
     )  # fmt: skip
 
 
@@ -379,7 +391,7 @@ def _shown(row: rows.GrantRow, last_used_ms: int | None) -> Grant:
         id=row.id, state="approved" if row.ended_ms is None else "ended", kind=row.kind, origin=row.origin,  # type: ignore[arg-type]
         name=row.name, scopes=scopes.items(), sentence=scopes.sentence(), asked_ms=row.asked_ms, lasts=lasts,
         approved_ms=row.approved_ms, expires_ms=row.expires_ms, last_used_ms=last_used_ms, ended_ms=row.ended_ms,
-        reason=row.reason,
+        reason=row.reason, has_key=row.key is not None,
     )  # fmt: skip
 
 

@@ -11,8 +11,11 @@ import msgspec
 from hybridgw_protocol.errors import BadValue, NotFound
 from hybridgw_protocol.ids import format_document_id, parse_document_id
 from hybridgw_protocol.localapi_messages import (
+    Addressee,
+    AddresseeList,
     Delivery,
     GetMessage,
+    ListAddressees,
     ListMessages,
     ListNotifications,
     ListPrograms,
@@ -102,6 +105,12 @@ class MessageHistory:
             if principal.is_admin or self.may_hear(principal, row)
         ]  # fmt: skip
         return NotificationList(items=items, waiting=count if principal.is_admin else len(items))
+
+    async def devices(self, principal: Principal, _command: ListAddressees) -> AddresseeList:
+        """For who may send: the devices it can name; for others none."""
+        may = principal.is_admin or principal.scopes.names("send")
+        found = sorted((may and self._addressing.members.others()) or (), key=lambda place: (place.name, place.mark))
+        return AddresseeList(items=[Addressee(name=place.name, fingerprint=place.mark) for place in found])
 
     async def programs(self, _: Principal, _command: ListPrograms) -> ProgramList:
         """Who listens here."""

@@ -34,6 +34,7 @@ from hybridgw_protocol.localapi_access import (
 from hybridgw_protocol.localapi_access import (
     Credentials as Shown,
 )
+from hybridgw_protocol.proofs import LOGIN, REFRESH
 from hybridgw_storage.database import Database, Tx
 
 from ..core.tokens import Claims
@@ -132,7 +133,11 @@ class SessionService:
             )
             return True
 
-        if holding is None or not holding.fits(principal.origin) or not await self._database.write(write):
+        if holding is None or not holding.fits(principal.origin):
+            self._refused("login.refused", principal)
+        if not self._credentials.is_proven(holding, secret, shown.proof, LOGIN) or not await self._database.write(
+            write
+        ):
             self._refused("login.refused", principal)
         self._credentials.issued(row.jti, grant)
         return self._tokens(holding, row.jti, "grant", mode, refresh)
@@ -146,6 +151,8 @@ class SessionService:
         holding = self._credentials.get(f"grant:{known.grant_id}") if known is not None else None
         if known is None or holding is None or not holding.fits(principal.origin):
             self._refused("refresh.refused", principal)
+        if not self._credentials.is_proven(holding, command.refresh_token, command.proof, REFRESH):
+            self._refused("refresh.refused", principal)  # not theft: a copy without the key is worth nothing
         again = self._answers.get(digest)
         if again is not None and again[0] > now_ms:
             return again[1]

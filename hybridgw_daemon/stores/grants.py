@@ -27,6 +27,7 @@ class GrantRow(NamedTuple):
     claim_ms: int
     ended_ms: int | None
     reason: str | None
+    key: bytes | None = None
 
 
 _COLUMNS: Final = ", ".join(GrantRow._fields)

@@ -376,7 +376,12 @@ DROP TABLE copy;
 ALTER TABLE copy_new RENAME TO copy;
 """
 
+_0006: Final = """
+-- Ed25519 public key of the app: what it was given counts only with a proof of it. NULL: it named none.
+ALTER TABLE app_grant ADD COLUMN key BLOB;
+"""
+
 MIGRATIONS: Final = [
     ("0001_replica", _0001), ("0002_access", _0002), ("0003_addresses", _0003), ("0004_messages", _0004),
-    ("0005_lean_messages", _0005),
+    ("0005_lean_messages", _0005), ("0006_app_keys", _0006),
 ]  # fmt: skip

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import Meta
 
 from .localapi import Command, DeploymentMode, Limit, Result, Text
+from .proofs import MAX_PROOF
 
 MAX_WAIT_S: Final = 25.0  # of a long poll; below every idle limit on the way
 
@@ -17,6 +18,7 @@ Lasts = Literal["session", "30d", "until_revoked"]
 GrantState = Literal["pending", "approved", "refused", "expired", "ended"]
 Id = Annotated[str, Meta(min_length=1, max_length=64)]
 Credential = Annotated[str, Meta(min_length=1, max_length=8192)]
+Proof = Annotated[str, Meta(min_length=1, max_length=MAX_PROOF)]
 
 
 # ---- apps -----------------------------------------------------------------------------------------------------------
@@ -25,7 +27,8 @@ class Grant(Result):
 
     kind: `web`, `extension` or `program`; origin: exact, null for a program; name: what the app calls itself, made
     harmless; scopes, sentence: what it may do, for programs and for people; code: while it is pending; tries_left: of
-    the code; lasts: what the person chose; reason: why it ended.
+    the code; lasts: what the person chose; reason: why it ended; has_key: its tokens count only with a proof
+    of its key.
     """
 
     id: str
@@ -44,6 +47,7 @@ class Grant(Result):
     last_used_ms: int | None = None
     ended_ms: int | None = None
     reason: str | None = None
+    has_key: bool = False
 
 
 class GrantList(Result):
@@ -54,10 +58,14 @@ class GrantList(Result):
 
 
 class AskGrant(Command):
-    """An app asks to be let in. Who asks is the Origin of the request, never what stands in it."""
+    """An app asks to be let in. Who asks is the Origin of the request, never what stands in it.
+
+    key: Ed25519 public key in base64url: what it is given counts only with a proof of it, see proofs.py.
+    """
 
     name: Text
     scopes: Annotated[list[Annotated[str, Meta(max_length=256)]], Meta(min_length=1, max_length=64)]
+    key: Annotated[str, Meta(max_length=64)] | None = None
 
 
 class GrantAsked(Result):
@@ -107,11 +115,13 @@ class RevokeGrant(Command):
 
 # ---- sessions -------------------------------------------------------------------------------------------------------
 class Credentials(Command):
-    """One of: api_key; grant and secret, of a request that was approved; supabase_token, in a later version."""
+    """One of: api_key; grant and secret, of a request that was approved, with a proof if it named a key;
+    supabase_token, in a later version."""
 
     api_key: Credential | None = None
     grant: Id | None = None
     secret: Credential | None = None
+    proof: Proof | None = None
     supabase_token: Credential | None = None
     supabase_refresh_token: Credential | None = None
 
@@ -137,9 +147,10 @@ class Tokens(Result):
 
 
 class Refresh(Command):
-    """New tokens for a refresh token, which is used up by it."""
+    """New tokens for a refresh token, which is used up by it. proof: of the app's key, if it named one."""
 
     refresh_token: Credential
+    proof: Proof | None = None
 
 
 class Logout(Command):

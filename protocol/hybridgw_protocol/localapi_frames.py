@@ -18,6 +18,7 @@ from .errors import BadValue
 from .limits import MAX_INT
 from .localapi import DeploymentMode, Result, encode
 from .names import check_names, fields_given, pairs_in
+from .proofs import MAX_PROOF
 
 JSON_PROTOCOL: Final = "hybridgw.v1.json"
 MSGPACK_PROTOCOL: Final = "hybridgw.v1.msgpack"
@@ -63,12 +64,13 @@ class Resume(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class Auth(ClientFrame, tag="auth"):
     """The first frame, unless the upgrade carried a bearer header. renew: a fresh token for a connection that has one.
 
-    resume: go on with a session.
+    resume: go on with a session; proof: of the key that the token is bound to, where it is.
     """
 
     token: Annotated[str, Meta(min_length=1, max_length=8192)]
     resume: Resume | None = None
     renew: bool = False
+    proof: Annotated[str, Meta(max_length=MAX_PROOF)] | UnsetType = UNSET
 
 
 class CommandFrame(ClientFrame, tag="command"):

@@ -195,6 +195,25 @@ class ListPrograms(Command):
     """Which programs listen for messages on this device, and which of them are here now."""
 
 
+class Addressee(Result):
+    """A device that messages may be sent to, as `@NAME` behind a target. fingerprint: names it too, if a name is not
+    the only one."""
+
+    name: str
+    fingerprint: str
+
+
+class AddresseeList(Result):
+    """The other devices of the space, by name; none while the keys are locked."""
+
+    items: list[Addressee]
+    next_cursor: str | None = None
+
+
+class ListAddressees(Command):
+    """Which devices messages may be sent to."""
+
+
 class RouteRule(Result):
     """One rule for messages without a target. type: exact, or with * at its end; go_on: later rules are asked too;
     fixed: it stands in the configuration, and no call changes it."""

@@ -11,7 +11,12 @@ REQUIRED = object()
 ANY = (dict, list, str, int, float, bool, type(None))
 # type -> field -> (kinds, what it is if it is left out)
 FROM_PROGRAM: dict[str, dict[str, tuple[tuple[type, ...], object]]] = {
-    "auth": {"token": ((str,), REQUIRED), "resume": ((dict, type(None)), None), "renew": ((bool,), False)},
+    "auth": {
+        "token": ((str,), REQUIRED),
+        "resume": ((dict, type(None)), None),
+        "renew": ((bool,), False),
+        "proof": ((str,), ""),
+    },
     "command": {"id": ((int, type(None)), None), "command": ((str,), REQUIRED), "params": ((dict,), {})},
     "heartbeat": {"offset": ((int, type(None)), None)},
     "heartbeat_ack": {"t": ((int,), 0)},
@@ -48,6 +53,8 @@ def read(value: Any, table: dict[str, dict[str, Any]], *, strict: bool) -> None:
         _fields(value["resume"], RESUME, strict, "resume.")
     if strict and kind == "auth" and not 1 <= len(value["token"]) <= 8192:
         raise Refused("token: its length")
+    if strict and kind == "auth" and len(value.get("proof", "")) > 200:
+        raise Refused("proof: its length")
     if strict and kind == "command" and not 1 <= len(value["command"]) <= 64:
         raise Refused("command: its length")
 

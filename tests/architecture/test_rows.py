@@ -89,6 +89,13 @@ SAID: dict[str, dict[str, tuple[str, ...]]] = {
         "reference/configuration.md": ("Later wins", "All faults are reported together", "hybridgw config"),
         "reference/relay-configuration.md": ("Later wins", "Every fault is told at once", "REDIS_URL"),
     },
+    "F4": {
+        "how-to/connect-your-browser.md": (
+            "six digits", "hybridgw extension doctor", "snap or a flatpak", "While HybridGW is away",
+            "| permission | for |",
+        ),
+        "reference/native-host.md": ("host_hello", "refused from the length", "is not listed", "HKEY_CURRENT_USER"),
+    },
     "F5": {
         "reference/javascript-client.md": ("## Topics", "React, Svelte, Vue", "It comes back", "isPending", "## Node"),
         "reference/python-client.md": ("synchronous", "asynchronous", "offline_queue", "comes back"),

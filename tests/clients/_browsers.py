@@ -357,8 +357,10 @@ class FirefoxTab:
 
 
 @contextlib.asynccontextmanager
-async def firefox(folder: Path, **preferences: Any) -> AsyncIterator[FirefoxTab]:
-    """A headless Firefox with one tab, gone afterwards."""
+async def firefox(
+    folder: Path, *arguments: str, extension: Path | None = None, **preferences: Any
+) -> AsyncIterator[FirefoxTab]:
+    """A headless Firefox with one tab, gone afterwards. Args: extension: a folder, added until the browser ends."""
     assert FIREFOX is not None
     lines = (f"user_pref({json.dumps(k)}, {json.dumps(v)});" for k, v in (_PREFERENCES | preferences).items())
     (folder / "user.js").write_text("\n".join(lines))
@@ -366,7 +368,7 @@ async def firefox(folder: Path, **preferences: Any) -> AsyncIterator[FirefoxTab]
     with log.open("wb") as out:
         process = await asyncio.create_subprocess_exec(
             FIREFOX, "--headless", "--no-remote", "--profile", str(folder), "--remote-debugging-port", "0",
-            stdout=asyncio.subprocess.DEVNULL, stderr=out, start_new_session=True,
+            *arguments, stdout=asyncio.subprocess.DEVNULL, stderr=out, start_new_session=True,
             env={**os.environ, "HOME": str(folder)},
         )  # fmt: skip
     try:
@@ -376,6 +378,9 @@ async def firefox(folder: Path, **preferences: Any) -> AsyncIterator[FirefoxTab]
             try:
                 await talk.ask("session.new", {"capabilities": {"alwaysMatch": {"acceptInsecureCerts": True}}})
                 await talk.ask("session.subscribe", {"events": ["log.entryAdded", "network.beforeRequestSent"]})
+                if extension is not None:
+                    data = {"type": "path", "path": str(extension)}
+                    await talk.ask("webExtension.install", {"extensionData": data})
                 tree = await talk.ask("browsingContext.getTree", {})
                 yield FirefoxTab(talk, tree["contexts"][0]["context"])
             finally:

@@ -25,6 +25,12 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _node.built(tmp_path_factory.getbasetemp())
 
 
+@pytest.fixture(scope="session")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `make extension` makes."""
+    return _node.extension(tmp_path_factory.getbasetemp())
+
+
 class Owner:
     """A daemon of its own, and the person in front of it."""
 

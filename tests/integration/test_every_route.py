@@ -24,7 +24,7 @@ ASK = {"auth.grants.ask", "auth.grants.get"}  # and these to any page, so that i
 ANY = {
     "collections.list", "conflicts.list", "events", "auth.logout", "auth.validate", "auth.status", "openapi", "docs",
     "frames.schema", "config.deployments", "messages.list", "messages.get", "messages.acknowledge",
-    "messages.notifications",
+    "messages.notifications", "messages.devices",
 }  # fmt: skip
 FORBIDDEN = "Requests of this page are not admitted."
 FILL = {"{collection}": "notes", "{id}": "x", "{name}": "notes", "{topic}": "notes"}

@@ -12,16 +12,24 @@ from typing import Any
 import pytest
 
 from hybridgw_daemon.core.envelopes import Content, seal_message
+from hybridgw_daemon.core.scopes import parse
 from hybridgw_daemon.services.mail import MailService
 from hybridgw_daemon.services.messages import MessageService
-from hybridgw_daemon.services.ports import OWNER
+from hybridgw_daemon.services.ports import OWNER, Principal
 from hybridgw_protocol.envelope import EnvelopeHeader
 from hybridgw_protocol.errors import BadFrame, NotFound
 from hybridgw_protocol.ids import DeviceId, LogId
 from hybridgw_protocol.invite import format_invite
 from hybridgw_protocol.limits import HOLD_MS
 from hybridgw_protocol.localapi_devices import RenameDevice
-from hybridgw_protocol.localapi_messages import AckMessages, GetMessage, ListenMessages, ListMessages, SendMessage
+from hybridgw_protocol.localapi_messages import (
+    AckMessages,
+    GetMessage,
+    ListAddressees,
+    ListenMessages,
+    ListMessages,
+    SendMessage,
+)
 from hybridgw_protocol.messages import Priority
 
 from .devices import Device, invite, pair, relay, until
@@ -97,6 +105,14 @@ async def test_spec_R4_a_message_arrives_and_its_sender_sees_every_state(tmp_pat
         back = await b.send("device:laptop", "thanks", reply_to=sent.id)
         await becomes(b, back.id, "delivered")
         assert [m.reply_to for m in (await a.messages.history.list(OWNER, ListMessages(box="in"))).items] == [sent.id]
+        scopes = {"send:note": ["phone"], "listen:note": [], "write:tasks": [], "admin": ["phone"]}
+        for scope, names in scopes.items():
+            program = Principal("grant:x", is_owner=False, scopes=parse(scope))
+            found = (await a.messages.history.devices(program, ListAddressees())).items
+            assert [one.name for one in found] == names
+        (place,) = a.messages.addressing.members.others() or ()
+        marked = await a.send(f"client:tabs@{place.mark}", "by its fingerprint")
+        await becomes(a, marked.id, "delivered")
         for path in database.parent.iterdir():  # blind
             for word in (b"planted-url", b"note", b"tabs", b"web_app"):
                 assert word not in path.read_bytes() or path.suffix == ".log", path

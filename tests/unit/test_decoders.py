@@ -38,6 +38,7 @@ from hybridgw_protocol.invite import format_invite, parse_invite
 from hybridgw_protocol.localapi import decode_json
 from hybridgw_protocol.pairing_code import parse_code
 from hybridgw_protocol.pairing_messages import Admission, Introduction, Offer, RelayHint
+from hybridgw_protocol.proofs import parse_app_key
 from hybridgw_protocol.records import Epoch, read_record
 from hybridgw_protocol.runtime import decode_endpoint
 from hybridgw_relay.core.intake import read_batches
@@ -117,6 +118,8 @@ TABLE = [
     Decoder("open_receipts", lambda blob: open_receipts(parse_envelope(blob), raw(MESSAGES["keys"]["space_key"])),
             ENVELOPES),
     Decoder("decode_content", decode_content, [encode_content(Content(kind="all", type="t", body=b"1", name="n"))]),
+    Decoder("parse_app_key", _text(parse_app_key), [b"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"]),
+    Decoder("parse_rule", _text(lambda text: targets.parse_rule("r", text)), [b"tab.*=client:tabs@here", b"*=all+"]),
     Decoder("parse_target", _text(targets.parse_target), [b"client:tabs@laptop", b"device:phone", b"all"]),
     Decoder("decode_body", lambda body: decode_body(body, LOG), BODIES),
     Decoder("decode_body_exactly", lambda body: decode_body_exactly(body, LOG), BODIES),

@@ -18,6 +18,10 @@ _FROM_CLIENT = {
         resume=frames.Resume(session="389f7acbdaf9252eb584e026", epoch="41fe83b7", offset=17),
     ),
     "a fresh token": frames.Auth(token="TOKEN", renew=True),  # noqa: S106
+    "the first frame of an app with a key": frames.Auth(
+        token="TOKEN",  # noqa: S106
+        proof=f"1764363600000.{'n' * 24}.{'s' * 86}",
+    ),
     "a command": frames.CommandFrame(
         id=1, command="data.patch", params={"collection": "tasks", "id": "milk", "patch": {"status": "done"}}
     ),

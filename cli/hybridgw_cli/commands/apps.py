@@ -127,6 +127,7 @@ def show(app: App, name: str) -> None:
                 ("scopes", clean(" ".join(grant["scopes"]))),
                 ("state", clean(grant["state"]) + (f" ({clean(grant['reason'])})" if grant["reason"] else "")),
                 ("let in", time_text(grant["approved_ms"])),
+                ("bound to", " and ".join(_bonds(grant)) or "nothing"),
                 ("until", _until(grant)),
                 ("last used", ago_text(grant["last_used_ms"], now_ms)),
             ]
@@ -245,6 +246,10 @@ def _word(grant: Json) -> str:
     import shlex
 
     return shlex.quote(clean(grant["origin"] or grant["id"]))
+
+
+def _bonds(grant: Json) -> list[str]:
+    return ["its address"] * bool(grant["origin"]) + ["a key of its own"] * bool(grant["has_key"])
 
 
 def _until(grant: Json) -> str:

@@ -7,6 +7,7 @@
 import { asError, HybridGWError } from './errors.js'
 import type { Http } from './http.js'
 import type { Kept, TokenKeeper } from './keeping.js'
+import { proofOf, type AppKey } from './key.js'
 import { exclusive } from './locks.js'
 
 export type Mode = 'web_app' | 'browser_extension' | 'local_install'
@@ -32,6 +33,7 @@ export class Access {
     private readonly http: Http,
     private readonly keeper: TokenKeeper,
     private readonly request: { name: string; scopes: readonly string[]; mode: Mode },
+    private readonly key: AppKey | null = null,
     private readonly nowMs: () => number = Date.now,
   ) {}
 
@@ -50,7 +52,7 @@ export class Access {
       const before = this.kept?.pending
       if (before !== undefined && before.expiresMs > this.nowMs()) return before
       const asked = await this.http.call('POST', '/api/auth/grants', {
-        body: { name: this.request.name, scopes: this.request.scopes },
+        body: { name: this.request.name, scopes: this.request.scopes, ...(this.key === null ? {} : { key: await this.key.public }) },
         signal,
       })
       const made = {
@@ -73,7 +75,7 @@ export class Access {
     }
     await exclusive(this.lock('tokens'), async () => {
       if ((await this.load()) === 'granted') return
-      const body = { deployment_mode: this.request.mode, credentials: { grant: pending.id, secret: pending.secret } }
+      const body = { deployment_mode: this.request.mode, credentials: { grant: pending.id, secret: pending.secret, ...(await this.proof('login', pending.secret)) } }
       await this.take(pending.id, await this.http.call('POST', '/api/auth/login', { body, signal }))
     }, signal)
   }
@@ -116,7 +118,7 @@ export class Access {
       if (grant.refresh === null) throw await this.ended('The token has expired.')
       let answer: Record<string, unknown>
       try {
-        answer = await this.http.call('POST', '/api/auth/refresh', { body: { refresh_token: grant.refresh } })
+        answer = await this.http.call('POST', '/api/auth/refresh', { body: await this.refreshing(grant.refresh) })
       } catch (thrown) {
         const error = asError(thrown)
         if (error.code === 'invalid_credentials' || error.code === 'unauthorized') throw await this.ended('The rights of this app have ended.')
@@ -132,13 +134,13 @@ export class Access {
    */
   private async why(grant: NonNullable<Kept['grant']>, silence: HybridGWError): Promise<HybridGWError> {
     try {
-      await this.http.call('GET', `/api/auth/grants/${grant.id}`, { token: grant.access })
+      await this.shown('GET', `/api/auth/grants/${grant.id}`, grant.access)
       return silence // it answers now: the daemon was starting
     } catch (error) {
       if (asError(error).code !== 'not_found') return silence
     }
     try {
-      await this.http.call('POST', '/api/auth/refresh', { body: { refresh_token: grant.refresh } })
+      await this.http.call('POST', '/api/auth/refresh', { body: await this.refreshing(grant.refresh ?? '') })
       return silence
     } catch (error) {
       return asError(error).code === 'not_running' ? await this.ended('The rights of this app have ended.') : silence
@@ -150,7 +152,7 @@ export class Access {
     const grant = this.kept?.grant
     if (grant === undefined) return
     try {
-      await this.http.call('GET', '/api/auth/validate', { token })
+      await this.shown('GET', '/api/auth/validate', token)
     } catch (thrown) {
       const error = asError(thrown)
       if (error.code === 'unauthorized') await this.refresh(token)
@@ -165,13 +167,29 @@ export class Access {
   async leave(): Promise<void> {
     const grant = this.kept?.grant
     await this.forget()
-    if (grant !== undefined) await this.http.call('POST', '/api/auth/logout', { body: {}, token: grant.access }).catch(() => undefined)
+    if (grant !== undefined) await this.shown('POST', '/api/auth/logout', grant.access, {}).catch(() => undefined)
   }
 
   /** What was kept does not count any more. */
   async forget(): Promise<void> {
     this.kept = null
     await this.keeper.clear().catch(() => undefined)
+  }
+
+  /** What proves our key for a token; nothing where we have none. */
+  private async proof(purpose: string, token: string): Promise<{ proof?: string }> {
+    return this.key === null ? {} : { proof: await proofOf(this.key, this.http.url, purpose, token, this.nowMs()) }
+  }
+
+  private async refreshing(token: string): Promise<Record<string, unknown>> {
+    return { refresh_token: token, ...(await this.proof('refresh', token)) }
+  }
+
+  /** A call that shows a token. */
+  private async shown(method: string, path: string, token: string, body?: object): Promise<Record<string, unknown>> {
+    const { key } = this
+    const proof = key === null ? {} : { proof: () => proofOf(key, this.http.url, `${method} ${path}`, token, this.nowMs()) }
+    return await this.http.call(method, path, { token, ...proof, ...(body === undefined ? {} : { body }) })
   }
 
   private async ended(message: string): Promise<HybridGWError> {

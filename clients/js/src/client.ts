@@ -7,8 +7,9 @@ import { asError, HybridGWError, START_OR_ALLOW } from './errors.js'
 import { Close, type AuthOk, type EventFrame, type Resume } from './frames.js'
 import { Http, type Fetch } from './http.js'
 import { newId } from './ids.js'
+import { proofOf, type AppKey } from './key.js'
 import { databaseOutbox, databaseTokens, memoryOutbox, memoryTokens, sessionTokens, type OutboxKeeper, type TokenKeeper } from './keeping.js'
-import { Link, PATIENCE, type End, type OpenSocket, type Patience } from './link.js'
+import { Link, PATIENCE, type End, type OpenSocket, type Patience, type Prove } from './link.js'
 import { Outbox, type Change, type Rejection, type WireDocument } from './outbox.js'
 import { isActivated, mayBeKeptAway, networkPermission, watchPermission } from './permission.js'
 import type { Data } from './query.js'
@@ -42,6 +43,8 @@ export interface ConnectOptions {
   token?: string | (() => string | Promise<string>)
   /** Where what was given is kept: for ever, until the tab is closed, not at all, or where you say. */
   keep?: 'browser' | 'session' | 'memory' | TokenKeeper
+  /** A key that everything the app is given is bound to, see `browserKey`; what was given without it does not count with it. */
+  key?: AppKey
   /** Where unsent changes are kept. */
   outbox?: 'browser' | 'memory' | OutboxKeeper
   mode?: Mode
@@ -95,6 +98,7 @@ export class HybridGW implements Readable<State> {
   private state: State = { status: 'starting', code: null, sentence: null, error: null, scopes: [], queued: 0, rejected: [] }
   private readonly access: Access | null
   private readonly token: (() => Promise<string>) | null
+  private readonly prove: Prove | undefined
   private readonly outbox: Outbox
   private readonly patience: Patience
   private readonly openSocket: OpenSocket
@@ -134,7 +138,9 @@ export class HybridGW implements Readable<State> {
     this.token = token === undefined ? null : async () => (typeof token === 'string' ? token : await token())
     const http = new Http(this.url, options.app.replace(/[^\x21-\x7e]+/g, '-').slice(0, 64), options.fetch)
     const request = { name: options.app, scopes: options.scopes ?? [], mode: this.mode }
-    this.access = this.token === null ? new Access(http, tokensOf(options.keep), request) : null
+    this.access = this.token === null ? new Access(http, tokensOf(options.keep), request, options.key) : null
+    const { key } = options
+    this.prove = key === undefined || token !== undefined ? undefined : (shown) => proofOf(key, this.url, 'ws', shown)
     this.outbox = new Outbox(
       outboxOf(options.outbox),
       {
@@ -218,6 +224,11 @@ export class HybridGW implements Readable<State> {
       })
       if (isOver) end()
     })
+  }
+
+  /** Try to connect now, instead of after the pause that is left. */
+  retry(): void {
+    if (this.state.status === 'offline') this.stir.abort()
   }
 
   /** Resolves when the app is connected. Rejects where only a person can go on: refused, revoked, blocked, failed. */
@@ -345,7 +356,7 @@ export class HybridGW implements Readable<State> {
     )
     this.link = link
     const url = `${this.url.replace(/^http/, 'ws')}/ws/${this.mode}/${this.clientId}`
-    const end = await link.run(url, token, this.resume)
+    const end = await link.run(url, token, this.resume, this.prove)
     if (this.link === link) this.link = null
     clearTimeout(this.renewal)
     return end
@@ -476,7 +487,7 @@ export class HybridGW implements Readable<State> {
       void access.token().then(
         (token) => {
           if (this.link !== link) return
-          if (token !== stale) link.renew((this.lastToken = token))
+          if (token !== stale) this.renew(link, token)
           this.renewBefore(link, RENEW_AGAIN_MS)
         },
         () => this.link === link && this.renewBefore(link, RENEW_AGAIN_MS), // its end will tell, if it cannot be had
@@ -485,6 +496,12 @@ export class HybridGW implements Readable<State> {
     // Not later than every half a minute: another tab may have exchanged it, and the computer's clock may be set.
     this.renewal = setTimeout(again, Math.min(Math.max(access.freshForMs(), waitMs), RENEW_LOOK_MS))
     ;(this.renewal as { unref?: () => void }).unref?.()
+  }
+
+  private renew(link: Link, token: string): void {
+    this.lastToken = token
+    if (this.prove === undefined) return link.renew(token)
+    void this.prove(token).then((proof) => this.link === link && link.renew(token, proof), () => undefined) // its end will tell
   }
 
   private follow(subscriber: Subscriber): () => void {

@@ -30,7 +30,7 @@ export interface Resume {
 }
 
 export type ClientFrame =
-  | { type: 'auth'; token: string; resume?: Resume; renew?: boolean }
+  | { type: 'auth'; token: string; resume?: Resume; renew?: boolean; proof?: string }
   | { type: 'command'; id: number; command: string; params: Record<string, unknown> }
   | { type: 'heartbeat'; offset?: number }
   | { type: 'heartbeat_ack'; t: number }

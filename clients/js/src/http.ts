@@ -12,6 +12,8 @@ const MAX_TURNS = 5
 export interface CallOptions {
   body?: unknown
   token?: string
+  /** Makes a proof of the key that the token is bound to; each is good for one call. */
+  proof?: () => Promise<string>
   timeoutMs?: number
   signal?: AbortSignal
 }
@@ -43,6 +45,7 @@ export class Http {
     const timeout = AbortSignal.timeout(options.timeoutMs ?? TIMEOUT_MS)
     const headers: Record<string, string> = { 'X-HybridGW-Client': this.client }
     if (options.token !== undefined) headers['Authorization'] = `Bearer ${options.token}`
+    if (options.proof !== undefined) headers['X-HybridGW-Proof'] = await options.proof()
     if (options.body !== undefined) headers['Content-Type'] = 'application/json'
     const init: RequestInit = {
       method,

@@ -4,6 +4,7 @@ export { connect, DEFAULT_URL, HybridGW, type ConnectOptions, type State, type S
 export { Collection, type Page, type WriteOptions } from './collection.js'
 export { HybridGWError } from './errors.js'
 export { newId } from './ids.js'
+export { browserKey, type AppKey } from './key.js'
 export { networkPermission, type NetworkPermission } from './permission.js'
 export { databaseOutbox, databaseTokens, memoryOutbox, memoryTokens, sessionTokens, type Kept, type OutboxKeeper, type TokenKeeper } from './keeping.js'
 export { Messages, type MessageState, type Received, type SendOptions } from './messages.js'

@@ -56,6 +56,22 @@ export function databaseTokens(name = 'hybridgw'): TokenKeeper {
   }
 }
 
+/** One value of its own beside the tokens; null: there is none yet. Saving keeps what is there already. */
+export function databaseValue<T>(name: string, key: string): { load(): Promise<T | null>; save(value: T): Promise<void> } {
+  return {
+    load: async () => ((await request(name, 'tokens', 'readonly', (store) => store.get(key))) as T | undefined) ?? null,
+    save: async (value) => {
+      await request(name, 'tokens', 'readwrite', (store) => {
+        const got = store.get(key)
+        got.onsuccess = () => {
+          if (got.result === undefined) store.put(value, key)
+        }
+        return got
+      })
+    },
+  }
+}
+
 /** In memory: changes are lost with the process. */
 export function memoryOutbox(): OutboxKeeper {
   let last = 0

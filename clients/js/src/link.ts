@@ -13,6 +13,9 @@ export interface Socket {
   close(code?: number, reason?: string): void
 }
 
+/** Proves the key of the app for a token. */
+export type Prove = (token: string) => Promise<string>
+
 export type OpenSocket = (url: string, protocol: string) => Socket
 
 /** How long is waited, milliseconds. */
@@ -77,7 +80,7 @@ export class Link {
   }
 
   /** Connect, show the token, and stay until the end. Never throws. */
-  run(url: string, token: string, resume: Resume | null): Promise<End> {
+  run(url: string, token: string, resume: Resume | null, prove?: Prove): Promise<End> {
     return new Promise((resolve) => {
       this.finish = resolve
       let socket: Socket
@@ -88,7 +91,11 @@ export class Link {
         return
       }
       this.deadline = setTimeout(() => this.abandon('no answer in time'), this.patience.openMs)
-      socket.onopen = () => this.send({ type: 'auth', token, ...(resume === null ? {} : { resume }) })
+      const shown = { type: 'auth', token, ...(resume === null ? {} : { resume }) } as const
+      socket.onopen = () => {
+        if (prove === undefined) return this.send(shown)
+        prove(token).then((proof) => this.send({ ...shown, proof }), (error: unknown) => this.abandon(String(error)))
+      }
       socket.onmessage = (event: { data: unknown }) => this.receive(event.data)
       socket.onerror = () => undefined // a close follows
       socket.onclose = (event: { code: number; reason: string }) => this.end(event.code, event.reason)
@@ -114,8 +121,8 @@ export class Link {
   }
 
   /** A fresh token for this connection. */
-  renew(token: string): void {
-    if (this.isOpen) this.send({ type: 'auth', token, renew: true })
+  renew(token: string, proof?: string): void {
+    if (this.isOpen) this.send({ type: 'auth', token, renew: true, ...(proof === undefined ? {} : { proof }) })
   }
 
   /** Is anybody there? If nothing comes back soon, the connection is given up, whatever `readyState` says. */

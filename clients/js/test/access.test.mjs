@@ -154,6 +154,28 @@ test('a token that was tampered with is exchanged; a refresh token that is unkno
   assert.equal(await keep.load(), null)
 })
 
+test('what an app with a key was given is worth nothing to who copies it', async () => {
+  const { publicKey, privateKey } = await crypto.subtle.generateKey({ name: 'Ed25519' }, false, ['sign', 'verify'])
+  const raw = Buffer.from(await crypto.subtle.exportKey('raw', publicKey))
+  const key = { public: Promise.resolve(raw.toString('base64url')), sign: async (text) => new Uint8Array(await crypto.subtle.sign({ name: 'Ed25519' }, privateKey, text)) }
+  const keep = memoryTokens()
+  const { db } = await letIn('With a key', { keep, key })
+  const kept = await keep.load()
+  const copy = memoryTokens()
+  await copy.save(kept)
+  const thief = app('With a key', { keep: copy })
+  await status(thief, 'revoked') // for all it knows
+  const read = await fetch(`${daemon.url}/api/auth/validate`, { headers: { Authorization: `Bearer ${kept.grant.access}` } })
+  assert.equal(read.status, 401)
+  db.close()
+  await keep.save({ ...kept, grant: { ...kept.grant, expiresMs: 0 } })
+  const again = app('With a key', { keep, key })
+  await again.ready() // by a token that was exchanged, at another connection
+  assert.notEqual((await keep.load()).grant.access, kept.grant.access)
+  assert.equal((await again.collection('tasks').create({ title: 'Mine' })).state, 'stored')
+  await again.leave()
+})
+
 test('who leaves gives the rights back', async () => {
   const { db, id } = await letIn('Leaver')
   await db.leave()

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
 
+from hybridgw_protocol.proofs import HEADER as PROOF_HEADER
+from hybridgw_protocol.proofs import SOCKET
 from hybridgw_protocol.runtime import Secret
 
 from ...core.origins import kind_of
@@ -80,6 +82,8 @@ class Gate:
         """Args: token: of the owner; port: the one we listen on; credentials: of everybody else."""
         self._token = token.reveal().encode()
         self._credentials = credentials
+        if credentials is not None:
+            credentials.port = port
         names = ("127.0.0.1", "localhost", "[::1]")
         self._hosts = frozenset(f"{name}:{port}" for name in names) | (frozenset(names) if port == 80 else frozenset())
         self._own = frozenset(f"http://{host}" for host in self._hosts)
@@ -111,18 +115,23 @@ class Gate:
         origin = headers.get("Origin")
         return None if origin is None or origin in self._own else origin
 
-    def holder(self, token: str, origin: str | None) -> Principal | None:
-        """Who shows this token; None: nobody, or not from there. In constant time. Args: origin: the header's."""
+    def holder(
+        self, token: str, origin: str | None, proof: str | None = None, purpose: str = SOCKET
+    ) -> Principal | None:
+        """Who shows this token; None: nobody, not from there, or without its key. In constant time.
+
+        Args: origin: the header's; proof: of the key that it may be bound to, for this purpose.
+        """
         if origin in self._own:
             origin = None
         if hmac.compare_digest(token.encode("utf-8", "surrogatepass"), self._token):
             return OWNER if origin is None else None
-        return None if self._credentials is None else self._credentials.holder(token, origin)
+        return None if self._credentials is None else self._credentials.holder(token, origin, proof, purpose)
 
-    def principal(self, headers: Mapping[str, str]) -> Principal | None:
-        """Who shows this credential; None: none, or not a valid one."""
+    def principal(self, headers: Mapping[str, str], purpose: str = SOCKET) -> Principal | None:
+        """Who shows this credential; None: none, or not a valid one. Args: purpose: of a proof: method and path."""
         token = bearer(headers)
-        return None if token is None else self.holder(token, headers.get("Origin"))
+        return None if token is None else self.holder(token, headers.get("Origin"), headers.get(PROOF_HEADER), purpose)
 
     def nobody(self, headers: Mapping[str, str]) -> Principal:
         """Whoever sends this, without any right; for the calls that are open."""

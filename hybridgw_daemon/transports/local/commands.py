@@ -444,6 +444,8 @@ def message_rows(m: MessageService) -> tuple[Command, ...]:
         Command("messages.list", "GET", base, said.ListMessages, said.MessagePage, "any", m.history.list),
         Command("messages.notifications", "GET", f"{base}/notifications", said.ListNotifications,
                 said.NotificationList, "any", m.history.notifications),
+        Command("messages.devices", "GET", f"{base}/devices", said.ListAddressees, said.AddresseeList, "any",
+                m.history.devices),
         Command("messages.programs", "GET", f"{base}/programs", said.ListPrograms, said.ProgramList, "admin",
                 m.history.programs),
         Command("messages.explain", "POST", f"{base}/route", said.ExplainMessage, said.RouteReport, "admin",

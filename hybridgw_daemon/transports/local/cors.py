@@ -14,7 +14,8 @@ from aiohttp import web
 GRANTED: Final = web.RequestKey("granted", dict[str, str])  # on a request: the headers that its answer has
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 HEADERS: Final = (
-    "Authorization", "Content-Type", "If-Match", "If-None-Match", "Last-Event-ID", "X-HybridGW-Client", "X-Request-ID",
+    "Authorization", "Content-Type", "If-Match", "If-None-Match", "Last-Event-ID", "X-HybridGW-Client",
+    "X-HybridGW-Proof", "X-Request-ID",
 )  # fmt: skip
 EXPOSED: Final = "ETag, Location, Retry-After, RateLimit, RateLimit-Policy, X-Request-ID"
 MAX_AGE_S: Final = 600  # Chromium's own bound is 7,200; a revoked origin should not be remembered for long

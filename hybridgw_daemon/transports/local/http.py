@@ -346,7 +346,7 @@ class HttpApi:
             is_socket = self._sockets is not None and path.startswith(ws.PREFIX)
             is_upgrade = is_socket and headers.get("Upgrade", "").lower() == "websocket"
             shown = "Authorization" in headers
-            principal = self._gate.principal(headers) if shown else None
+            principal = self._gate.principal(headers, f"{request.method} {path}") if shown else None
             if is_socket:
                 template = ws.TEMPLATE
             is_file = route is not None and route.row.is_file

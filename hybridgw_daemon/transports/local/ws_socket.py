@@ -292,7 +292,7 @@ class Socket:
     def _holder(self, frame: frames.Auth) -> Principal | None:
         """Whose token it is; None: nobody's, or there were too many: the connection ends. Counted as any call."""
         started, common = time.perf_counter(), self._common
-        principal = common.gate.holder(frame.token, self._origin)
+        principal = common.gate.holder(frame.token, self._origin, None if frame.proof is msgspec.UNSET else frame.proof)
         try:
             common.calls.take(principal, self._origin, is_bad=principal is None).check()
         except TooManyRequests as error:

@@ -1,0 +1,128 @@
+/** The popup: tasks, what has arrived, and the tab in front for another device. */
+
+import { render } from 'preact'
+import { useState } from 'preact/hooks'
+import { ago, oneLine } from '../../../dashboard/src/format.js'
+import { newId } from '../../../js/src/ids.js'
+import { api, t } from '../api.js'
+import { EVERYWHERE, frontTab } from '../menus.js'
+import { Button, Said, StatusLine, Steps } from '../parts.js'
+import { openable } from '../piece.js'
+import type { Arrived, Ask, Shown } from '../shared.js'
+import { useBackground } from '../view.js'
+import '../style.css'
+
+type Tab = 'tasks' | 'inbox'
+
+function Popup() {
+  const [shown, ask] = useBackground('popup')
+  const [tab, go] = useState<Tab>('tasks')
+  const [said, say] = useState('')
+  if (shown === null) return <p class="status warn" role="status">{t('status_starting')}</p>
+  const run = (what: Ask, done = ''): void => {
+    ask(what).then(
+      () => say(done),
+      (error: Error) => say(error.message),
+    )
+  }
+  const unseen = shown.inbox.filter((one) => !one.isSeen).length
+  const tabs: [Tab, string][] = [['tasks', t('tasks')], ['inbox', unseen > 0 ? t('inboxUnseen', unseen) : t('inbox')]]
+  return (
+    <>
+      <header>
+        <StatusLine shown={shown} />
+        <Button kind="quiet" label={t('options')} onClick={() => void api.runtime.openOptionsPage()}>⚙</Button>
+      </header>
+      <Steps shown={shown} ask={run} />
+      <nav role="tablist">
+        {tabs.map(([name, title]) => (
+          <button type="button" role="tab" id={`tab-${name}`} aria-selected={tab === name} onClick={() => go(name)} key={name}>{title}</button>
+        ))}
+      </nav>
+      {tab === 'tasks' ? <Tasks shown={shown} run={run} /> : <Inbox items={shown.inbox} run={run} />}
+      <Send shown={shown} run={run} say={say} />
+      <p class="quiet" role="alert" id="said">{said === '' ? '' : <Said text={said} most={300} />}</p>
+    </>
+  )
+}
+
+type Run = (what: Ask, done?: string) => void
+
+function Tasks({ shown, run }: { shown: Shown; run: Run }) {
+  const [title, type] = useState('')
+  const { items, total, isReady } = shown.tasks
+  const add = (event: Event): void => {
+    event.preventDefault()
+    if (title.trim() === '') return
+    run({ do: 'add', id: newId(), title })
+    type('')
+  }
+  return (
+    <main>
+      <form id="add" onSubmit={add}>
+        <input aria-label={t('newTask')} placeholder={t('newTask')} value={title} maxLength={1000} autofocus onInput={(event) => type(event.currentTarget.value)} />
+        <button class="main">{t('add')}</button>
+      </form>
+      <ul id="tasks">
+        {items.map((task) => (
+          <li key={task.id} class={task.isPending ? 'pending' : ''}>
+            <label>
+              <input type="checkbox" checked={task.isDone} onChange={(event) => run({ do: 'check', id: task.id, isDone: event.currentTarget.checked })} />
+              <Said text={task.title} most={200} />
+            </label>
+            {task.due !== null && <span class="quiet">{task.due.slice(0, 10)}</span>}
+          </li>
+        ))}
+      </ul>
+      {items.length === 0 && isReady && <p class="quiet">{t('noTasks')}</p>}
+      {total > items.length && <p class="quiet">{t('moreTasks', total - items.length)}</p>}
+    </main>
+  )
+}
+
+function Inbox({ items, run }: { items: Arrived[]; run: Run }) {
+  if (items.length === 0) return <main><p class="quiet">{t('noInbox')}</p></main>
+  return (
+    <main>
+      <ul id="inbox">
+        {items.map((one) => {
+          const url = openable(one.url)
+          const title = one.kind === 'selection' ? one.text : one.title || one.url
+          const see = (): void => run({ do: 'seen', id: one.id })
+          return (
+            <li key={one.id} class={one.isSeen ? '' : 'unseen'}>
+              <div>
+                {url === null ? <Said text={title} most={300} /> : <a href={url} target="_blank" rel="noreferrer noopener" onClick={see}><Said text={title} most={300} /></a>}
+                <p class="quiet"><Said text={t('fromDevice', one.from)} most={80} /> · {ago(one.atMs)}</p>
+              </div>
+              <Button kind="quiet" label={t('remove')} onClick={() => run({ do: 'forget', id: one.id })}>×</Button>
+            </li>
+          )
+        })}
+      </ul>
+      <Button kind="quiet" onClick={() => run({ do: 'seen' })}>{t('allSeen')}</Button>
+    </main>
+  )
+}
+
+function Send({ shown, run, say }: { shown: Shown; run: Run; say: (text: string) => void }) {
+  const [to, choose] = useState(EVERYWHERE)
+  if (!['online', 'offline', 'connecting'].includes(shown.status)) return null
+  const send = async (): Promise<void> => {
+    const piece = await frontTab()
+    if (piece === null) return say(t('noTab'))
+    run({ do: 'send', id: newId(), piece, to }, t('sent'))
+  }
+  return (
+    <footer>
+      <select id="to" aria-label={t('sendTo')} value={to} onChange={(event) => choose(event.currentTarget.value)}>
+        <option value={EVERYWHERE}>{t('everyDevice')}</option>
+        {shown.devices.map(({ name, mark }) => <option key={mark} value={`${EVERYWHERE}@${mark}`}>{oneLine(name, 40)}</option>)}
+      </select>
+      <Button onClick={() => void send()}>{t('sendTab')}</Button>
+    </footer>
+  )
+}
+
+document.documentElement.lang = api.i18n.getUILanguage()
+render(<Popup />, document.querySelector('#app') as HTMLElement)

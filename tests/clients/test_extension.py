@@ -1,0 +1,299 @@
+"""The browser extension in real browsers, over the real native messaging host and over its WebSocket; its packages."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gzip
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import time
+import uuid
+import zipfile
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ._browsers import until
+from ._extension import (
+    CLIENT,
+    EVERYWHERE,
+    KEY_CAN_BE_READ,
+    MOZ,
+    PAGE,
+    PENDING,
+    SOURCE,
+    STATUS,
+    TITLES,
+    WAY,
+    add,
+    ask,
+    connect,
+    extended,
+    firefox_popup,
+    look,
+    needs_chromium,
+    needs_firefox,
+    popup,
+    public_key,
+    tell_chromium,
+    tell_firefox,
+    titles,
+)
+from .conftest import Owner
+
+
+@needs_chromium
+@pytest.mark.spec("F4")
+async def test_spec_F4_in_chromium_over_the_native_host(owner: Owner, packages: Path, tmp_path: Path) -> None:
+    """Let in, used, the daemon gone and back, the worker ended, thrown out and let in again."""
+    folder = tmp_path / "browser"
+    folder.mkdir()
+    tell_chromium(folder, owner.home)
+    async with extended(folder, packages) as browser:
+        tab = await popup(browser)
+        await until(tab, f"{STATUS} === 'unapproved'")
+        await look(tab, "popup-unapproved")
+        grant = await connect(tab, owner)
+        assert await tab.run(WAY) == "native"
+        (listed,) = [one for one in (await owner.call("GET", "/api/auth/grants"))["items"] if one["id"] == grant]
+        assert listed["has_key"]
+        assert await tab.run(KEY_CAN_BE_READ) == [False, "InvalidAccessError"]
+        await add(tab, "Buy milk")
+        await until(tab, f"{TITLES} === 'Buy milk' && {PENDING} === 0")
+        assert await titles(owner) == ["Buy milk"]
+        assert await tab.run("chrome.action.getBadgeText({})") == ""
+
+        owner.down()
+        await until(tab, f"{STATUS} === 'offline'")
+        assert await tab.run("chrome.action.getBadgeText({})") == "!"
+        await add(tab, "Call home")
+        await until(tab, f"{TITLES} === 'Call home,Buy milk' && {PENDING} === 1")
+        await look(tab, "popup-offline")
+        await tab.ask("ServiceWorker.enable", {})
+        await tab.ask("ServiceWorker.stopAllWorkers", {})
+        await until(tab, f"{TITLES} === 'Call home,Buy milk' && {STATUS} === 'offline'")  # by another worker
+        owner.up()
+        await until(tab, f"{STATUS} === 'online' && {PENDING} === 0")
+        assert await titles(owner) == ["Buy milk", "Call home"]
+        assert await owner.waiting() == []
+
+        await tab.ask("ServiceWorker.stopAllWorkers", {})
+        await until(tab, f"{STATUS} === 'online'")
+        await add(tab, "Water plants")
+        await until(tab, f"{TITLES} === 'Water plants,Call home,Buy milk' && {PENDING} === 0")
+        await owner.call("DELETE", f"/api/data/tasks/{(await owner.call('GET', '/api/data/tasks'))['items'][0]['id']}")
+        await until(tab, f"{TITLES} === 'Water plants,Call home'")
+
+        began = time.monotonic()
+        await owner.call("DELETE", f"/api/auth/grants/{grant}")
+        await until(tab, f"{STATUS} === 'revoked' && {TITLES} === ''")
+        assert time.monotonic() - began < 2.0
+        assert await tab.run("chrome.action.getBadgeText({})") == "!"
+        await tab.click("section button.main")
+        code = await until(tab, "document.querySelector('#code')?.textContent")
+        (asked,) = await owner.waiting()
+        assert asked["code"] == code
+        await look(tab, "popup-asking")
+        await owner.call("POST", f"/api/auth/grants/{asked['id']}/refuse", {})
+        await until(tab, f"{STATUS} === 'refused'")
+        assert [text for text in await tab.problems() if "favicon" not in text] == []
+
+
+@needs_chromium
+@pytest.mark.spec("F4")
+async def test_spec_F4_one_that_is_not_listed_has_the_websocket_and_no_host(
+    owner: Owner, packages: Path, tmp_path: Path
+) -> None:
+    """The browser refuses it the host; where the daemon answers has to be typed once; and it is let in by itself."""
+    folder, other = tmp_path / "browser", tmp_path / "packages" / "chrome"
+    folder.mkdir()
+    shutil.copytree(packages / "chrome", other)
+    manifest = json.loads((other / "manifest.json").read_text())
+    key = public_key()
+    manifest["permissions"].append("tabs")  # as if the person had said yes to the browser's question
+    (other / "manifest.json").write_text(json.dumps(manifest | {"key": base64.b64encode(key).decode()}))
+    origin = "chrome-extension://" + "".join(chr(97 + int(digit, 16)) for digit in hashlib.sha256(key).hexdigest()[:32])
+    tell_chromium(folder, owner.home)
+    async with extended(folder, other.parent) as browser:
+        tab = await popup(browser, origin)
+        await tab.resize(800, 1_200)
+        await tab.goto(f"{origin}/options.html")
+        await until(tab, "document.querySelector('#address')")
+        await tab.click("#address input")
+        await tab.type("http://example.com:8000")
+        await tab.click("#address button")
+        await until(tab, "document.querySelector('[role=alert]').textContent.includes('this computer only')")
+        await tab.run("document.querySelector('#address input').select()")
+        await tab.type(owner.url)
+        await tab.click("#address button")
+        await until(tab, f"document.querySelector('dl').textContent.includes({json.dumps(owner.url)})")
+        await connect(tab, owner, origin)
+        await until(tab, f"{WAY} === 'websocket'")
+        await tab.goto(f"{origin}/popup.html")
+        await add(tab, "Buy milk")
+        await until(tab, f"{TITLES} === 'Buy milk' && {PENDING} === 0")
+        assert await titles(owner) == ["Buy milk"]
+
+        # The activity log: rights of its own, nothing before, and nothing of what is left out.
+        await tab.goto(f"{origin}/options.html")
+        await until(tab, "document.querySelector('#activity button')")
+        await tab.click("#activity button")
+        code = await until(tab, "document.querySelector('#code')?.textContent")
+        await look(tab, "options")
+        (asked,) = await owner.waiting()
+        assert "write:activities" in asked["scopes"]
+        await owner.call("POST", f"/api/auth/grants/{asked['id']}/approve", {"code": code})
+        await until(tab, f"{STATUS} === 'online'")
+        other = await browser.tab()
+        await other.goto(f"{owner.url}/?secret=planted#planted")
+        await asyncio.sleep(2.5)
+        await other.goto(f"{origin}/popup.html")
+        await until(other, f"{STATUS} === 'online'")
+        (noted,) = await _noted(owner)
+        assert noted["url"] == f"{owner.url}/"
+        began, ended = (datetime.fromisoformat(noted[name]) for name in ("started_at", "ended_at"))
+        assert 2.0 <= (ended - began).total_seconds() < 10
+        await tab.run("document.querySelector('#activity textarea').focus()")
+        await tab.type("127.0.0.1")
+        await tab.run("document.querySelector('#activity textarea').blur()")
+        await other.goto(f"{owner.url}/docs")
+        await asyncio.sleep(2.5)
+        await other.goto(f"{origin}/popup.html")
+        await until(other, f"{STATUS} === 'online'")
+        assert await _noted(owner) == [noted]
+
+
+@needs_firefox
+@pytest.mark.spec("F4")
+async def test_spec_F4_firefox_without_the_host_does_not_make_wss_of_it(
+    owner: Owner, packages: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "browser"
+    folder.mkdir()
+    async with firefox_popup(folder, packages) as tab:
+        await tab.goto(f"{MOZ}/options.html")
+        await until(tab, "document.querySelector('#address')")
+        await tab.run("document.querySelector('#address input').focus()")
+        await tab.type(owner.url)
+        await tab.press("Enter")
+        await until(tab, f"document.querySelector('dl').textContent.includes({json.dumps(owner.url)})")
+        await connect(tab, owner, MOZ)
+        await until(tab, f"{WAY} === 'websocket'")
+        await tab.goto(f"{MOZ}/popup.html")
+        await add(tab, "Buy milk")
+        await until(tab, f"{TITLES} === 'Buy milk' && {PENDING} === 0")
+        assert await titles(owner) == ["Buy milk"]
+
+
+async def _noted(owner: Owner) -> list[dict[str, Any]]:
+    """What the activity log has written, once it has written something."""
+    for _ in range(100):
+        if found := (await owner.call("GET", "/api/data/activities"))["items"]:
+            return [one["data"] for one in found]
+        await asyncio.sleep(0.05)
+    return []
+
+
+@needs_chromium
+@needs_firefox
+@pytest.mark.spec("F4")
+async def test_spec_F4_chromium_and_firefox_send_each_other_things(
+    owner: Owner, packages: Path, tmp_path: Path
+) -> None:
+    one, two = tmp_path / "chromium", tmp_path / "firefox"
+    one.mkdir()
+    two.mkdir()
+    tell_chromium(one, owner.home)
+    tell_firefox(two, owner.home)
+    async with extended(one, packages) as browser, firefox_popup(two, packages) as fox:
+        tab = await popup(browser)
+        await connect(tab, owner)
+        await connect(fox, owner, MOZ)
+        assert await fox.run(WAY) == "native"
+        await add(fox, "Buy milk")
+        await until(tab, f"{TITLES} === 'Buy milk' && {PENDING} === 0")
+        await tab.click("#tasks input")
+        await until(fox, f"{TITLES} === ''")
+
+        await fox.click("#tab-inbox")
+        hostile = "<img src=x onerror=alert(1)>\u202etxt.exe" + "x" * 4_096
+        for piece in (
+            {"kind": "tab", "url": "https://example.com/a?b=1", "title": "Example", "text": ""},
+            {"kind": "link", "url": "javascript:document.title='hit'", "title": hostile, "text": ""},
+        ):
+            await ask(tab, do="send", id=str(uuid.uuid4()), piece=piece, to=EVERYWHERE)
+        await until(fox, "document.querySelectorAll('#inbox li.unseen').length === 2")
+        links = "[...document.querySelectorAll('#inbox a')].map((one) => one.href).join()"
+        assert await fox.run(links) == "https://example.com/a?b=1"
+        shown = await fox.run("document.querySelector('#inbox .said').textContent")
+        assert shown.startswith("<img src=x onerror=alert(1)>⟨U+202E⟩txt.exe")
+        assert len(shown) < 400
+        assert await fox.run("document.querySelectorAll('#inbox img').length") == 0
+        assert await fox.run("browser.action.getBadgeText({})") == "2"
+        assert await tab.run("chrome.action.getBadgeText({})") == ""  # what one sends to all is not for oneself
+
+        owner.down()
+        await until(fox, f"{STATUS} === 'offline'")
+        away = {"kind": "selection", "url": "", "title": "", "text": "while away"}
+        await ask(fox, do="send", id=str(uuid.uuid4()), piece=away, to=EVERYWHERE)
+        await until(fox, "document.querySelector('#waiting')?.textContent.startsWith('1 ')")
+        owner.up()
+        await until(fox, f"{STATUS} === 'online' && document.querySelector('#waiting') === null")
+        await tab.click("#tab-inbox")
+        await until(tab, "document.querySelector('#inbox .said')?.textContent === 'while away'")
+        assert len((await owner.call("GET", "/api/messages"))["items"]) == 3
+
+
+# ---- what is built ---------------------------------------------------------------------------------------------------
+@pytest.mark.spec("F4")
+def test_spec_F4_the_packages_are_as_stores_take_them(packages: Path) -> None:
+    reasons = dict(re.findall(r"^\| `([A-Za-z]+)` \| (.+) \|$", PAGE.read_text(), re.MULTILINE))
+    for browser in ("chrome", "firefox"):
+        with zipfile.ZipFile(packages / f"hybridgw-{browser}.zip") as found:
+            assert found.testzip() is None
+            names = set(found.namelist())
+            manifest = json.loads(found.read("manifest.json"))
+            script = found.read("background.js")
+        assert "key" not in manifest
+        loaded = json.loads((packages / browser / "manifest.json").read_text())
+        assert ("key" in loaded) is (browser == "chrome")
+        for name in ("popup.html", "options.html", "LICENSE", "licenses.md", *manifest["icons"].values()):
+            assert name in names
+        assert {*manifest["permissions"], *manifest["optional_permissions"]} == reasons.keys()
+        assert "host_permissions" not in manifest
+        policy = manifest["content_security_policy"]["extension_pages"]
+        assert "unsafe" not in policy
+        assert set(re.findall(r"(?:ws|http)s?://[^ ;]+", policy)) == {"ws://127.0.0.1:*", "http://127.0.0.1:*"}
+        assert not re.search(rb"\beval\(|new Function|https?://(?!127\.0\.0\.1|localhost|\[::1\])[a-z]", script)
+        assert len(gzip.compress(script)) < 60_000
+
+
+@pytest.mark.spec("F4")
+def test_spec_F4_the_same_source_gives_the_same_bytes(packages: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["node", "build.mjs", str(tmp_path / "again")], cwd=SOURCE, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for name in ("hybridgw-chrome.zip", "hybridgw-firefox.zip"):
+        assert (tmp_path / "again" / name).read_bytes() == (packages / name).read_bytes()
+
+
+def test_spec_F4_every_text_is_there_and_used() -> None:
+    texts = json.loads((SOURCE / "public/_locales/en/messages.json").read_text())
+    source = "\n".join(path.read_text() for path in (SOURCE / "src").rglob("*.ts*"))
+    used = set(re.findall(r"\bt\(\s*'([A-Za-z_]+)'", source))
+    used |= set(re.findall(r"__MSG_([A-Za-z]+)__", (SOURCE / "manifest.mjs").read_text()))
+    used |= set(re.findall(r"'((?:badge|activity)[A-Za-z]+|title_[a-z]+|way_[a-z]+)'", source))
+    computed = {name for name in texts if re.match(r"(status|title|text|way|host|menu)_", name)}
+    assert used <= texts.keys()
+    assert texts.keys() - used <= computed
+    for name in re.findall(r"\| '([a-z]+)'", re.search(r"export type Status = (.+)", CLIENT.read_text())[0]):  # type: ignore[index]
+        assert f"status_{name}" in texts
+    for entry in texts.values():
+        assert ("$WHAT$" in entry["message"]) is ("placeholders" in entry)
