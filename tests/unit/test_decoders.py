@@ -137,6 +137,8 @@ TABLE = [
     Decoder("parse_relay", _text(parse_relay), [b"relay.example.com:8080", b"http://127.0.0.1:9"]),
     Decoder("decode_content", decode_content, [encode_content(Content(kind="all", type="t", body=b"1", name="n"))]),
     Decoder("parse_target", _text(targets.parse_target), [b"client:tabs@laptop", b"device:phone", b"all"]),
+    Decoder("parse_rule", _text(lambda text: targets.parse_rule("a rule", text)),
+            [b"note.*=all", b"a=client:tabs@laptop, Phone +", b"*=topic:news"]),
     Decoder("decode_body", lambda body: decode_body(body, LOG), BODIES),
     Decoder("decode_body_exactly", lambda body: decode_body_exactly(body, LOG), BODIES),
     Decoder("read_wire", read_wire, BODIES),
