@@ -43,11 +43,13 @@ from .services.alarms import AlarmService
 from .services.collections import CollectionService
 from .services.conflicts import ConflictService
 from .services.connections import Connections, room_for_sockets
+from .services.contacts import ContactService
 from .services.devices import DeviceService
 from .services.documents import DocumentService
 from .services.events import EventHub, prepare
 from .services.expelling import ExpellingService
 from .services.health import HealthService
+from .services.letters import LetterService
 from .services.live_queries import LiveQueries
 from .services.log_reading import LogReader
 from .services.mail import MailService
@@ -55,6 +57,7 @@ from .services.membership import MembershipService
 from .services.messages import MessageService
 from .services.metrics import Metrics
 from .services.pairing import PairingService
+from .services.people import People
 from .services.quarantine import QuarantineService
 from .services.rate_limits import RateLimits
 from .services.recovery import RecoveryService
@@ -344,11 +347,26 @@ class Daemon:
         mail = sync.mail = MailService(
             database, space, services.messages, clock=sync.now_ms, entropy=entropy, wake=sync.peers.wake
         )
+
+        def wrote_contacts() -> None:
+            sync.wrote()
+            sync.resume("documents")
+
+        people = services.messages.addressing.others = People(
+            database, space, replica, clock=sync.now_ms, wrote=wrote_contacts, published=hub.publish
+        )
+        people.wake = sync.peers.wake
+        letters = sync.letters = LetterService(
+            database, space, people, mail, add_records=sync.add_records, told=services.messages.told,
+            clock=sync.now_ms, entropy=entropy,
+            wake=sync.peers.wake,
+        )  # fmt: skip
         after_write.append(sync.wrote)
         membership = MembershipService(database, replica, space, sync, clock=clock, entropy=entropy)
 
         def opened(rest: RestSealer) -> None:
             access.unlocked(rest)
+            letters.unlocked(rest)
             direct.keys_open.set()
 
         passphrase = PassphraseSource.from_environment(os.environ, fd=self._passphrase_fd)
@@ -372,6 +390,9 @@ class Daemon:
         services.relays = relays
         services.lan = direct.probing
         services.alarms = AlarmService(database)
+        services.contacts = ContactService(
+            database, space, people, clock=clock, relays=lambda: list(sync.peers.known), noted=access.audit.note
+        )
         services.pairing = PairingService(
             sync, space, membership, gateway, relays, clock=clock, entropy=entropy, worker=asyncio.to_thread,
             group=group, platform=sys.platform, direct=direct.pairing,
@@ -381,7 +402,7 @@ class Daemon:
         watch_sync(metrics, database, sync, clock)
         for name, part in (
             ("unlock", unlocking.run), ("sync", sync.run), ("relays", gateway.run), ("lan", direct.run),
-            ("mail", mail.run), ("quarantine", quarantine.run),
+            ("mail", mail.run), ("letters", letters.run), ("quarantine", quarantine.run),
         ):  # fmt: skip
             group.create_task(part(), name=name)
 

@@ -46,10 +46,14 @@ SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
         "lan": ("lan", "Find the other devices on the local network; name addresses, and test them."),
     },
     "Messages": {
-        "send": ("messages", "Send a message to programs, here and on your other devices."),
+        "send": ("messages", "Send a message to programs, here and on your other devices, or to another person."),
         "messages": (
             "messages",
             "List messages that were sent and that arrived, newest first; see what waits, and where one would go.",
+        ),
+        "contacts": (
+            "contacts",
+            "List the people you write to; ask somebody, answer who asks, compare the safety number.",
         ),
     },
     "Apps and scripts": {
@@ -74,7 +78,7 @@ HINTS: Final = {
     "busy": "Try again in a moment.",
     "disk_full": "Free some space; no restart is needed.",
     "offline": "See what is not reached: hybridgw relay test",
-    "wrong_code": "See what waits: hybridgw apps",
+    "wrong_code": "See what waits: hybridgw apps, hybridgw contacts requests",
     "unauthorized": "Restart the daemon, which makes a new token: hybridgw down, hybridgw up",
 }
 COMMANDS: Final = {name: entry for section in SECTIONS.values() for name, entry in section.items()}

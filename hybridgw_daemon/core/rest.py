@@ -38,6 +38,7 @@ class Purpose(StrEnum):
     SECRET_BODY = "secret-body"  # noqa: S105 - a name
     RELAY_INVITE = "relay-invite"
     SESSION = "session"
+    MESSAGE_KEY = "message-key"
     LOCAL_TOKENS = "local-tokens"  # seals nothing: its subkey signs tokens of local clients
 
 

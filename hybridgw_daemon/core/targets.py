@@ -1,7 +1,7 @@
 """Whom a message is for, as programs write it, and which rule decides when they do not say. Pure.
 
 A target is `client:ID`, `app:NAME`, `mode:MODE`, `topic:TOPIC` or `all`, with `@DEVICE` or `@here` behind it for one
-device; `device:NAME` is short for `all@NAME`. Source: protocol/SPEC.md, "Messages".
+device; `device:NAME` is short for `all@NAME`; `person:NAME` is a contact. Source: protocol/SPEC.md, "Messages".
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from hybridgw_protocol.localapi_frames import MODES
 
 HERE: Final = "here"
 MAX_NAME: Final = 64
-KINDS: Final = ("client", "app", "mode", "topic", "all")
+KINDS: Final = ("client", "app", "mode", "topic", "person", "all")
+PERSON: Final = "person"
+PEOPLE: Final = "people"  # the topic that a program listens for to be shown messages of other people
 
 _KINDS: Final = (*KINDS, "device")
 _CLIENT: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -61,12 +63,16 @@ def parse_target(text: str) -> Target:
             pass
         case "mode" if name in MODES:
             pass
+        case "person" if at:
+            raise _wrong(text, "a message to a person goes to all their devices, so no @ stands behind it")
+        case "person" if 0 < len(name) <= MAX_NAME and name.isprintable():
+            pass
         case "topic":
             check_topic(name)
         case "mode":
             raise _wrong(text, f"the modes are {', '.join(MODES)}")
         case _:
-            raise _wrong(text, "it is client:ID, app:NAME, mode:MODE, topic:TOPIC, device:NAME or all")
+            raise _wrong(text, "it is client:ID, app:NAME, mode:MODE, topic:TOPIC, person:NAME, device:NAME or all")
     return Target(kind, name, place)
 
 

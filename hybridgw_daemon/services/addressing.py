@@ -13,10 +13,11 @@ from hybridgw_protocol.ids import DeviceId
 from hybridgw_protocol.messages import MessageState
 from hybridgw_storage.database import Database, Tx
 
-from ..core.targets import HERE, Target
+from ..core.targets import HERE, PERSON, Target
 from ..stores import copies
 from ..stores import messages as rows
 from ..stores.messages import THIS, UNRESOLVED, DeliveryRow, Entries, MessageRow
+from ..stores.people import is_foreign
 
 
 class Place(NamedTuple):
@@ -51,6 +52,34 @@ class Members:
         return 0
 
 
+class Others:
+    """Other people, as far as messages need them; without the parts of sync there are none."""
+
+    def goal(self, target: Target) -> tuple[bytes, ...]:
+        """The devices of a person that a message goes to, as rows name them. Raises: NotFound, NeedsPerson."""
+        raise NotFound("There are no contacts here.", field="to")
+
+    def enqueue(self, tx: Tx, entries: Entries, row: MessageRow, device: bytes) -> DeliveryRow:
+        """It waits for a device of a person."""
+        raise NotFound("There are no contacts here.", field="to")
+
+    def device_name(self, device: bytes) -> str:
+        """What to call a device of another person."""
+        return device[16:].hex()[:16]
+
+    def person_of(self, device: bytes) -> tuple[str, str] | None:
+        """Id and name of the other person whose device a row names; None: it is of this space."""
+        return None
+
+    def person(self, text: str) -> bytes:
+        """The id of a contact, by name or id. Raises: NotFound."""
+        raise NotFound("There are no contacts here.", field="peer")
+
+    def problem(self, target: Target) -> str | None:
+        """Why nothing would go to a person now; None: it would."""
+        return "there are no contacts here"
+
+
 class Goal(NamedTuple):
     """Devices that a message goes to. others: None: not known yet."""
 
@@ -73,16 +102,21 @@ class Addressing:
         """Args: clock: Unix ms."""
         self._database, self._clock = database, clock
         self.members = Members()
+        self.others = Others()
         self._may_wait = True  # for the devices to be known; looked up at the start
 
     # ---- names -----------------------------------------------------------------------------------------------------
     def is_here(self, target: Target) -> bool:
         """Is this device among those that it names."""
+        if target.kind == PERSON:
+            return False
         here = self.members.here()
         return target.place in ("", HERE) or (here is not None and here.is_meant(target.place))
 
     def device_name(self, device: bytes) -> str:
         """What people call a device of a row."""
+        if is_foreign(device):
+            return self.others.device_name(device)
         if device != THIS:
             return self.members.name_of(device)
         here = self.members.here()
@@ -96,7 +130,9 @@ class Addressing:
         return next((o.device for o in self.members.others() or () if o.is_meant(text)), None)
 
     def goal(self, target: Target) -> Goal:
-        """The devices that a target names. Raises: NotFound: none."""
+        """The devices that a target names. Raises: NotFound: none; NeedsPerson: a person to whom nothing goes now."""
+        if target.kind == PERSON:
+            return Goal(False, self.others.goal(target))
         is_here = self.is_here(target)
         if target.place == HERE or (target.place and is_here):
             return Goal(True, ())
@@ -122,7 +158,12 @@ class Addressing:
             self._may_wait = True
             deliveries.append(entries.add_delivery(row, UNRESOLVED, MessageState.QUEUED, now_ms))
         else:
-            deliveries += [self.enqueue(entries, row, device) for device in goal.others]
+            deliveries += [
+                self.others.enqueue(tx, entries, row, device)
+                if is_foreign(device)
+                else self.enqueue(entries, row, device)
+                for device in goal.others
+            ]
         return Entered(row, deliveries, ears)
 
     def enqueue(self, entries: Entries, row: MessageRow, device: bytes) -> DeliveryRow:

@@ -47,11 +47,14 @@ class Ear:
     def __init__(
         self, listener: Listener, principal: Principal, database: Database, wakened: asyncio.Event,
         leave: Callable[[Ear], None], name_of: Callable[[bytes], str],
+        person_of: Callable[[bytes], tuple[str, str] | None] = lambda _device: None,
     ) -> None:  # fmt: skip
-        """Args: wakened: set when there may be something; leave: called when it is closed; name_of: of a device."""
+        """Args: wakened: set when there may be something; leave: called when it is closed; name_of: of a device;
+        person_of: id and name of the other person whose device it is."""
         self.listener = listener
         self.principal = principal
-        self._database, self._wakened, self._leave, self._name_of = database, wakened, leave, name_of
+        self._database, self._wakened, self._leave = database, wakened, leave
+        self._name_of, self._person_of = name_of, person_of
         self._after = dict.fromkeys(Priority, 0)  # of each priority, the rid shown last
         self._shown: dict[bytes, tuple[Place, int]] = {}  # id -> (place, bytes), not acknowledged yet
         self._bytes = 0
@@ -118,7 +121,7 @@ class Ear:
                 place = Place(waiting.rid, waiting.sender, waiting.id, waiting.priority)
                 self._shown[waiting.id] = (place, len(waiting.body))
                 self._bytes += len(waiting.body)
-                told.append(event_of(waiting, self._name_of(waiting.sender)))
+                told.append(event_of(waiting, self._name_of(waiting.sender), self._person_of(waiting.sender)))
         return told
 
     def _has_room(self, priority: Priority) -> bool:
@@ -126,12 +129,14 @@ class Ear:
         return len(self._shown) < WINDOW * share and self._bytes < WINDOW_BYTES * share
 
     def _may_hear(self, waiting: Waiting) -> bool:
-        return self.principal.allows("listen", waiting.name if waiting.kind == "topic" else waiting.type)
+        return self.principal.allows("listen", waiting.name if waiting.kind in ("topic", "person") else waiting.type)
 
 
 class _From(msgspec.Struct):
     device: str
     client: str
+    person: str | None
+    person_id: str | None
 
 
 class _Shown(msgspec.Struct):
@@ -149,13 +154,14 @@ class _Shown(msgspec.Struct):
     body: msgspec.Raw
 
 
-def event_of(waiting: Waiting, device: str) -> bytes:
-    """The event that shows a message."""
+def event_of(waiting: Waiting, device: str, person: tuple[str, str] | None = None) -> bytes:
+    """The event that shows a message. Args: person: id and name of the contact who sent it, if another person did."""
+    person_id, name = person or (None, None)
     return event_body(
         "message",
         encode(
             _Shown(
-                format_document_id(waiting.id), waiting.type, _From(device, waiting.client),
+                format_document_id(waiting.id), waiting.type, _From(device, waiting.client, name, person_id),
                 Target(waiting.kind, waiting.name, waiting.place).text, PRIORITY_NAMES[waiting.priority],
                 waiting.created_ms, waiting.expires_ms,
                 format_document_id(waiting.reply) if waiting.reply else None, bool(waiting.gap),

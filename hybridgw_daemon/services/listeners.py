@@ -67,7 +67,8 @@ class Listeners:
             listener = await self._database.write(write)
         else:
             listener = Listener(0, principal.id, mode, client_id, "", frozenset())
-        ear = Ear(listener, principal, self._database, wakened, self._leave, self._addressing.device_name)
+        ear = Ear(listener, principal, self._database, wakened, self._leave, self._addressing.device_name,
+                  self._addressing.others.person_of)  # fmt: skip
         if command.receive:
             self._ears.setdefault(listener.nr, {})[ear] = None
             self._published("programs")

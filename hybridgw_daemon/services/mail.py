@@ -362,6 +362,26 @@ class MailService:
             self._tell(await self._database.write(write))
         return taken
 
+    async def take_checked(
+        self, items: Sequence[tuple[EnvelopeHeader, Content | list[Receipt]]], also: Callable[[Tx], None]
+    ) -> None:
+        """Messages and receipts that came another way, whose senders were checked (services/letters.py): they have the
+        same order, are known again, and are shown alike. Args: also: done in the same transaction, after them."""
+        now_ms = self._clock()
+
+        def write(tx: Tx) -> _Came:
+            came = _Came(tx)
+            for header, opened in items:
+                if isinstance(opened, list):
+                    self._take_receipts(tx, header, opened, came)
+                else:
+                    self._take_message(tx, header, opened, now_ms, came)
+            came.write()
+            also(tx)
+            return came
+
+        self._tell(await self._database.write(write))
+
     def _open(self, envelope: Envelope, active: Collection[DeviceId]) -> Content | list[Receipt] | None:
         """Raises: _NotYet; BadSignature, CannotOpen: it is worth nothing."""
         header, space = envelope.header, self._space

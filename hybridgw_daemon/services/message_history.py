@@ -29,7 +29,7 @@ from hybridgw_protocol.localapi_messages import (
 from hybridgw_protocol.messages import DEAD, PRIORITY_NAMES, MessageState
 from hybridgw_storage.database import Connection, Database
 
-from ..core.targets import Listener, Target
+from ..core.targets import PERSON, Listener, Target
 from ..stores import copies
 from ..stores import messages as rows
 from ..stores.messages import THIS, UNRESOLVED, DeliveryRow, MessageRow
@@ -61,15 +61,17 @@ class MessageHistory:
             if not command.cursor.isascii() or not command.cursor.isdigit() or len(command.cursor) > 18:
                 raise BadValue("A cursor is what the page before it ended with.", field="cursor")
             before = int(command.cursor)
-        sender = client = None
-        if command.peer is not None:
+        sender = client = person = None
+        if command.peer is not None and command.peer.startswith(f"{PERSON}:"):
+            person = self._addressing.others.person(command.peer.partition(":")[2])
+        elif command.peer is not None:
             sender = self._addressing.device(command.peer)
             client = command.peer if sender is None else None
 
         def look(connection: Connection) -> list[MessageRow]:
             return rows.page(
                 connection, box=command.box, type=command.type, sender=sender, client=client, state=command.state,
-                before=before, limit=command.limit,
+                person=person, before=before, limit=command.limit,
             )  # fmt: skip
 
         found = await self._database.read(look)
@@ -98,7 +100,7 @@ class MessageHistory:
         items = [
             Notification(
                 id=format_document_id(row.id), device=self._addressing.device_name(row.sender), client=row.client,
-                type=row.type, at_ms=row.created_ms,
+                type=row.type, at_ms=row.created_ms, person=self._person(row.sender),
                 priority=PRIORITY_NAMES[row.priority],  # type: ignore[arg-type]
             )
             for row in found
@@ -130,12 +132,16 @@ class MessageHistory:
             ]
         )  # fmt: skip
 
+    def _person(self, sender: bytes) -> str | None:
+        found = self._addressing.others.person_of(sender)
+        return None if found is None else found[1]
+
     # ---- shown -------------------------------------------------------------------------------------------------------
     def may_hear(self, principal: Principal, row: MessageRow) -> bool:
         """May it know of this message: it sent it, or has the right to listen for it."""
         if row.principal == principal.id:
             return True
-        return principal.allows("listen", row.name if row.kind == "topic" else row.type)
+        return principal.allows("listen", row.name if row.kind in ("topic", "person") else row.type)
 
     def seen(self, principal: Principal, text: str) -> MessageRow:
         """The message of this id, for who may know of it. Raises: NotFound."""
@@ -154,6 +160,9 @@ class MessageHistory:
         else:
             dead = [d.state for d in found if d.state in DEAD]
             state = dead[0] if dead else min((d.state for d in found), key=_ORDER.index, default=MessageState.DELIVERED)
+        person = self._addressing.others.person_of(row.sender) or next(
+            (p for d in found if (p := self._addressing.others.person_of(d.recipient)) is not None), None
+        )
         return Message(
             id=format_document_id(row.id), incoming=row.sender != THIS, device=self._addressing.device_name(row.sender),
             client=row.client, to=Target(row.kind, row.name, row.place).text, type=row.type,
@@ -168,6 +177,7 @@ class MessageHistory:
             ],
             changes=sum([d.changes for d in found]), gap=bool(row.gap),
             reply_to=format_document_id(row.reply) if row.reply else None,
+            person=None if person is None else person[1], person_id=None if person is None else person[0],
         )  # fmt: skip
 
 

@@ -35,6 +35,7 @@ from ..core.targets import Rule, Target, parse_target
 from ..stores import copies
 from ..stores import messages as rows
 from ..stores.messages import THIS, Change, Entries, MessageRow
+from ..stores.people import is_foreign
 from .addressing import Addressing, Entered
 from .ears import Ear, Place
 from .listeners import Listeners
@@ -111,7 +112,7 @@ class MessageService:
             for entered in letter.entered:
                 count += 1
                 ears.update(entered.ears)
-                is_abroad = is_abroad or any(d.seq for d in entered.deliveries)
+                is_abroad = is_abroad or any(d.seq or is_foreign(d.recipient) for d in entered.deliveries)
         if count:
             self._routed("message", count)
         self.listeners.stir(ears)

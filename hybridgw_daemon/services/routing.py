@@ -18,7 +18,7 @@ from hybridgw_protocol.localapi_messages import (
 )
 from hybridgw_storage.database import Connection, Database
 
-from ..core.targets import HERE, Rule, Target, check_rule, decide, parse_target
+from ..core.targets import HERE, PERSON, Rule, Target, check_rule, decide, parse_target
 from ..stores import copies
 from ..stores.messages import THIS
 from .addressing import Addressing
@@ -80,6 +80,8 @@ class RoutingService:
 
     def _step(self, text: str, why: str) -> RouteStep:
         target, devices, problem = parse_target(text), [], None
+        if target.kind == PERSON:
+            return RouteStep(to=text, why=why, devices=[], problem=self._addressing.others.problem(target))
         if self._addressing.is_here(target):
             known = self._database.peek(copies.read_listeners)
             programs = [x.client for x, _ in known if x.is_meant(target.kind, target.name)]

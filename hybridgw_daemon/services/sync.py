@@ -25,6 +25,7 @@ from hybridgw_protocol.vectors import Heads, is_equal
 from hybridgw_storage.database import Database, Tx
 
 from ..stores import alarms, control, documents, oplog
+from .letters import LetterService
 from .mail import MailService
 from .peers import Peers
 from .replica import DECIDE, End, Incoming, Keys, Replica, Stored
@@ -104,6 +105,7 @@ class SyncService:
         self._published = published
         self._counted = counted
         self.mail: MailService | None = None  # messages to other devices go over the same conversations
+        self.letters: LetterService | None = None  # and those to other people
         self.peers = Peers(database, clock=clock, published=published)
         self._unsealed = asyncio.Event()
         self._tend_due = asyncio.Event()

@@ -93,9 +93,10 @@ class ReceiptRow(NamedTuple):
 
 
 def receipts(connection: sqlite3.Connection, limit: int, only: bytes | None = None) -> list[ReceiptRow]:
-    """What is to be told, by recipient. Args: only: to this device."""
+    """What devices of this space are to be told, by recipient. Args: only: to this device."""
     rows = connection.execute(
-        "SELECT recipient, id, state, at_ms FROM receipt WHERE ? IS NULL OR recipient = ? ORDER BY recipient LIMIT ?",
+        "SELECT recipient, id, state, at_ms FROM receipt WHERE length(recipient) = 16 AND (? IS NULL OR recipient = ?) "
+        "ORDER BY recipient LIMIT ?",
         (only, only, limit),
     )
     return [ReceiptRow(recipient, id, _STATES[state], at) for recipient, id, state, at in rows]

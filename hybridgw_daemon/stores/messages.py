@@ -313,9 +313,10 @@ def _delivery(row: Sequence[Any]) -> DeliveryRow:
 
 def page(
     connection: sqlite3.Connection, *, box: str, type: str | None, sender: bytes | None, client: str | None,
-    state: str | None, before: int, limit: int,
+    state: str | None, before: int, limit: int, person: bytes | None = None,
 ) -> list[MessageRow]:  # fmt: skip
-    """Newest first. Args: box: all, in, out, dead; type: exact, or with * at its end; before: a rid."""
+    """Newest first. Args: box: all, in, out, dead; type: exact, or with * at its end; before: a rid; person: of another
+    person, whose devices are named by 32 bytes that begin with it."""
     where, values = ["rid < ?"], [before]
     terms: list[tuple[str, list[object]]] = []
     if box == "in":
@@ -330,6 +331,10 @@ def page(
         terms.append(("type = ?", [type]))
     if sender is not None:
         terms.append(("(sender = ? OR rid IN (SELECT rid FROM delivery WHERE recipient = ?))", [sender, sender]))
+    if person is not None:
+        theirs = "length({0}) = 32 AND substr({0}, 1, 16) = ?"
+        to_them = f"rid IN (SELECT rid FROM delivery WHERE {theirs.format('recipient')})"
+        terms.append((f"({theirs.format('sender')} OR {to_them})", [person, person]))
     if client is not None:
         terms.append(("client = ?", [client]))
     if state is not None:

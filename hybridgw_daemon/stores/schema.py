@@ -381,7 +381,61 @@ _0006: Final = """
 ALTER TABLE app_grant ADD COLUMN key BLOB;
 """
 
+_0007: Final = """
+-- Control records of other people, as relays told them. Only added to: nobody can take back what was known.
+CREATE TABLE person_record(
+  nr     INTEGER PRIMARY KEY,       -- order of arrival
+  person BLOB NOT NULL,             -- 16 bytes: id of their space
+  hash   BLOB NOT NULL,
+  raw    BLOB NOT NULL,
+  UNIQUE(person, hash)
+) STRICT;
+
+-- Who asks to be a contact. Contacts themselves are documents: they are the same on all devices.
+CREATE TABLE contact_request(
+  person BLOB PRIMARY KEY,
+  root   BLOB NOT NULL,             -- their root key, 32 bytes
+  name   TEXT NOT NULL,             -- what they call themselves
+  note   TEXT NOT NULL,
+  relay  TEXT NOT NULL,             -- URL of the one through which it came
+  at_ms  INTEGER NOT NULL
+) STRICT;
+
+-- Letters about being contacts that are to be put until they are answered.
+CREATE TABLE contact_errand(
+  person  BLOB PRIMARY KEY,
+  kind    TEXT NOT NULL,            -- ask, accept
+  note    TEXT NOT NULL,
+  next_ms INTEGER NOT NULL,
+  tries   INTEGER NOT NULL
+) STRICT;
+
+-- Messages on their way to devices of other people. What became of them is in delivery, as of all others.
+CREATE TABLE letter(
+  rid       INTEGER NOT NULL,
+  recipient BLOB NOT NULL,          -- 32 bytes: person, device
+  priority  INTEGER NOT NULL,
+  stream    INTEGER NOT NULL,
+  seq       INTEGER NOT NULL,
+  next_ms   INTEGER NOT NULL,       -- when to put it (again)
+  tries     INTEGER NOT NULL,
+  PRIMARY KEY(rid, recipient)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX letter_due ON letter(substr(recipient, 1, 16), next_ms);
+CREATE INDEX delivery_foreign ON delivery(substr(recipient, 1, 16), rid) WHERE length(recipient) = 32;
+
+-- Keys of this device that letters are sealed to.
+CREATE TABLE message_key(
+  id          BLOB PRIMARY KEY,     -- 8 bytes
+  space       BLOB NOT NULL,
+  sealed      BLOB NOT NULL,        -- its secret, under the key-encryption key
+  made_ms     INTEGER NOT NULL,
+  replaced_ms INTEGER,              -- when a newer one was published; NULL: it is the newest
+  record      BLOB NOT NULL         -- control record by which it was published
+) STRICT;
+"""
+
 MIGRATIONS: Final = [
     ("0001_replica", _0001), ("0002_access", _0002), ("0003_addresses", _0003), ("0004_messages", _0004),
-    ("0005_lean_messages", _0005), ("0006_app_keys", _0006),
+    ("0005_lean_messages", _0005), ("0006_app_keys", _0006), ("0007_people", _0007),
 ]  # fmt: skip

@@ -26,6 +26,7 @@ from .limits import (
 from .vectors import Entry
 
 # Sizes stand in the types, so that the decoder refuses a list by its head, before it makes room for its entries.
+Key16 = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Key32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Blobs = Annotated[list[bytes], Meta(max_length=MAX_FRAME_BATCHES)]
 Envelopes = Annotated[list[bytes], Meta(max_length=MAX_FRAME_ENVELOPES)]
@@ -57,6 +58,11 @@ class FrameType(IntEnum):
     MSG_STORED = 0x41
     MSG = 0x42
     MSG_DONE = 0x43
+    LETTER_PUT = 0x44
+    LETTER = 0x45
+    LETTER_DONE = 0x46
+    DIR_GET = 0x60
+    DIR = 0x61
     PAIR_OPEN = 0x70
     PAIR_OPENED = 0x71
     PAIR_JOIN = 0x72
@@ -224,6 +230,47 @@ class MsgDone(Frame):
 
     type = FrameType.MSG_DONE
     ids: MailKeys
+
+
+class LetterPut(Frame):
+    """Letters for devices of another person, in the order of their streams; answered by msg_stored. sp: whose devices
+    these are; heads: of its control log, as known here: with others none is taken."""
+
+    type = FrameType.LETTER_PUT
+    sp: Key16
+    heads: Heads = []
+    m: Envelopes = []
+
+
+class LetterFrame(Frame):
+    """Letters that a relay kept for this device."""
+
+    type = FrameType.LETTER
+    m: Envelopes
+
+
+class LetterDone(Frame):
+    """Durable at their device: forget them. ids: each sender's device id and letter id (32 bytes)."""
+
+    type = FrameType.LETTER_DONE
+    ids: MailKeys
+
+
+class DirGet(Frame):
+    """Who is this person; answered by dir. heads: of its control log, as known here."""
+
+    type = FrameType.DIR_GET
+    sp: Key16
+    heads: Heads = []
+
+
+class Dir(Frame):
+    """Control records of a person that are lacking, `prevs` first, and the message keys in use. more: another dir frame
+    follows. None at all: nobody of this id is in the directory."""
+
+    type = FrameType.DIR
+    recs: Records
+    more: bool = False
 
 
 class PairOpen(Frame):

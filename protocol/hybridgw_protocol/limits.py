@@ -94,6 +94,19 @@ MAX_RECEIPTS: Final = 500  # of one envelope
 MAX_MAIL_ROWS: Final = 20_000  # that a relay keeps for one device
 MAX_MAIL_BYTES: Final = 64 * 1024 * 1024  # likewise
 
+# ---- people --------------------------------------------------------------------------------------------------------
+LETTER_VERSION: Final = 1
+LETTER_HEADER_BYTES: Final = 147
+LETTER_BOX_BYTES: Final = 80  # libsodium's sealed box of 32 bytes
+LETTER_MIN_BYTES: Final = 499  # header + box + 256 padded + 16 tag
+MAX_LETTER_BYTES: Final = 70 * 1024  # a greatest body, what goes with it, padding: 69,875 bytes are reached
+MESSAGE_KEY_MS: Final = 30 * 86_400_000  # a device makes a new message key so often
+MESSAGE_KEY_KEPT_MS: Final = 30 * 86_400_000  # the secret of the one before it stays so long: longest ttl
+MAX_LETTER_ROWS: Final = 1_000  # that a relay keeps from one person for one device
+MAX_LETTER_ROW_BYTES: Final = 16 * 1024 * 1024  # bytes of these
+MAX_LETTERS: Final = 20_000  # that it keeps from all other people for one device
+MAX_LETTERS_BYTES: Final = 64 * 1024 * 1024  # bytes of these
+
 # ---- kept ----------------------------------------------------------------------------------------------------------
 RESOLVED_CONFLICT_DAYS: Final = 180
 QUARANTINE_DAYS: Final = 90

@@ -50,13 +50,14 @@ _DATA: Final = {
         F.MSG_STORED,
     )
 }  # fmt: skip
+_ASKS: Final = dict.fromkeys((F.MSG_DONE, F.LETTER_PUT, F.LETTER_DONE, F.DIR_GET), State.READY)
 _MAILBOX: Final = {F.PAIR_MSG: State.READY, F.PAIR_CLOSE: State.READY}
 
 # What the client may send in each state, and the state after it. The server mirrors it.
 CLIENT_SENDS: Final[dict[State, dict[FrameType, State]]] = {
     State.CHALLENGED: {F.AUTH: State.AUTHENTICATING, F.PAIR_JOIN: State.JOINING},
     State.AUTHENTICATING: {F.CTL: State.AUTHENTICATING},
-    State.READY: {**_DATA, **_MAILBOX, F.MSG_DONE: State.READY, F.PAIR_OPEN: State.READY},
+    State.READY: {**_DATA, **_MAILBOX, **_ASKS, F.PAIR_OPEN: State.READY},
     State.PAIRING: {F.PAIR_MSG: State.PAIRING, F.PAIR_CLOSE: State.CLOSED},
 }
 SERVER_SENDS: Final[dict[State, dict[FrameType, State]]] = {
@@ -66,6 +67,8 @@ SERVER_SENDS: Final[dict[State, dict[FrameType, State]]] = {
         **_DATA,
         **_MAILBOX,
         F.MSG: State.READY,
+        F.LETTER: State.READY,
+        F.DIR: State.READY,
         F.PAIR_OPENED: State.READY,
         F.PAIR_JOINED: State.READY,
     },

@@ -40,8 +40,9 @@ class Message(Result):
     """A message that was sent or has arrived here. state: of all deliveries the least far; changes: rises with each
     change.
 
-    incoming: another device sent it; client: the program that sent it; gap: something before it is missing; also: ids
-    of further messages that the same call made, one per target.
+    incoming: another device sent it; client: the program that sent it; gap: something before it is missing; person,
+    person_id: the contact who sent it or whom it is for, null: it is between devices of one's own; also: ids of further
+    messages that the same call made, one per target.
     """
 
     id: str
@@ -59,6 +60,8 @@ class Message(Result):
     changes: int
     reply_to: str | None = None
     gap: bool = False
+    person: str | None = None
+    person_id: str | None = None
     also: list[str] = msgspec.field(default_factory=list)
 
 
@@ -100,7 +103,8 @@ class BroadcastMessage(Command):
 class ListMessages(Command):
     """What was sent and what arrived, newest first. box: `in`, `out`, or `dead`: those that expired or failed.
 
-    type: exact, or with * at its end; peer: a device, or the program that sent it; state: of at least one delivery.
+    type: exact, or with * at its end; peer: a device, the program that sent it, or person:NAME; state: of at least one
+    delivery.
     """
 
     box: Box = "all"
@@ -274,7 +278,7 @@ class RouteReport(Result):
 
 
 class Notification(Result):
-    """Something that a program or person sent and nobody here has dealt with."""
+    """Something that a program or person sent and nobody here has dealt with. person: the contact who did."""
 
     id: str
     device: str
@@ -282,6 +286,7 @@ class Notification(Result):
     type: str
     priority: PriorityName
     at_ms: int
+    person: str | None = None
 
 
 class NotificationList(Result):

@@ -47,7 +47,7 @@ def make_code(nameplate: int, entropy: Callable[[int], bytes], relay_url: str = 
     if not 0 <= nameplate < 10**PAIRING_NAMEPLATE_DIGITS:
         raise BadValue(f"A nameplate has {PAIRING_NAMEPLATE_DIGITS} digits; {nameplate} does not.")
     number = int.from_bytes(entropy(16), "big") % 10**PAIRING_CODE_DIGITS
-    relay = _parse_relay(relay_url.replace("ws", "http", 1) if relay_url.startswith("ws") else relay_url)
+    relay = parse_relay(relay_url.replace("ws", "http", 1) if relay_url.startswith("ws") else relay_url)
     return PairingCode(nameplate, f"{number:0{PAIRING_CODE_DIGITS}}", relay, entropy(LINK_SECRET_BYTES))
 
 
@@ -65,14 +65,14 @@ def parse_code(text: str) -> PairingCode:
     nameplate, digits = _parse_numbers(numbers)
     if "@" in text and not relay.strip():
         raise BadValue(f"The relay's address is missing after the @, as in {_EXAMPLE}@relay.example.com.")
-    return PairingCode(nameplate, digits, _parse_relay(relay.strip()))
+    return PairingCode(nameplate, digits, parse_relay(relay.strip()))
 
 
 def format_code(code: PairingCode) -> str:
     """What a screen shows: `417-803-265@relay.example.com`. The link's secret is not in it."""
     numbers = f"{code.nameplate:0{PAIRING_NAMEPLATE_DIGITS}}{code.digits}"
     groups = "-".join(numbers[i : i + 3] for i in range(0, _DIGITS, 3))
-    return f"{groups}@{_short_relay(code.relay)}" if code.relay else groups
+    return f"{groups}@{short_relay(code.relay)}" if code.relay else groups
 
 
 def format_link(code: PairingCode) -> str:
@@ -97,7 +97,7 @@ def _parse_link(text: str) -> PairingCode:
     if any(len(query.get(name, [])) > 1 for name in ("code", "relay", "secret")):
         raise BadValue("This pairing link says something twice; scan it again or type the code.")
     nameplate, digits = _parse_numbers(query.get("code", [""])[0])
-    relay = _parse_relay(query.get("relay", [""])[0])
+    relay = parse_relay(query.get("relay", [""])[0])
     hexadecimal = query.get("secret", [""])[0]
     if hexadecimal and not re.fullmatch(rf"[0-9a-fA-F]{{{2 * LINK_SECRET_BYTES}}}", hexadecimal):
         raise BadValue("The secret in this pairing link is damaged; scan it again or type the code.")
@@ -117,8 +117,11 @@ def _parse_numbers(text: str) -> tuple[int, str]:
     return int(numbers[:PAIRING_NAMEPLATE_DIGITS]), numbers[PAIRING_NAMEPLATE_DIGITS:]
 
 
-def _parse_relay(text: str) -> str:
-    """Canonical URL of `host[:port]`: https, or http for this machine itself; an http:// before it is kept."""
+def parse_relay(text: str) -> str:
+    """Canonical URL of `host[:port]`: https, or http for this machine itself; an http:// before it is kept.
+
+    Raises: BadValue.
+    """
     if not text:
         return ""
     scheme, separator, rest = text.lower().partition("://")
@@ -142,7 +145,8 @@ def _parse_relay(text: str) -> str:
     return f"{scheme}://{canonical}"
 
 
-def _short_relay(relay: str) -> str:
+def short_relay(relay: str) -> str:
+    """As people read it: the scheme only if it is not the usual one."""
     scheme, _, authority = relay.partition("://")
     usual = "http" if _is_this_machine(urlsplit(relay).hostname or "") else "https"
     return authority if scheme == usual else relay

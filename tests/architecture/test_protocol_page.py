@@ -44,8 +44,8 @@ def rows(section: str) -> Iterator[list[str]]:
 def test_the_sections_are_there_in_order() -> None:
     assert list(sections()) == [
         "Hashes", "Identifiers", "Values", "Stamps", "Operations", "Merge", "Batches", "Sealing", "Vectors", "Logs",
-        "Control log", "Keys", "Frames", "Link", "Authentication", "Discovery", "Pairing", "Messages", "Relay",
-        "Errors", "Limits",
+        "Control log", "Keys", "Frames", "Link", "Authentication", "Discovery", "Pairing", "Messages", "People",
+        "Relay", "Errors", "Limits",
     ]  # fmt: skip
     listed = re.findall(r"^\| [a-z ]+ \| ([A-Z][A-Za-z, ]+) \|$", page(), re.MULTILINE)
     assert ", ".join(listed).split(", ") == list(sections())
@@ -178,7 +178,8 @@ def test_the_table_of_message_states_is_that_of_the_code() -> None:
 # ---- errors ----------------------------------------------------------------------------------------------------------
 WIRE = (
     "hybridgw_relay.core", "hybridgw_relay.services", "hybridgw_relay.stores.sqlite", "hybridgw_protocol.auth",
-    "hybridgw_protocol.batch", "hybridgw_protocol.envelope", "hybridgw_protocol.frames", "hybridgw_protocol.link",
+    "hybridgw_protocol.batch", "hybridgw_protocol.envelope", "hybridgw_protocol.frames", "hybridgw_protocol.letters",
+    "hybridgw_protocol.link",
     "hybridgw_protocol.membership", "hybridgw_protocol.records", "hybridgw_protocol.vectors",
 )  # fmt: skip
 
@@ -231,6 +232,7 @@ def test_the_table_of_limits_is_that_of_the_code() -> None:
         ("512 records", limits.MAX_WAITING_RECORDS), ("200 records", limits.ROOT_RESERVE),
         ("at most 65,536 bytes", limits.MAX_MESSAGE_BODY_BYTES), ("2,592,000,000 ms", limits.MAX_MESSAGE_TTL_MS),
         ("30,000 ms at most", limits.HOLD_MS), ("room for 20,000", limits.MAX_MAIL_ROWS),
+        ("1,000 letters", limits.MAX_LETTER_ROWS), ("71,680 bytes", limits.MAX_LETTER_BYTES),
         ("at most 32 deep", limits.MAX_DEPTH), ("524,288 bytes", limits.MAX_PAIRING_BYTES),
     ],
 )  # fmt: skip

@@ -53,6 +53,10 @@ SAID: dict[str, dict[str, tuple[str, ...]]] = {
         "/api/sync/status", '{"sync_type": "settings", "deployment_mode": "web_app"}', "localhost:8000/metrics",
         "/api/config/stats",
     )},
+    "R6": {
+        "how-to/write-to-other-people.md": ("safety number", "contacts accept", "contacts block", "person:Bob"),
+        "explanation/security-model.md": ("## Other people", "hash of their root key", "sealed to a key"),
+    },
     "A1": {
         "reference/http-api.md": ("the local identity",),
         "explanation/security-model.md": ("Each device makes its own keys",),

@@ -30,6 +30,7 @@ from tests.architecture import (
     _reader_messages,
     _reader_operations,
     _reader_pairing,
+    _reader_people,
     _reader_recovery,
     _reader_sealing,
 )
@@ -44,6 +45,7 @@ READERS: dict[str, Callable[[dict[str, Any]], None]] = {
     "messages": _reader_messages.check,
     "operations": _reader_operations.check,
     "pairing": _reader_pairing.check,
+    "people": _reader_people.check,
     "recovery": _reader_recovery.check,
     "sealing": _reader_sealing.check,
 }

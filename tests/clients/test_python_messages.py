@@ -10,7 +10,12 @@ from typing import Any
 import pytest
 
 from hybridgw_client.aio import Database, Inbox, Patience, Received, connect
+from hybridgw_daemon.core.targets import Target
+from hybridgw_daemon.services.addressing import Others
+from hybridgw_daemon.stores import people
+from hybridgw_daemon.stores.messages import DeliveryRow, Entries, MessageRow
 from hybridgw_protocol.errors import BadValue, Forbidden, LocalError, RequestTimeout
+from hybridgw_storage.database import Tx
 from tests.integration._local_api import TOKEN, Api, running
 from tests.integration.test_access import make_key
 
@@ -126,3 +131,70 @@ async def test_what_is_refused_is_raised(api: Api) -> None:
     async with client(api, "b") as b, b.messages() as inbox:
         with pytest.raises(LocalError):
             await (await anext(inbox)).reply()
+
+
+class Friends(Others):
+    """Bob and Eve, each with one device, and nobody else."""
+
+    ids = {"bob": "bb" * 16, "eve": "ee" * 16}  # noqa: RUF012 - nobody changes it
+
+    def goal(self, target: Target) -> tuple[bytes, ...]:
+        return (bytes.fromhex(target.name if target.name in self.ids.values() else self.ids[target.name]) + b"d" * 16,)
+
+    def enqueue(self, tx: Tx, entries: Entries, row: MessageRow, device: bytes) -> DeliveryRow:
+        return people.enqueue(tx, entries, row, device, 7)
+
+    def person_of(self, device: bytes) -> tuple[str, str] | None:
+        names = {id: name for name, id in self.ids.items()}
+        return (device[:16].hex(), names[device[:16].hex()]) if len(device) == 32 else None
+
+
+async def test_spec_R6_messages_of_people_are_told_apart_and_answered(api: Api) -> None:
+    service = api.services.messages
+    assert service is not None
+    service.addressing.others = Friends()
+
+    async def arrives(name: str, body: bytes, number: int) -> None:
+        def write(tx: Tx) -> list[int]:
+            entries = Entries(tx)
+            row = MessageRow(
+                0, bytes.fromhex(Friends.ids[name]) + b"d" * 16, bytes([number]) * 16, "person", "people", "", "note",
+                "", "", 1, 1, 2**50, b"", b"", body, 0,
+            )  # fmt: skip
+            ears = service.show(tx, entries, row, 1)
+            entries.write()
+            return ears
+
+        service.arrived(await api.services.documents._database.write(write), 1)
+
+    said: list[Any] = []
+    async with client(api, "chat") as a, client(api, "other") as b:  # noqa: SIM117 - the inner ones need the outer
+        async with a.messages(topics=["people"]) as inbox, b.messages(app="chat") as deaf:
+
+            async def of_bob(message: Received) -> None:
+                said.append((message.person, message.person_id, message.body))
+                await message.reply("to bob")
+
+            async def of_anybody(message: Received) -> None:
+                said.append(message.body)
+
+            inbox.on("note", of_bob, person="bob")
+            inbox.on("note", of_anybody)
+            serving = asyncio.create_task(inbox.run())
+            await arrives("bob", b'"from bob"', 1)
+            await arrives("eve", b'"from eve"', 2)
+            async with asyncio.timeout(5):
+                while len(said) < 2:  # noqa: ASYNC110 - what is waited for has no event
+                    await asyncio.sleep(0.01)
+            assert said == [("bob", "bb" * 16, "from bob"), "from eve"]
+            await nothing(deaf)  # who does not listen for people is shown nothing of them
+            sent = (await a.call("messages.list", box="out", peer=None))["items"]
+            assert [(m["to"], m["person"], m["person_id"]) for m in sent] == [("person:" + "bb" * 16, "bob", "bb" * 16)]
+            serving.cancel()
+    token = (await make_key(api, "listen:note", "send:note"))["key"]
+    async with client(api, "narrow", token) as narrow:
+        with pytest.raises(Forbidden):
+            await narrow.send("note", 1, to="person:bob")
+        with pytest.raises(Forbidden):
+            async with narrow.messages(topics=["people"]):
+                pass

@@ -11,13 +11,30 @@ import pytest
 
 from hybridgw_protocol.batch import BATCH_HEADER_BYTES, parse_batch
 from hybridgw_protocol.errors import BadFrame, BadSignature, Fork, Gap, HybridGWError, NotAdmitted, QuotaExceeded
-from hybridgw_protocol.ids import DeviceId, LogId
-from hybridgw_protocol.limits import LOGS_PER_DEVICE, MAX_MAIL_BYTES, MAX_MAIL_ROWS, MAX_MESSAGE_TTL_MS
+from hybridgw_protocol.ids import DeviceId, LogId, SpaceId
+from hybridgw_protocol.limits import (
+    LOGS_PER_DEVICE,
+    MAX_LETTER_ROW_BYTES,
+    MAX_LETTER_ROWS,
+    MAX_MAIL_BYTES,
+    MAX_MAIL_ROWS,
+    MAX_MESSAGE_TTL_MS,
+)
 from hybridgw_protocol.membership import Close
 from hybridgw_relay.core.control import ControlView
 from hybridgw_relay.core.intake import read_batches
 from hybridgw_relay.stores import admin
-from hybridgw_relay.stores.base import Append, Appended, DeviceRow, MailRow, Page, RelayStore, SpaceRow, Stored
+from hybridgw_relay.stores.base import (
+    Append,
+    Appended,
+    DeviceRow,
+    LetterRow,
+    MailRow,
+    Page,
+    RelayStore,
+    SpaceRow,
+    Stored,
+)
 from hybridgw_relay.stores.sqlite import SqliteRelayStore
 from hybridgw_storage.database import InlineDatabase
 from tests.relay_client import Family, Keys, Writer
@@ -503,3 +520,35 @@ async def test_spec_R4_what_is_over_becomes_a_tombstone_and_goes_long_after(benc
     assert (first.body, first.head, second) == (None, mail(1).head, mail(500))
     assert await store.expire_mail(1_001 + MAX_MESSAGE_TTL_MS) > 0
     assert [message.id for _, message in store.mail(row.sid, B, 1, 0, 10**6)] == [mail(500).id]
+
+
+# ---- letters ---------------------------------------------------------------------------------------------------------
+ADA, EVE = SpaceId(b"A" * 16), SpaceId(b"E" * 16)
+
+
+def letter(k: int, *, person: SpaceId = ADA, priority: int = 1, blob: bytes = b"sealed" * 100) -> LetterRow:
+    return LetterRow(B, person, A, k.to_bytes(16, "big"), priority, 1_000 + k, blob)
+
+
+async def test_spec_R6_letters_come_back_the_most_urgent_first_until_they_are_done_or_over(bench: Bench) -> None:
+    row, store = await bench.register(Family(1)), bench.store
+    rows = [letter(k, priority=k % 2 * 3) for k in range(4)]
+    assert await store.put_letters(row.sid, [*rows, letter(1, blob=b"another")]) == [True] * 5
+    assert [found for _, found in store.letters(row.sid, B, 0, 10)] == [rows[1], rows[3], rows[0], rows[2]]
+    assert [found for _, found in store.letters(row.sid, B, 1, 1)] == [rows[1], rows[3]]
+    assert store.letters(row.sid, A, 0, 10) == store.letters(row.sid + 1, B, 0, 10) == []
+    await store.done_letters(row.sid, B, [A + rows[3].id, A + b"?" * 16])
+    assert await store.expire_letters(1_000) == 1  # the first one's time is over
+    assert await store.expire_letters(1_000) == 0
+    assert [found for _, found in store.letters(row.sid, B, 0, 10)] == [rows[1], rows[2]]
+
+
+async def test_spec_R6_one_person_cannot_fill_the_room_of_others(bench: Bench) -> None:
+    row, store = await bench.register(Family(1)), bench.store
+    flood = [letter(k, person=EVE, blob=b"x") for k in range(MAX_LETTER_ROWS + 2)]
+    assert (await store.put_letters(row.sid, flood)).count(False) == 2
+    assert await store.put_letters(row.sid, [letter(9_999)]) == [True]
+    big = [letter(20_000 + k, blob=bytes(2**20)) for k in range(MAX_LETTER_ROW_BYTES // 2**20 + 1)]
+    assert (await store.put_letters(row.sid, big)).count(False) == 2  # the small one is there too
+    await store.done_letters(row.sid, B, [A + flood[0].id])
+    assert await store.put_letters(row.sid, flood[-1:]) == [True]

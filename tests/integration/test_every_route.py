@@ -209,7 +209,7 @@ BODIES: dict[str, Any] = {  # bodies that are understood, so that only the right
     "lan.add": {"address": "192.0.2.1:47801"}, "lan.test": {"address": "127.0.0.1:9"},
     "auth.grants.approve": {"code": "1"}, "auth.keys.create": {"scopes": ["read:tasks"]},
     "messages.send": {"type": "notes"}, "messages.broadcast": {"type": "notes"}, "messages.explain": {"type": "notes"},
-    "messages.rules.put": {"rules": []},
+    "messages.rules.put": {"rules": []}, "contacts.add": {"address": "0" * 32}, "contacts.verify": {"number": "0" * 60},
     "auth.audit.export": {"collection": "tasks", "documents": 1, "format": "csv"},
 }  # fmt: skip
 

@@ -23,11 +23,12 @@ from hybridgw_daemon.core.addresses import parse_address
 from hybridgw_daemon.core.body import decode_body, decode_body_exactly, read_composite
 from hybridgw_daemon.core.envelopes import Content, decode_content, encode_content, open_message, open_receipts
 from hybridgw_daemon.core.key_wraps import open_carried, open_key
+from hybridgw_daemon.core.letters import Said, key_pair, open_letter, read_said, read_told, verify_letter
 from hybridgw_daemon.core.rest import Purpose, RestSealer
 from hybridgw_daemon.core.sealing import open_batch
 from hybridgw_daemon.core.wire import read_wire, read_wire_exactly
 from hybridgw_daemon.stores.queries import Query, decode_cursor, encode_cursor
-from hybridgw_protocol import localapi_frames
+from hybridgw_protocol import localapi_frames, people
 from hybridgw_protocol.batch import parse_batch, verify_batch
 from hybridgw_protocol.codec import decode
 from hybridgw_protocol.envelope import parse_envelope, parse_tombstone
@@ -35,9 +36,11 @@ from hybridgw_protocol.errors import HybridGWError
 from hybridgw_protocol.frames import decode_frame
 from hybridgw_protocol.ids import Digest, LogId, SpaceId, parse_document_id
 from hybridgw_protocol.invite import format_invite, parse_invite
+from hybridgw_protocol.letters import parse_letter
 from hybridgw_protocol.localapi import decode_json
-from hybridgw_protocol.pairing_code import parse_code
+from hybridgw_protocol.pairing_code import parse_code, parse_relay
 from hybridgw_protocol.pairing_messages import Admission, Introduction, Offer, RelayHint
+from hybridgw_protocol.people import decode_xkey
 from hybridgw_protocol.proofs import parse_app_key
 from hybridgw_protocol.records import Epoch, read_record
 from hybridgw_protocol.runtime import decode_endpoint
@@ -59,7 +62,9 @@ def raw(text: str) -> bytes:
 
 
 SEALING, CONTROL, PAIRING, OPERATIONS = map(golden, ("sealing", "control_log", "pairing", "operations"))
-MESSAGES = golden("messages")
+MESSAGES, PEOPLE = golden("messages"), golden("people")
+LETTERS = [raw(case["blob"]) for case in PEOPLE["cases"]]
+PAIR = key_pair(raw(PEOPLE["keys"]["message_secret"]), 0)
 KEYS, WRAPS, DEVICE = SEALING["keys"], CONTROL["wraps"], CONTROL["keys"]["devices"][0]
 LOG, SPACE = LogId(OPERATIONS["bodies"]["log"]), SpaceId(raw(CONTROL["keys"]["space"]))
 BATCHES = [raw(case["blob"]) for case in SEALING["cases"]]
@@ -85,6 +90,12 @@ def repacked(frames: list[bytes]) -> list[bytes]:
 
 def _verified(blob: bytes) -> None:
     verify_batch(parse_batch(blob), raw(KEYS["sign_public"]))
+
+
+def _letter(blob: bytes) -> Said:
+    opened = open_letter(parse_letter(blob), PAIR)
+    verify_letter(opened, raw(PEOPLE["keys"]["sign_public"]))
+    return read_said(opened)
 
 
 def _intake(blob: bytes) -> None:
@@ -117,10 +128,19 @@ TABLE = [
             ENVELOPES),
     Decoder("open_receipts", lambda blob: open_receipts(parse_envelope(blob), raw(MESSAGES["keys"]["space_key"])),
             ENVELOPES),
+    Decoder("parse_letter", parse_letter, LETTERS),
+    Decoder("open_letter verify_letter read_said", _letter, LETTERS),
+    Decoder("read_told", lambda blob: read_told(open_letter(parse_letter(blob), PAIR)), LETTERS),
+    Decoder("decode_xkey", decode_xkey, [raw(case["body"]) for case in PEOPLE["xkeys"]]),
+    Decoder("parse_address", _text(people.parse_address), [case["text"].encode() for case in PEOPLE["addresses"]]),
+    Decoder("parse_address", _text(people.parse_address), [case["link"].encode() for case in PEOPLE["addresses"]]),
+    Decoder("parse_number", _text(people.parse_number), [case["link"].encode() for case in PEOPLE["numbers"]]),
+    Decoder("parse_relay", _text(parse_relay), [b"relay.example.com:8080", b"http://127.0.0.1:9"]),
     Decoder("decode_content", decode_content, [encode_content(Content(kind="all", type="t", body=b"1", name="n"))]),
     Decoder("parse_app_key", _text(parse_app_key), [b"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"]),
-    Decoder("parse_rule", _text(lambda text: targets.parse_rule("r", text)), [b"tab.*=client:tabs@here", b"*=all+"]),
     Decoder("parse_target", _text(targets.parse_target), [b"client:tabs@laptop", b"device:phone", b"all"]),
+    Decoder("parse_rule", _text(lambda text: targets.parse_rule("a rule", text)),
+            [b"note.*=all", b"a=client:tabs@laptop, Phone +", b"*=topic:news"]),
     Decoder("decode_body", lambda body: decode_body(body, LOG), BODIES),
     Decoder("decode_body_exactly", lambda body: decode_body_exactly(body, LOG), BODIES),
     Decoder("read_wire", read_wire, BODIES),

@@ -52,7 +52,9 @@ async def test_spec_R1_a_message_is_shown_and_its_sender_hears_of_it(api: Api) -
         shown = event["data"]
         assert shown["id"] == sent["id"]
         assert (shown["type"], shown["body"]) == ("tab.open", {"url": "https://example.com"})
-        assert shown["from"] == {"device": "here", "client": "browser_extension/sender"}
+        assert shown["from"] == {
+            "device": "here", "client": "browser_extension/sender", "person": None, "person_id": None,
+        }  # fmt: skip
         assert (shown["to"], shown["priority"], shown["gap"]) == ("client:tabs", "high", False)
         assert await tabs.do("messages.ack", ids=[sent["id"]]) == {"count": 1}
         assert await tabs.do("messages.ack", ids=[sent["id"]]) == {"count": 0}

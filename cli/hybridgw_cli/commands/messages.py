@@ -18,7 +18,7 @@ from ..output import ago_text, clean, time_text
 
 Json = dict[str, Any]
 PRIORITIES: Final = ("bulk", "normal", "high", "urgent")
-_KINDS: Final = ("client", "app", "mode", "topic", "device")
+_KINDS: Final = ("client", "app", "mode", "topic", "device", "person")
 _END: Final = ("handled", "expired", "failed")
 
 
@@ -37,10 +37,11 @@ _END: Final = ("handled", "expired", "failed")
 def send(
     app: App, body: str, to: tuple[str, ...], kind: str, priority: str, ttl: float | None, wait: bool, timeout: float
 ) -> None:
-    """Send a message to programs, here and on your other devices.
+    """Send a message to programs, here and on your other devices, or to another person.
 
     BODY is JSON, or plain text; '-' reads it from stdin. TARGET is a device's name, or client:ID, app:NAME, mode:MODE,
-    topic:TOPIC or all, each with @DEVICE or @here for one device. With --wait exit code 5 if it is not handled in time.
+    topic:TOPIC or all, each with @DEVICE or @here for one device; or person:NAME, a contact. With
+    --wait exit code 5 if it is not handled in time.
     """
     asked: Json = {"type": kind, "body": _body(body), "priority": priority}
     if to:
@@ -98,7 +99,7 @@ def _follow(app: App, message: Json, until: float) -> bool:
 @click.group(cls=Group, invoke_without_command=True)
 @click.option("--box", type=click.Choice(("all", "in", "out", "dead")), default="all", show_default=True, help="Which.")
 @click.option("--type", "kind", metavar="TYPE", help="Only of this type; * at its end is any rest.")
-@click.option("--peer", metavar="NAME", help="Only to or from this device, or from this program.")
+@click.option("--peer", metavar="NAME", help="Only to or from this device or person:NAME, or from this program.")
 @click.option("--limit", type=click.IntRange(1, 1_000), default=30, show_default=True, help="At most so many.")
 @json_option
 @click.pass_context
@@ -119,7 +120,7 @@ def messages(ctx: click.Context, box: str, kind: str | None, peer: str | None, l
         [
             (
                 clean(m["id"]), ago_text(m["created_ms"], now_ms), "in" if m["incoming"] else "out",
-                clean(f"{m['client']}@{m['device']}" if m["incoming"] else m["to"], 32), clean(m["type"], 24),
+                clean(_sender(m) if m["incoming"] else m["to"], 32), clean(m["type"], 24),
                 _states(m), clean(json.dumps(m["body"], ensure_ascii=False), 40),
             )
             for m in found["items"]
@@ -142,7 +143,7 @@ def show(app: App, id: str) -> None:
         return
     app.out.facts(
         [
-            ("id", clean(found["id"])), ("from", clean(f"{found['client']}@{found['device']}")),
+            ("id", clean(found["id"])), ("from", clean(_sender(found))),
             ("to", clean(found["to"])), ("type", clean(found["type"])), ("priority", found["priority"]),
             ("created", time_text(found["created_ms"])), ("expires", time_text(found["expires_ms"])),
             *((f"at {clean(d['device'])}", f"{d['state']}, {time_text(d['at_ms'])}") for d in found["deliveries"]),
@@ -165,7 +166,7 @@ def waiting(app: App, limit: int) -> None:
     app.out.table(
         [
             (clean(n["id"]), ago_text(n["at_ms"], now_ms), n["priority"], clean(n["type"]),
-             clean(f"{n['client']}@{n['device']}"))
+             clean(_sender(n | {"incoming": True})))
             for n in found["items"]
         ],
         ("id", "when", "priority", "type", "from"),
@@ -260,6 +261,12 @@ def _rule(number: int, text: str) -> Json:
         raise BadValue(f"A rule is TYPE=TARGET, not {text!r}.")
     targets = [_target(part) for part in to.removesuffix("+").split(",")]
     return {"name": f"rule {number}", "type": kind, "to": targets, "go_on": to.endswith("+")}
+
+
+def _sender(message: Json) -> str:
+    if message["person"] is not None and message["incoming"]:
+        return f"person:{message['person']}"
+    return f"{message['client']}@{message['device']}"
 
 
 def _states(message: Json) -> str:

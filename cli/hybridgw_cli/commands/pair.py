@@ -102,7 +102,7 @@ def _present(app: App, offer: Json, *, with_qr: bool) -> None:
     out.result(f"    hybridgw pair {clean(offer['code']) or shlex.quote(clean(offer['link']))}")
     out.result()
     if with_qr and out.is_watched:
-        out.raw(_qr(offer["link"]))
+        out.raw(qr(offer["link"]))
     if offer["code"]:
         where = "The relay never sees its last six digits." if "@" in offer["code"] else "Both must be on one network."
         out.result(f"The code works once, for {left}. {where}")
@@ -111,7 +111,7 @@ def _present(app: App, offer: Json, *, with_qr: bool) -> None:
     out.flush()
 
 
-def _qr(link: str) -> str:
+def qr(link: str) -> str:
     """Half a character per square, light on dark as terminals are."""
     import io
 

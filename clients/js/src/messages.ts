@@ -8,7 +8,7 @@ import type { Subscriber } from './view.js'
 const KNOWN = 10_000 // ids that were acknowledged: one that comes again is acknowledged again and not shown
 
 export interface SendOptions {
-  /** client:ID, app:NAME, mode:MODE, topic:TOPIC, device:NAME or all, each with @DEVICE or @here; else the rules decide. */
+  /** client:ID, app:NAME, mode:MODE, topic:TOPIC, device:NAME or all, each with @DEVICE or @here; person:NAME, a contact; else the rules decide. */
   to?: string | string[]
   priority?: 'bulk' | 'normal' | 'high' | 'urgent'
   /** Seconds after which it is given up; 7 days if not said. */
@@ -31,7 +31,8 @@ export interface Received<T = any> {
   readonly id: string
   readonly type: string
   readonly body: T
-  readonly from: { device: string; client: string }
+  /** person, person_id: the contact who sent it, another person; null: it is from a device of one's own. */
+  readonly from: { device: string; client: string; person: string | null; person_id: string | null }
   readonly to: string
   readonly priority: string
   readonly expires_ms: number
@@ -40,16 +41,21 @@ export interface Received<T = any> {
   readonly gap: boolean
   /** It is dealt with: it is not shown again, and its sender sees it as handled. */
   ack(): Promise<void>
-  /** Answer to the program that sent it. */
+  /** Answer to the program, or the other person, that sent it. */
   reply(body: unknown, more?: SendOptions & { type?: string }): Promise<any>
 }
 
 type Call = (command: string, params: Record<string, unknown>) => Promise<any>
 type Handler = (message: Received) => unknown
+interface Entry {
+  type: string
+  person: string | undefined
+  handler: Handler
+}
 
 /** The messages of one program. It listens from the first `on` or `request` on. */
 export class Messages {
-  private readonly handlers: [string, Handler][] = []
+  private readonly handlers: Entry[] = []
   private readonly waiting = new Map<string, (message: Received) => void>()
   private readonly shown = new Map<string, Received>() // not acknowledged yet
   private readonly done = new Set<string>()
@@ -67,12 +73,13 @@ export class Messages {
   }
 
   /** Have *handler* called for messages of a type; * at its end is any rest. What it returns is waited for, then the
-   *  message is acknowledged; one whose handler fails stays, and comes again at the next start. Returns what ends it. */
-  on(type: string, handler: Handler): () => void {
-    const entry: [string, Handler] = [type, handler]
+   *  message is acknowledged; one whose handler fails stays, and comes again at the next start. Returns what ends it.
+   *  person: only from this contact, by name or id; other people's messages come to programs with the topic `people`. */
+  on(type: string, handler: Handler, { person }: { person?: string } = {}): () => void {
+    const entry: Entry = { type, person, handler }
     this.handlers.push(entry)
     this.listen()
-    for (const message of [...this.shown.values()]) if (fits(type, message.type)) void this.handle(message)
+    for (const message of [...this.shown.values()]) if (fits(entry, message)) void this.handle(message)
     return () => {
       const at = this.handlers.indexOf(entry)
       if (at >= 0) this.handlers.splice(at, 1)
@@ -139,6 +146,7 @@ export class Messages {
       },
       reply: (body, more = {}) => {
         const { type = 'reply', ...rest } = more
+        if (data.from.person_id) return this.send(type, body, { to: `person:${data.from.person_id}`, priority: data.priority, ...rest, reply_to: id })
         const client = String(data.from.client).split('/')[1]
         if (client === undefined) return Promise.reject(new HybridGWError('bad_request', 'Who sent this has no connection that an answer could go to.'))
         return this.send(type, body, { to: `client:${client}@${data.from.device}`, priority: data.priority, ...rest, reply_to: id })
@@ -151,10 +159,10 @@ export class Messages {
   }
 
   private async handle(message: Received): Promise<void> {
-    const found = this.handlers.find(([type]) => fits(type, message.type))
+    const found = this.handlers.find((entry) => fits(entry, message))
     if (found === undefined) return
     try {
-      await found[1](message)
+      await found.handler(message)
       if (this.shown.has(message.id)) await message.ack()
     } catch (error) {
       if (!(error instanceof HybridGWError)) console.error(error)
@@ -162,6 +170,7 @@ export class Messages {
   }
 }
 
-function fits(pattern: string, type: string): boolean {
+function fits({ type: pattern, person }: Entry, { type, from }: Received): boolean {
+  if (person !== undefined && person !== from.person && person !== from.person_id) return false
   return pattern.endsWith('*') ? type.startsWith(pattern.slice(0, -1)) : type === pattern
 }

@@ -7,6 +7,7 @@ import { CAP_MS, FIRST_MS, fullJitter } from '../dist/backoff.js'
 import { errorOf, HybridGWError } from '../dist/errors.js'
 import { decodeFrame, encodeFrame } from '../dist/frames.js'
 import { newId } from '../dist/ids.js'
+import { Messages } from '../dist/messages.js'
 import { connect, fileTokens, ownerOf } from '../dist/node.js'
 import { matches, patched, same, sorter } from '../dist/query.js'
 import { Store } from '../dist/store.js'
@@ -153,4 +154,30 @@ test('a file for tokens is only for its owner, and an endpoint file is checked',
   await assert.rejects(ownerOf(`${folder}/none`), { code: 'not_running' })
   await writeFile(`${folder}/endpoint`, '{"url": 7}')
   await assert.rejects(ownerOf(`${folder}/endpoint`), { code: 'not_running' })
+})
+
+test('messages of a person go to the handler that names the person, and are answered to the person', async () => {
+  const calls = []
+  let event
+  const messages = new Messages(
+    async (command, params) => void calls.push([command, params]),
+    (subscriber) => {
+      event = (data) => subscriber.event({ type: 'event', event: 'message', data })
+      return () => undefined
+    },
+    { topics: ['people'] },
+  )
+  const seen = []
+  messages.on('note', (message) => void seen.push(['bob', message.body]), { person: 'bob' })
+  messages.on('note', (message) => void seen.push(['id', message.body]), { person: 'ee'.repeat(16) })
+  messages.on('note', (message) => message.reply('who?'))
+  const from = (person, person_id) => ({ device: 'd', client: person === null ? 'web_app/me' : '', person, person_id })
+  event({ id: '1', type: 'note', body: 1, from: from('bob', 'bb'.repeat(16)), priority: 'normal', reply_to: null })
+  event({ id: '2', type: 'note', body: 2, from: from('eve', 'ee'.repeat(16)), priority: 'normal', reply_to: null })
+  event({ id: '3', type: 'note', body: 3, from: from('ida', 'dd'.repeat(16)), priority: 'high', reply_to: null })
+  event({ id: '4', type: 'note', body: 4, from: from(null, null), priority: 'normal', reply_to: null })
+  await new Promise((resolve) => setTimeout(resolve, 10))
+  assert.deepEqual(seen, [['bob', 1], ['id', 2]])
+  const sent = calls.filter(([command]) => command === 'messages.send').map(([, params]) => [params.to, params.reply_to, params.priority])
+  assert.deepEqual(sent, [[`person:${'dd'.repeat(16)}`, '3', 'high'], ['client:me@d', '4', 'normal']])
 })

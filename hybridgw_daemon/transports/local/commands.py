@@ -19,13 +19,16 @@ from hybridgw_protocol import localapi_lan as lan
 from hybridgw_protocol import localapi_live as live
 from hybridgw_protocol import localapi_messages as said
 from hybridgw_protocol import localapi_operations as ops
+from hybridgw_protocol import localapi_people as people
 from hybridgw_protocol.errors import Busy, Forbidden, NotFound, SecretsLocked, Unauthorized
 from hybridgw_protocol.ids import check_collection
 from hybridgw_protocol.localapi_frames import FrameSchema, schema
 
+from ...core.targets import PEOPLE
 from ...services.access import Access
 from ...services.collections import CollectionService
 from ...services.conflicts import ConflictService
+from ...services.contacts import ContactService
 from ...services.documents import DocumentService
 from ...services.events import EventHub, Subscription
 from ...services.health import HealthService
@@ -81,6 +84,7 @@ class Services:
     hub: HubPort | None = None
     dashboard: Callable[[], DashboardPort] = field(default=dashboard_files)  # read when first opened
     messages: MessageService | None = None
+    contacts: ContactService | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -418,6 +422,7 @@ def build(services: Services) -> tuple[Command, ...]:
         Command("logs.list", "GET", "/api/logs", ops.ListLogs, ops.LogPage, "owner", logs),
         Command("daemon.stop", "POST", "/api/daemon/stop", api.StopDaemon, api.Stopping, "owner", stop, "*"),
         *(message_rows(s.messages) if s.messages is not None else ()),
+        *people_rows(s),
         *(access_rows(s.access) if s.access is not None else ()),
         Command("dashboard.page", "GET", "/", ops.GetDashboard, ops.Page, "open", page, is_file=True),
         Command("dashboard.file", "GET", "/assets/{name}", ops.GetDashboardFile, ops.Page, "open", file, is_file=True),
@@ -425,11 +430,12 @@ def build(services: Services) -> tuple[Command, ...]:
 
 
 def message_names(command: Any) -> list[str]:
-    """What the right `send` is needed for: the topics that a message goes to, else its type."""
+    """What the right `send` is needed for: the topics that a message goes to, `people` for a person, else its type."""
     to = getattr(command, "to", None)
     texts = [to] if isinstance(to, str) else to or []
     topics = [text.partition(":")[2].rpartition("@")[0] or text.partition(":")[2] for text in texts
               if text.startswith("topic:")]  # fmt: skip
+    topics += [PEOPLE] * sum(text.startswith("person:") for text in texts)
     return topics + [command.type] * (len(topics) < max(1, len(texts)))
 
 
@@ -457,6 +463,39 @@ def message_rows(m: MessageService) -> tuple[Command, ...]:
                 "*"),
         Command("messages.retry", "POST", f"{one}/retry", said.RetryMessage, said.Message, "admin", m.retry, "*", 201),
         Command("messages.delete", "DELETE", one, said.DeleteMessage, said.Deleted, "admin", m.delete),
+    )  # fmt: skip
+
+
+def people_rows(s: Services) -> tuple[Command, ...]:
+    """The rows of other people. They wait for the keys of this device."""
+    base, one = "/api/contacts", "/api/contacts/{contact}"
+
+    def does(call: Callable[[ContactService], Handler]) -> Handler:
+        async def handler(principal: Principal, command: api.Command) -> Any:
+            return await call(_there(s.contacts))(principal, command)
+
+        return handler
+
+    return (
+        Command("contacts.list", "GET", base, people.ListContacts, people.ContactList, "admin",
+                does(lambda c: c.list)),
+        Command("contacts.add", "POST", base, people.AddContact, people.Contact, "owner", does(lambda c: c.add), "*",
+                201),
+        Command("contacts.requests", "GET", f"{base}/requests", people.ListContactRequests, people.ContactRequestList,
+                "admin", does(lambda c: c.requests)),
+        Command("contacts.address", "GET", f"{base}/address", people.GetOwnAddress, people.OwnAddress, "admin",
+                does(lambda c: c.own_address)),
+        Command("contacts.publish", "POST", f"{base}/address", people.PublishAddress, people.OwnAddress, "owner",
+                does(lambda c: c.publish), "*"),
+        Command("contacts.get", "GET", one, people.GetContact, people.Contact, "admin", does(lambda c: c.get)),
+        Command("contacts.accept", "POST", f"{one}/accept", people.AcceptContact, people.Contact, "owner",
+                does(lambda c: c.accept), "*"),
+        Command("contacts.block", "POST", f"{one}/block", people.BlockContact, people.Contact, "owner",
+                does(lambda c: c.block), "*"),
+        Command("contacts.verify", "POST", f"{one}/verify", people.VerifyContact, people.Contact, "owner",
+                does(lambda c: c.verify), "*"),
+        Command("contacts.remove", "DELETE", one, people.RemoveContact, people.ContactRemoved, "owner",
+                does(lambda c: c.remove)),
     )  # fmt: skip
 
 

@@ -33,7 +33,9 @@ from hybridgw_protocol.frames import (
     CtlAck,
     CtlGet,
     CtlPut,
+    Dir,
     Err,
+    LetterFrame,
     Msg,
     MsgPut,
     MsgStored,
@@ -68,6 +70,7 @@ from .greeting import (
     parts_of,
     send_control,
 )
+from .letters import LetterPump
 from .line import Line
 from .mail import MailPump
 from .mailbox import FrameMailbox
@@ -124,6 +127,7 @@ class Conversation:
         self._opened: asyncio.Queue[tuple[Opened, Batches | Push, int, int]] = asyncio.Queue(PIPELINE)
         self.mailbox: FrameMailbox | None = None
         self._mail: MailPump | None = None
+        self._letters: LetterPump | None = None  # people are reached by relays only
         self.is_ready = asyncio.Event()  # welcomed: everything may be sent
         self.is_over = asyncio.Event()
         self.state = PeerState(greeting.peer, link=self._line.link)
@@ -150,6 +154,8 @@ class Conversation:
             if not self._only_control:
                 if self._sync.mail is not None:
                     self._mail = MailPump(self._sync.mail, self._line.ask, self._line.send, only=self.state.device)
+                if self._sync.letters is not None and not self._is_direct:
+                    self._letters = LetterPump(self._sync.letters, self.state.peer, self._line)
                 self._sync.peers.connected(self)
             await self._pump()
         except RemoteError as error:
@@ -172,6 +178,8 @@ class Conversation:
         ]  # fmt: skip
         if self._mail is not None:
             pumps.append(asyncio.create_task(self._mail.run(), name="pump_mail"))
+        if self._letters is not None:
+            pumps.append(asyncio.create_task(self._letters.run(), name="pump_letters"))
         try:  # no task group: before Python 3.13 a cancel that meets an error is lost in it
             await asyncio.wait(pumps, return_when=asyncio.FIRST_EXCEPTION)
         finally:
@@ -285,10 +293,16 @@ class Conversation:
                 case MsgStored() | Msg() | MsgPut():
                     if self._mail is not None:
                         await self._mail.received(frame, request)
+                    if self._letters is not None and isinstance(frame, MsgStored):
+                        self._letters.received(frame, request)
+                case LetterFrame() | Dir():
+                    if self._letters is not None:
+                        self._letters.received(frame, request)
                 case Err():
                     self._unanswered.pop(request, None)
                     self._asked_s.pop(request, None)
-                    await self._refused_by_peer(frame, request)
+                    if self._letters is None or not self._letters.refused(frame, request):
+                        await self._refused_by_peer(frame, request)
                 case PairOpened() | PairJoined() | PairMsg() | PairClose():
                     if self.mailbox:
                         self.mailbox.received(frame)
@@ -539,6 +553,8 @@ class Conversation:
         self._wake_out.set()
         if self._mail is not None:
             self._mail.wake()
+        if self._letters is not None:
+            self._letters.wake()
 
     def look(self) -> None:
         """The network changed, or the machine slept: is the other side still there."""

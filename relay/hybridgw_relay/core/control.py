@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from hybridgw_protocol import people
 from hybridgw_protocol.errors import Gap, HybridGWError
 from hybridgw_protocol.ids import DeviceId, LogId, SpaceId
 from hybridgw_protocol.membership import Close, ControlLog, Inserted
@@ -49,6 +50,18 @@ class ControlView:
     def missing_from(self, heads: Sequence[bytes]) -> list[bytes]:
         """Records that somebody with these heads lacks, prevs first."""
         return self._log.missing_from(heads)
+
+    def directory(self, heads: Sequence[bytes]) -> list[bytes]:
+        """What other people may know who know these heads; empty: it is not in the directory."""
+        return people.directory(self._log, heads)
+
+    def message_keys(self) -> dict[DeviceId, list[bytes]]:
+        """Ids of the message keys that letters may be sealed to, of every active device that has one."""
+        return {device: [key.id for key, _ in pairs] for device, pairs in people.message_keys(self._log).items()}
+
+    def is_stale(self, heads: Sequence[bytes]) -> bool:
+        """Does somebody with these heads not know who belongs now."""
+        return people.is_stale(self._log, heads)
 
     def is_active(self, device: DeviceId) -> bool:
         """May this device connect."""

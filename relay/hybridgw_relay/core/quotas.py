@@ -42,6 +42,18 @@ class DeviceLimits:
     message_burst: float = MESSAGE_BURST
 
 
+@dataclass(frozen=True, slots=True)
+class PeopleLimits:
+    """What one person may do to others: look people up, send letters to one other person, ask to be a contact."""
+
+    looks_per_s: float = 1.0
+    look_burst: float = 120
+    letters_per_s: float = 10.0
+    letter_burst: float = 1_000
+    contacts_per_s: float = 1 / 60
+    contact_burst: float = 40
+
+
 class DeviceRate:
     """The budgets of one device. Once refused it stays refused until the wait is over, so that of a row of pushes
     none in the middle is taken."""
@@ -79,11 +91,26 @@ class DeviceRate:
         return self._records.take(count, now_ms)
 
 
+DEFAULT_PEOPLE: Final = PeopleLimits()
+
+
+class PeopleRates:
+    """What one person may ask about and send to others, over all its devices; the memory is bounded."""
+
+    def __init__(self, limits: PeopleLimits, most: int = TRACKED_DEVICES) -> None:
+        self.looks = Buckets(limits.looks_per_s, limits.look_burst, most)  # by person
+        self.pairs = Buckets(limits.letters_per_s, limits.letter_burst, most)  # by person and recipient
+        self.contacts = Buckets(limits.contacts_per_s, limits.contact_burst, most)  # by person
+
+
 class DeviceRates:
     """The budgets of the devices that were here lately; the memory is bounded."""
 
-    def __init__(self, limits: DeviceLimits, most: int = TRACKED_DEVICES) -> None:
+    def __init__(
+        self, limits: DeviceLimits, most: int = TRACKED_DEVICES, people: PeopleLimits = DEFAULT_PEOPLE
+    ) -> None:
         self._limits, self._most = limits, most
+        self.people = PeopleRates(people)
         self._rates: OrderedDict[bytes, DeviceRate] = OrderedDict()
 
     def of(self, device: bytes) -> DeviceRate:

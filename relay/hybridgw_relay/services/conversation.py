@@ -43,8 +43,13 @@ from hybridgw_protocol.frames import (
     CtlAck,
     CtlGet,
     CtlPut,
+    Dir,
+    DirGet,
     Err,
     Frame,
+    LetterDone,
+    LetterFrame,
+    LetterPut,
     Msg,
     MsgDone,
     MsgPut,
@@ -74,6 +79,7 @@ from .gate import PER_DEVICE, Gate
 from .host import Host
 from .mail import MailService, MailStream
 from .mailboxes import Mailboxes
+from .people import LetterStream, PeopleService
 from .ports import Outlet
 from .spaces import REMOVED, Space, Spaces
 from .stream import Stream
@@ -114,6 +120,11 @@ class Services:
         """Messages between devices; it keeps nothing in memory."""
         return MailService(self.store, self.spaces.fanout, self.host)
 
+    @property
+    def people(self) -> PeopleService:
+        """Letters between people, and the directory."""
+        return PeopleService(self.store, self.spaces, self.host, self.rates.people)
+
 
 class Conversation:
     """One connection. `begin`, then `receive` for every message in order, beside `run`; `ended` at the end."""
@@ -132,6 +143,7 @@ class Conversation:
         self._space: Space | None = None
         self._stream: Stream | None = None
         self._mail: MailStream | None = None
+        self._letters: LetterStream | None = None
         self._rate: DeviceRate | None = None
         self._candidate: Candidate | None = None
         self._challenge = Challenge(
@@ -211,7 +223,8 @@ class Conversation:
                 self._stored_batches, self._stream.sent_batches if self._stream else 0,
             )  # fmt: skip
         self._s.gate.leave(self._address, admitted=self._is_admitted.is_set())
-        self._space = self._stream = self._mail = self._candidate = None  # no cycles: the space may go now
+        self._stream = self._mail = self._letters = None
+        self._space = self._candidate = None  # no cycles: the space may go now
 
     def tick(self) -> None:
         """Once a second: time is over, or a ping is due."""
@@ -246,6 +259,8 @@ class Conversation:
         """There may be new messages for this device."""
         if self._mail is not None and not self._is_over:
             self._mail.wake()
+        if self._letters is not None and not self._is_over:
+            self._letters.wake()
 
     def tell_control(self, records: Sequence[bytes]) -> None:
         """There are new control records in the space."""
@@ -307,6 +322,12 @@ class Conversation:
                 await self._put_mail(frame, request)
             case MsgDone(ids=keys):
                 await self._done_mail(keys)
+            case LetterPut():
+                await self._put_letters(frame, request)
+            case LetterDone(ids=keys):
+                await self._done_letters(keys)
+            case DirGet():
+                await self._look_up(frame, request)
             case PairOpen():
                 self._open_mailbox(request)
             case PairJoin(np=np):
@@ -358,6 +379,8 @@ class Conversation:
         )
         self._stream.restart(from_entries(candidate.auth.vv))
         self._mail = MailStream(self._s.store, space, self.device, self._send_mail)
+        self._letters = LetterStream(self._s.store, space, self.device, self._send_letters)
+        self._letters.wake()
         self._is_admitted.set()
         self._is_live = candidate.auth.sub
         log.info(
@@ -461,6 +484,37 @@ class Conversation:
             self._mail.done(keys)
 
     def _send_mail(self, frame: Msg) -> None:
+        if not self._is_over and self._space is not None and self._space.is_active(self.device):
+            with self._own_fault():
+                self._link.send(frame)
+                self._flush()
+
+    # ---- people ---------------------------------------------------------------------------------------------------
+    async def _put_letters(self, frame: LetterPut, request: int) -> None:
+        space = self._ready_space()
+        if not space.is_active(self.device):
+            raise Revoked(REMOVED)
+        answer = await self._s.people.put(space, self.device, frame)
+        if not self._is_over:
+            self._link.send(answer, request=request)
+
+    async def _done_letters(self, keys: Sequence[bytes]) -> None:
+        await self._s.people.done(self._ready_space(), self.device, keys)
+        if self._letters is not None:
+            self._letters.done(keys)
+
+    async def _look_up(self, frame: DirGet, request: int) -> None:
+        try:
+            records = await self._s.people.look_up(self._ready_space(), frame)
+        except RateLimited as error:
+            self._refuse(error, request)
+            return
+        if not self._is_over:
+            parts = list(split_records(records))
+            for index, part in enumerate(parts):
+                self._link.send(Dir(recs=part, more=index + 1 < len(parts)), request=request)
+
+    def _send_letters(self, frame: LetterFrame) -> None:
         if not self._is_over and self._space is not None and self._space.is_active(self.device):
             with self._own_fault():
                 self._link.send(frame)

@@ -56,6 +56,7 @@ class Janitor:
                     await space.refresh()
             if self._ticks % EXPIRE_TICKS == 0:
                 await self._store.expire_mail(self._spaces.wall_ms())
+                await self._store.expire_letters(self._spaces.wall_ms())
             if self._ticks % SAVE_SEEN_TICKS == 0:
                 await self._spaces.save_seen()
         except HybridGWError as error:

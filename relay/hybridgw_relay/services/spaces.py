@@ -99,6 +99,23 @@ class Space:
         async with self._lock:
             return (await self._read_view()).missing_from(heads)
 
+    async def directory(self, heads: Sequence[bytes]) -> list[bytes]:
+        """What other people may know of it who know these heads; empty: nothing."""
+        async with self._lock:
+            return (await self._read_view()).directory(heads)
+
+    async def message_keys(self) -> dict[DeviceId, list[bytes]]:
+        """Ids of the message keys that letters to it may be sealed to."""
+        async with self._lock:
+            return (await self._read_view()).message_keys()
+
+    async def is_stale(self, heads: Sequence[bytes]) -> bool:
+        """Does somebody with these heads not know who belongs now."""
+        if sorted(heads) == self.heads:
+            return False
+        async with self._lock:
+            return (await self._read_view()).is_stale(heads)
+
     async def add_control(self, records: Sequence[bytes], *, source: Member | None) -> HybridGWError | None:
         """Keep records, tell the other connections, end those of devices that are out.
 

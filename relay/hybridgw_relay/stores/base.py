@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from hybridgw_protocol.batch import Batch, Head
 from hybridgw_protocol.errors import HybridGWError
@@ -108,6 +108,18 @@ class MailRow:
         return self.head[:ENVELOPE_HEADER_BYTES] + (self.body or b"") + self.head[-SIGNATURE_BYTES:]
 
 
+class LetterRow(NamedTuple):
+    """A letter of another person that waits. person: the sender's space; blob: all of it, sealed."""
+
+    dest: DeviceId
+    person: SpaceId
+    sender: DeviceId
+    id: bytes
+    priority: int
+    expires_ms: int
+    blob: bytes
+
+
 class RelayStore(Protocol):
     """One story for every backend: tests/contract/test_relay_store.py."""
 
@@ -187,6 +199,24 @@ class RelayStore(Protocol):
 
     async def expire_mail(self, now_ms: int) -> int:
         """Turn what is over into tombstones, forget tombstones of long ago; a part. Returns how many rows."""
+        ...
+
+    async def put_letters(self, sid: int, rows: Sequence[LetterRow]) -> list[bool]:
+        """Keep letters in one commit. Returns which: one that is here already counts as kept, one for which its device
+        has no room, or none left for this sender, does not."""
+        ...
+
+    def letters(self, sid: int, dest: DeviceId, known: int, limit: int) -> list[tuple[int, LetterRow]]:
+        """Letters that wait for a device, with their places, the most urgent first: *limit*, and *known* ones more. A
+        point read, at once."""
+        ...
+
+    async def done_letters(self, sid: int, dest: DeviceId, keys: Sequence[bytes]) -> None:
+        """Forget letters. Args: keys: sender and id of each."""
+        ...
+
+    async def expire_letters(self, now_ms: int) -> int:
+        """Forget letters whose time is over; a part. Returns how many."""
         ...
 
     async def seen(self, seen_ms: Mapping[tuple[int, DeviceId], int]) -> None:

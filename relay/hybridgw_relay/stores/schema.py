@@ -125,4 +125,25 @@ CREATE INDEX mail_waiting ON mail(sid, dest, priority, rid);
 CREATE INDEX mail_end ON mail(expires_ms);
 """,
     ),
+    (
+        "0003-letters",
+        """
+-- Letters of other people that wait for a device. Sealed, and forgotten when they are over.
+CREATE TABLE letter(
+  rid INTEGER PRIMARY KEY AUTOINCREMENT,  -- order of arrival; never used again
+  sid INTEGER NOT NULL REFERENCES space(sid) ON DELETE CASCADE,
+  dest BLOB NOT NULL,                     -- device that it is for
+  sender BLOB NOT NULL,                   -- device that put it
+  id BLOB NOT NULL,                       -- 16 bytes, of the sender's making
+  person BLOB NOT NULL,                   -- the sender's space
+  priority INTEGER NOT NULL,              -- 0 bulk to 3 urgent
+  expires_ms INTEGER NOT NULL,
+  blob BLOB NOT NULL,                     -- clear header, sealed key, ciphertext
+  UNIQUE(sid, dest, sender, id)
+) STRICT;
+CREATE INDEX letter_waiting ON letter(sid, dest, priority, rid);
+CREATE INDEX letter_from ON letter(sid, dest, person);
+CREATE INDEX letter_end ON letter(expires_ms);
+""",
+    ),
 )

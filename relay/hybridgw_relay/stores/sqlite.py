@@ -27,7 +27,8 @@ from hybridgw_storage.database import Database, SqliteDatabase, Tx
 from hybridgw_storage.migrations import prepare_file
 
 from ..core.chain import Place, place
-from .base import AccountRow, Append, Appended, DeviceRow, MailRow, Page, SpaceRow, Stored
+from .base import AccountRow, Append, Appended, DeviceRow, LetterRow, MailRow, Page, SpaceRow, Stored
+from .letters import done_letters, expire_letters, put_letters, read_is_letter_over, read_letters
 from .schema import MIGRATIONS
 
 
@@ -116,6 +117,24 @@ class SqliteRelayStore:
         if not self._db.peek(lambda connection: read_is_mail_over(connection, now_ms)):
             return 0
         return await self._db.write(lambda tx: expire_mail(tx, now_ms))
+
+    async def put_letters(self, sid: int, rows: Sequence[LetterRow]) -> list[bool]:
+        """Keep letters, in one commit."""
+        return await self._db.write(lambda tx: put_letters(tx, sid, rows))
+
+    def letters(self, sid: int, dest: DeviceId, known: int, limit: int) -> list[tuple[int, LetterRow]]:
+        """Letters that wait for a device."""
+        return self._db.peek(lambda connection: read_letters(connection, sid, dest, known, limit))
+
+    async def done_letters(self, sid: int, dest: DeviceId, keys: Sequence[bytes]) -> None:
+        """Forget letters."""
+        await self._db.write(lambda tx: done_letters(tx, sid, dest, keys))
+
+    async def expire_letters(self, now_ms: int) -> int:
+        """Forget letters whose time is over."""
+        if not self._db.peek(lambda connection: read_is_letter_over(connection, now_ms)):
+            return 0
+        return await self._db.write(lambda tx: expire_letters(tx, now_ms))
 
     async def seen(self, seen_ms: Mapping[tuple[int, DeviceId], int]) -> None:
         """Note the last contact of devices."""

@@ -42,8 +42,9 @@ PAGE: dict[tuple[State, Role], dict[FrameType, State]] = {
     (S.CHALLENGED, Role.CLIENT): {T.AUTH: S.AUTHENTICATING, T.PAIR_JOIN: S.JOINING},
     (S.AUTHENTICATING, Role.CLIENT): {T.CTL: S.AUTHENTICATING},
     (S.AUTHENTICATING, Role.SERVER): {T.CTL_GET: S.AUTHENTICATING, T.WELCOME: S.READY},
-    (S.READY, Role.CLIENT): BOTH_READY | {T.MSG_DONE: S.READY, T.PAIR_OPEN: S.READY},
-    (S.READY, Role.SERVER): BOTH_READY | {T.MSG: S.READY, T.PAIR_OPENED: S.READY, T.PAIR_JOINED: S.READY},
+    (S.READY, Role.CLIENT): BOTH_READY
+    | dict.fromkeys((T.MSG_DONE, T.LETTER_PUT, T.LETTER_DONE, T.DIR_GET, T.PAIR_OPEN), S.READY),
+    (S.READY, Role.SERVER): BOTH_READY | dict.fromkeys((T.MSG, T.LETTER, T.DIR, T.PAIR_OPENED, T.PAIR_JOINED), S.READY),
     (S.JOINING, Role.SERVER): {T.PAIR_JOINED: S.PAIRING},
     (S.PAIRING, Role.CLIENT): {T.PAIR_MSG: S.PAIRING, T.PAIR_CLOSE: S.CLOSED},
     (S.PAIRING, Role.SERVER): {T.PAIR_MSG: S.PAIRING, T.PAIR_CLOSE: S.CLOSED},
@@ -119,7 +120,7 @@ def test_every_frame_in_every_state(state: State, role: Role, kind: FrameType) -
 
 def test_the_page_names_every_state() -> None:
     assert {state for state, _ in PAGE} == set(State) - {S.CLOSED}
-    assert len(CASES) == 7 * 2 * 25
+    assert len(CASES) == 7 * 2 * 30
 
 
 def test_an_error_with_an_id_refuses_a_request_and_keeps_the_link() -> None:

@@ -41,7 +41,8 @@ class Asks(Protocol):
 
 
 class Received(NamedTuple):
-    """A message that has arrived. device, client: who sent it; gap: something before it is missing."""
+    """A message that has arrived. device, client: who sent it; gap: something before it is missing; person, person_id:
+    the contact who sent it, another person; None: it is from a device of one's own."""
 
     inbox: Inbox
     id: str
@@ -54,13 +55,20 @@ class Received(NamedTuple):
     expires_ms: int
     reply_to: str | None
     gap: bool
+    person: str | None = None
+    person_id: str | None = None
 
     async def ack(self) -> None:
         """It is dealt with: it is not shown again, and its sender sees it as handled."""
         await self.inbox.ack(self.id)
 
     async def reply(self, body: Any = None, *, type: str = "reply", ttl_s: float | None = None) -> Json:
-        """Answer to the program that sent it. Raises: LocalError: it was no program with a connection."""
+        """Answer to the program, or the other person, that sent it. Raises: LocalError: it was no program with a
+        connection."""
+        if self.person_id is not None:
+            return await self.inbox.asks.send(
+                type, body, to=f"person:{self.person_id}", reply_to=self.id, priority=self.priority, ttl_s=ttl_s
+            )
         _, slash, client_id = self.client.partition("/")
         if not slash:
             raise LocalError("Who sent this has no connection that an answer could go to.")
@@ -86,7 +94,7 @@ class Inbox:
         self._shown: set[str] = set()  # with the program, or in the queue
         self._done: OrderedDict[str, None] = OrderedDict()
         self._requests: dict[str, asyncio.Future[Received]] = {}
-        self._handlers: list[tuple[str, Handler]] = []
+        self._handlers: list[tuple[str, str | None, Handler]] = []
         self._some = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._error: HybridGWError | None = None
@@ -106,7 +114,8 @@ class Inbox:
             return
         message = Received(
             self, data["id"], data["type"], data["body"], data["from"]["device"], data["from"]["client"], data["to"],
-            data["priority"], data["expires_ms"], data["reply_to"], data["gap"],
+            data["priority"], data["expires_ms"], data["reply_to"], data["gap"], data["from"].get("person"),
+            data["from"].get("person_id"),
         )  # fmt: skip
         if message.id in self._done:
             self._start(self.ack(message.id))
@@ -204,9 +213,13 @@ class Inbox:
         await answer.ack()
         return answer.body
 
-    def on(self, type: str, handler: Handler) -> None:
-        """Have *handler* called by `run` for messages of a type; * at its end is any rest. The first one counts."""
-        self._handlers.append((type, handler))
+    def on(self, type: str, handler: Handler, *, person: str | None = None) -> None:
+        """Have *handler* called by `run` for messages of a type; * at its end is any rest. The first one counts.
+
+        Args: person: only from this contact, by name or id. Other people's messages come to programs that listen for
+        the topic `people`.
+        """
+        self._handlers.append((type, person, handler))
 
     async def run(self) -> None:
         """Hand each message to its handler and acknowledge it when that returns; until cancelled, or the end.
@@ -214,8 +227,9 @@ class Inbox:
         One whose handler fails is logged and stays: it comes again at the next start. One without a handler too.
         """
         async for message in self:
-            for pattern, handler in self._handlers:
-                if message.type == pattern or (pattern.endswith("*") and message.type.startswith(pattern[:-1])):
+            for pattern, person, handler in self._handlers:
+                is_type = message.type == pattern or (pattern.endswith("*") and message.type.startswith(pattern[:-1]))
+                if is_type and (person is None or person in (message.person, message.person_id)):
                     try:
                         await handler(message)
                     except Exception:

@@ -1,0 +1,137 @@
+"""Letters to other people, and the directory of those who take some. What is kept is sealed; its header is read.
+
+A person is in the directory while one of its active devices has a message key there (an `xkey` record). Signatures of
+letters are inside: who receives one checks them. Source: protocol/SPEC.md, "People" and "Relay".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from hybridgw_protocol.errors import BadFrame, RateLimited
+from hybridgw_protocol.frames import DirGet, LetterFrame, LetterPut, MsgStored
+from hybridgw_protocol.ids import DeviceId, SpaceId
+from hybridgw_protocol.letters import Letter, parse_letter
+
+from ..core.quotas import PeopleRates
+from ..fanout.base import News
+from ..stores.base import LetterRow, RelayStore
+from .host import Host
+from .spaces import Space, Spaces
+
+WINDOW: Final = 128  # sent and not done
+WINDOW_BYTES: Final = 1024 * 1024
+FRAME_BYTES: Final = 256 * 1024  # of one frame, and one letter more
+
+
+class PeopleService:
+    """What a device may ask that is not of its own space. It keeps nothing in memory but rates."""
+
+    def __init__(self, store: RelayStore, spaces: Spaces, host: Host, rates: PeopleRates) -> None:
+        self._store, self._spaces, self._host, self._rates = store, spaces, host, rates
+
+    async def look_up(self, space: Space, frame: DirGet) -> list[bytes]:
+        """What the directory says of a person; empty: nobody, in the same words as of one who is not in it.
+
+        Raises: RateLimited.
+        """
+        wait_ms = self._rates.looks.of(space.id).take(1, self._host.steady_ms())
+        if wait_ms:
+            raise RateLimited("People are looked up too often.", retry_ms=wait_ms)
+        person = self._spaces.find(SpaceId(frame.sp))
+        return [] if person is None else await person.directory(frame.heads)
+
+    async def put(self, space: Space, device: DeviceId, frame: LetterPut) -> MsgStored:
+        """Keep letters; durable when it returns. Raises: BadFrame: they are not its own to put."""
+        answer = MsgStored(ids=[], no=[], why=[])
+        letters = [parse_letter(blob) for blob in frame.m]
+        for letter in letters:
+            header = letter.header
+            if header.space != space.id or header.sender != device or header.to != frame.sp:
+                raise BadFrame("A letter of another person or device was put.")
+        person = self._spaces.find(SpaceId(frame.sp))
+        keys = {} if person is None else await person.message_keys()
+        is_stale = person is not None and bool(keys) and await person.is_stale(frame.heads)
+        kept: list[Letter] = []
+        for letter in letters:
+            why = self._refusal(letter, keys, is_stale)
+            if why is None:
+                kept.append(letter)
+            else:
+                answer.no.append(letter.header.recipient_key)
+                answer.why.append(why)
+        if person is None or not kept:
+            return answer
+        rows = [
+            LetterRow(h.recipient, space.id, h.sender, h.id, h.priority, h.expires_ms, letter.blob)
+            for letter in kept
+            for h in (letter.header,)
+        ]
+        taken = await self._store.put_letters(person.sid, rows)
+        for row, is_taken in zip(rows, taken, strict=True):
+            if is_taken:
+                answer.ids.append(row.dest + row.id)
+            else:
+                answer.no.append(row.dest + row.id)
+                answer.why.append("quota")
+        if answer.ids:
+            self._spaces.fanout.publish(person.id, News.MAIL)
+        return answer
+
+    def _refusal(self, letter: Letter, keys: dict[DeviceId, list[bytes]], is_stale: bool) -> str | None:
+        """Why it is not kept: not_admitted, revoked, stale, rate; None: it is."""
+        header, now_ms = letter.header, self._host.steady_ms()
+        if not keys:
+            return "not_admitted"
+        if is_stale:
+            return "stale"
+        if header.recipient not in keys:
+            return "revoked"
+        if header.key not in keys[header.recipient]:
+            return "stale"
+        if header.expires_ms <= self._host.wall_ms():
+            return "expired"
+        pair = self._rates.pairs.of((header.space, header.to))
+        if pair.take(1, now_ms):
+            return "rate"
+        if header.is_contact and self._rates.contacts.of(header.space).take(1, now_ms):
+            pair.put_back(1)
+            return "rate"
+        return None
+
+    async def done(self, space: Space, device: DeviceId, keys: Sequence[bytes]) -> None:
+        """A device has them."""
+        await self._store.done_letters(space.sid, device, keys)
+
+
+class LetterStream:
+    """What waits for one connection's device: sent the most urgent first, in a window."""
+
+    def __init__(self, store: RelayStore, space: Space, device: DeviceId, send: Callable[[LetterFrame], None]) -> None:
+        """Args: send: queues a frame."""
+        self._store, self._space, self._device, self._send = store, space, device, send
+        self._sent: dict[bytes, int] = {}  # sender and id -> bytes
+
+    def wake(self) -> None:
+        """There may be new ones."""
+        frame, size, held = LetterFrame(m=[]), 0, len(self._sent)
+        if held >= WINDOW:
+            return
+        for _, row in self._store.letters(self._space.sid, self._device, held, WINDOW - held):
+            key = row.sender + row.id
+            if key in self._sent:
+                continue
+            if len(self._sent) >= WINDOW or sum(self._sent.values()) >= WINDOW_BYTES or size >= FRAME_BYTES:
+                break
+            self._sent[key] = len(row.blob)
+            size += len(row.blob)
+            frame.m.append(row.blob)
+        if frame.m:
+            self._send(frame)
+
+    def done(self, keys: Sequence[bytes]) -> None:
+        """The device has them: there is room for others."""
+        for key in keys:
+            self._sent.pop(key, None)
+        self.wake()

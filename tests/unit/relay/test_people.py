@@ -1,0 +1,220 @@
+"""The directory and the letters of a relay: who is told what, what is refused with which word, how often one asks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from hybridgw_protocol import people
+from hybridgw_protocol.errors import BadFrame, RateLimited
+from hybridgw_protocol.frames import DirGet, LetterFrame, LetterPut
+from hybridgw_protocol.ids import DeviceId, LogId, SpaceId
+from hybridgw_protocol.letters import FLAG_CONTACT, LetterHeader, encode_letter_header
+from hybridgw_protocol.limits import SHORT_HASH_BYTES
+from hybridgw_protocol.messages import Priority
+from hybridgw_protocol.records import XKey, sign_record
+from hybridgw_relay.core.control import ControlView
+from hybridgw_relay.core.quotas import PeopleLimits, PeopleRates
+from hybridgw_relay.fanout.local import LocalFanout
+from hybridgw_relay.services.host import Host
+from hybridgw_relay.services.people import WINDOW, LetterStream, PeopleService
+from hybridgw_relay.services.spaces import Space, Spaces
+from hybridgw_relay.stores import admin
+from hybridgw_relay.stores.base import DeviceRow, LetterRow
+from hybridgw_relay.stores.sqlite import SqliteRelayStore
+from hybridgw_storage.database import InlineDatabase
+from tests.relay_client import Family, Keys
+
+NOW_MS = 1_800_000_000_000
+INVITES = (bytes(31) + b"a", bytes(31) + b"b")
+
+
+class Clock:
+    """What a test sets."""
+
+    ms = 0
+
+
+class Bench(NamedTuple):
+    """Two spaces on one relay: Ada's and Bob's."""
+
+    service: PeopleService
+    store: SqliteRelayStore
+    ada: Family
+    bob: Family
+    spaces: tuple[Space, Space]
+    clock: Clock
+
+
+def publish(family: Family, keys: Keys, made_ms: int = NOW_MS) -> tuple[bytes, bytes]:
+    """A record by which a device takes letters, and the id of its key."""
+    public = family.rng.randbytes(32)
+    payload = XKey(
+        space=family.space, prevs=tuple(family.control.signing_heads), by=family.seat(keys), ts=5,
+        body=people.encode_xkey(public, made_ms),
+    )  # fmt: skip
+    return sign_record(payload, keys.secret), people.xkey_id(public)
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    path, clock = tmp_path / "relay.db", Clock()
+    with admin.opened(path, stamp="x", must_exist=False) as database:
+        for digest in INVITES:
+            database.write_now(
+                lambda tx, d=digest: admin.create_invite(  # type: ignore[misc]  # bound now
+                    tx, "all", d, now_ms=0, expires_ms=NOW_MS, default_bytes=2**30, default_devices=32,
+                    max_bytes=None, max_devices=None,
+                )
+            )  # fmt: skip
+    store = SqliteRelayStore(InlineDatabase(path))
+    host = Host(lambda: NOW_MS, lambda: clock.ms, os.urandom, asyncio.to_thread)
+    spaces, families = Spaces(store, LocalFanout(), host), (Family(1), Family(2))
+    for family, digest in zip(families, INVITES, strict=True):
+        view = ControlView(family.space)
+        added, _ = view.add(family.records)
+        devices = {device: DeviceRow(sign, active) for device, sign, active in view.devices()}
+        await store.register(family.space, digest, added, view.heads(), devices, 5)
+    ada, bob = (spaces.find(family.space) for family in families)
+    assert ada is not None
+    assert bob is not None
+    limits = PeopleLimits(looks_per_s=1, look_burst=5, letters_per_s=1, letter_burst=50, contact_burst=3)
+    yield Bench(PeopleService(store, spaces, host, PeopleRates(limits)), store, *families, (ada, bob), clock)
+    await store.close()
+
+
+def letter(
+    bench: Bench, key: bytes, *, k: int = 1, flags: int = 0, to: DeviceId | None = None, **more: object
+) -> bytes:
+    """A letter of Ada's first device to one of Bob's. The relay cannot look inside, so nothing is there."""
+    fields = {
+        "flags": flags, "space": bench.ada.space, "to": bench.bob.space, "id": k.to_bytes(16, "big"),
+        "sender": bench.ada.first.id, "recipient": to or bench.bob.first.id, "stream": LogId(0 if flags else 7),
+        "seq": 0 if flags else k, "priority": Priority.NORMAL, "created_ms": NOW_MS, "expires_ms": NOW_MS + 1_000,
+        "key": key, "nonce": bytes(24),
+    } | more  # fmt: skip
+    return encode_letter_header(LetterHeader(**fields)) + bytes(80 + 272)  # type: ignore[arg-type]
+
+
+def heads(family: Family) -> list[bytes]:
+    return [head[:SHORT_HASH_BYTES] for head in family.control.heads]
+
+
+async def put(bench: Bench, *letters: bytes, known: list[bytes] | None = None) -> list[str]:
+    """What becomes of letters: '' or the code, in the order of their ids."""
+    frame = LetterPut(sp=bench.bob.space, heads=heads(bench.bob) if known is None else known, m=list(letters))
+    answer = await bench.service.put(bench.spaces[0], bench.ada.first.id, frame)
+    words = dict.fromkeys(answer.ids, "") | dict(zip(answer.no, answer.why, strict=True))
+    return [words[raw[66:82] + raw[34:50]] for raw in letters]
+
+
+async def look(bench: Bench, person: SpaceId, known: list[bytes] | None = None) -> list[bytes]:
+    return await bench.service.look_up(bench.spaces[0], DirGet(sp=person, heads=known or []))
+
+
+# ---- the directory ---------------------------------------------------------------------------------------------------
+async def test_spec_R6_only_who_takes_letters_is_in_the_directory(bench: Bench) -> None:
+    assert await look(bench, bench.bob.space) == await look(bench, SpaceId(b"?" * 16)) == []
+    record, key = publish(bench.bob, bench.bob.first)
+    assert await bench.spaces[1].add_control([record], source=None) is None
+    assert await look(bench, bench.bob.space) == [*bench.bob.records, record]
+    known = people.Known.begin(bench.bob.space)
+    known.learn(await look(bench, bench.bob.space))
+    assert known.root == bench.bob.root_public
+    assert {device: found.id for device, found in known.keys().items()} == {bench.bob.first.id: key}
+    assert await look(bench, bench.bob.space, heads(bench.bob)) == [record]  # who knows the rest gets the keys
+
+
+async def test_of_each_device_the_two_newest_keys_count_and_of_one_that_is_out_none(bench: Bench) -> None:
+    phone = bench.bob.add()
+    made = [publish(bench.bob, keys, NOW_MS + k) for k, keys in enumerate((phone, phone, phone, bench.bob.first))]
+    await bench.spaces[1].add_control([bench.bob.records[-1], *(record for record, _ in made)], source=None)
+    found = await look(bench, bench.bob.space, heads(bench.bob))
+    assert set(found) == {made[1][0], made[2][0], made[3][0]}
+    assert await put(bench, letter(bench, made[0][1], to=phone.id), letter(bench, made[1][1], to=phone.id, k=2)) == [
+        "stale", "",
+    ]  # fmt: skip
+    await bench.spaces[1].add_control([bench.bob.remove(phone)], source=None)
+    assert set(await look(bench, bench.bob.space, heads(bench.bob))) == {made[3][0]}
+    assert await put(bench, letter(bench, made[2][1], to=phone.id, k=3)) == ["revoked"]
+
+
+async def test_one_person_asks_so_often_and_not_more(bench: Bench) -> None:
+    for _ in range(5):
+        await look(bench, bench.bob.space)
+    with pytest.raises(RateLimited) as refused:
+        await look(bench, bench.bob.space)
+    assert refused.value.detail["retry_ms"]
+    await bench.service.look_up(bench.spaces[1], DirGet(sp=bench.ada.space))  # another one may
+    bench.clock.ms += 1_001
+    await look(bench, bench.bob.space)
+
+
+# ---- letters ---------------------------------------------------------------------------------------------------------
+async def test_spec_R6_a_letter_is_kept_or_refused_with_a_word(bench: Bench) -> None:
+    assert await put(bench, letter(bench, b"k" * 8)) == ["not_admitted"]
+    record, key = publish(bench.bob, bench.bob.first)
+    await bench.spaces[1].add_control([record], source=None)
+    assert await put(bench, letter(bench, key), letter(bench, b"?" * 8, k=2)) == ["", "stale"]
+    assert await put(bench, letter(bench, key, k=3, to=DeviceId(b"?" * 16))) == ["revoked"]
+    assert await put(bench, letter(bench, key, k=4, created_ms=NOW_MS - 10, expires_ms=NOW_MS)) == ["expired"]
+    old = heads(bench.bob)
+    bench.bob.add()
+    await bench.spaces[1].add_control([bench.bob.records[-1]], source=None)
+    assert await put(bench, letter(bench, key, k=5), known=old) == ["stale"]  # who belongs has changed
+    assert await put(bench, letter(bench, key, k=5), known=[]) == ["stale"]
+    assert await put(bench, letter(bench, key, k=5)) == [""]
+    assert await put(bench, letter(bench, key)) == [""]  # once more: acknowledged, kept once
+    stored = bench.store.letters(bench.spaces[1].sid, bench.bob.first.id, 0, 10)
+    assert [row.id[-1] for _, row in stored] == [1, 5]
+
+
+async def test_a_device_puts_only_its_own_letters(bench: Bench) -> None:
+    record, key = publish(bench.bob, bench.bob.first)
+    await bench.spaces[1].add_control([record], source=None)
+    for wrong in (
+        letter(bench, key, space=SpaceId(b"?" * 16)),
+        letter(bench, key, sender=DeviceId(b"?" * 16)),
+        letter(bench, key, to=None, **{"recipient": bench.bob.first.id}) + bytes(72_000),
+        b"",
+    ):
+        with pytest.raises(BadFrame):
+            await put(bench, wrong)
+    with pytest.raises(BadFrame):  # for another person than the frame says
+        frame = LetterPut(sp=bench.ada.space, heads=[], m=[letter(bench, key)])
+        await bench.service.put(bench.spaces[0], bench.ada.first.id, frame)
+    assert bench.store.letters(bench.spaces[1].sid, bench.bob.first.id, 0, 10) == []
+
+
+async def test_spec_R6_letters_above_the_rate_are_refused_each_by_itself(bench: Bench) -> None:
+    record, key = publish(bench.bob, bench.bob.first)
+    await bench.spaces[1].add_control([record], source=None)
+    asks = [letter(bench, key, k=k, flags=FLAG_CONTACT) for k in range(1, 5)]
+    assert await put(bench, *asks) == ["", "", "", "rate"]
+    many = [letter(bench, key, k=100 + k) for k in range(50)]
+    assert (await put(bench, *many)).count("rate") == 3  # the asks counted as letters too
+    bench.clock.ms += 2_000
+    assert await put(bench, letter(bench, key, k=200), letter(bench, key, k=201)) == ["", ""]
+
+
+async def test_a_device_is_sent_so_many_at_once_and_the_rest_when_it_has_those(bench: Bench) -> None:
+    sid, dest = bench.spaces[1].sid, bench.bob.first.id
+    rows = [
+        LetterRow(dest, bench.ada.space, bench.ada.first.id, k.to_bytes(16, "big"), 1, NOW_MS + 9, b"x" * 600)
+        for k in range(WINDOW + 10)
+    ]
+    await bench.store.put_letters(sid, rows)
+    sent: list[LetterFrame] = []
+    stream = LetterStream(bench.store, bench.spaces[1], dest, sent.append)
+    stream.wake()
+    stream.wake()
+    assert sum(len(frame.m) for frame in sent) == WINDOW
+    done = [bench.ada.first.id + row.id for row in rows[:WINDOW]]
+    await bench.service.done(bench.spaces[1], dest, done)
+    stream.done(done)
+    assert sum(len(frame.m) for frame in sent) == WINDOW + 10
