@@ -21,7 +21,14 @@ from msgspec import msgpack
 from hybridgw_daemon.core import api_keys, scopes, targets
 from hybridgw_daemon.core.addresses import parse_address
 from hybridgw_daemon.core.body import decode_body, decode_body_exactly, read_composite
-from hybridgw_daemon.core.envelopes import Content, decode_content, encode_content, open_message, open_receipts
+from hybridgw_daemon.core.envelopes import (
+    Content,
+    decode_content,
+    encode_content,
+    open_message,
+    open_presence,
+    open_receipts,
+)
 from hybridgw_daemon.core.key_wraps import open_carried, open_key
 from hybridgw_daemon.core.rest import Purpose, RestSealer
 from hybridgw_daemon.core.sealing import open_batch
@@ -116,8 +123,12 @@ TABLE = [
             ENVELOPES),
     Decoder("open_receipts", lambda blob: open_receipts(parse_envelope(blob), raw(MESSAGES["keys"]["space_key"])),
             ENVELOPES),
+    Decoder("open_presence decode_presence",
+            lambda blob: open_presence(parse_envelope(blob), raw(MESSAGES["keys"]["space_key"])), ENVELOPES),
     Decoder("decode_content", decode_content, [encode_content(Content(kind="all", type="t", body=b"1", name="n"))]),
     Decoder("parse_target", _text(targets.parse_target), [b"client:tabs@laptop", b"device:phone", b"all"]),
+    Decoder("parse_rule", _text(lambda text: targets.parse_rule("a rule", text)),
+            [b"note.*=all", b"a=client:tabs@laptop, Phone +", b"*=topic:news"]),
     Decoder("decode_body", lambda body: decode_body(body, LOG), BODIES),
     Decoder("decode_body_exactly", lambda body: decode_body_exactly(body, LOG), BODIES),
     Decoder("read_wire", read_wire, BODIES),
