@@ -25,7 +25,7 @@ from hybridgw_protocol.envelope import (
 from hybridgw_protocol.errors import CannotOpen, HybridGWError, SecretsLocked
 from hybridgw_protocol.frames import MsgPut, MsgStored
 from hybridgw_protocol.ids import DeviceId, LogId
-from hybridgw_protocol.limits import AWAY_MS, HOLD_MS, MAX_FRAME_ENVELOPES, MAX_RECEIPTS, MESSAGE_TTL_MS
+from hybridgw_protocol.limits import AWAY_MS, EARLY_MS, HOLD_MS, MAX_FRAME_ENVELOPES, MAX_RECEIPTS, MESSAGE_TTL_MS
 from hybridgw_protocol.membership import DeviceInfo
 from hybridgw_protocol.messages import MessageState, Priority, Turns
 from hybridgw_storage.database import Connection, Database, Tx
@@ -399,6 +399,8 @@ class MailService:
         if header.sender not in active:
             raise CannotOpen("A message of a device that was put out came.")
         if envelope.ciphertext is None:
+            if header.expires_ms > self._clock() + EARLY_MS:
+                raise CannotOpen("A message came without its content, and its time is not over.")
             return None
         key = space.key(header.kid)
         if key is None:

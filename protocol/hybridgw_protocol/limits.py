@@ -88,6 +88,7 @@ MAX_MESSAGE_BODY_BYTES: Final = 64 * 1024  # JSON, as the program wrote it; larg
 MESSAGE_TTL_MS: Final = 7 * 86_400_000
 MAX_MESSAGE_TTL_MS: Final = 30 * 86_400_000
 DEDUPE_MS: Final = 7 * 86_400_000  # so long after its end the id of a message is still known
+EARLY_MS: Final = 600_000  # a tombstone is believed so long before the end of its message: clocks differ
 HEARTBEAT_MS: Final = 120_000  # a device tells the others so often that it is here
 AWAY_MS: Final = 300_000  # one that was not heard of for so long is away: two heartbeats may get lost
 HOLD_MS: Final = 30_000  # a message waits so long for the one before it

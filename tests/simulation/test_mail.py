@@ -52,6 +52,35 @@ def test_spec_R4_delivered_is_sent_minus_expired_each_once_in_order(part: int) -
     assert [what for what in SOMETIMES if what not in rare and not counts[what]] == []
 
 
+LIES = tuple(
+    f"relay {what}"
+    for what in (
+        "lost what it had stored",
+        "kept messages back",
+        "mixed messages up",
+        "emptied messages",
+        "repeats messages",
+    )
+)
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_sec_R4_a_relay_that_lies_cannot_make_a_shown_state_wrong(part: int) -> None:
+    """It drops, repeats, mixes up, keeps back and empties messages; what it only delays arrives once it stops."""
+    counts: Counter[str] = Counter()
+    for seed in range(part * PART, (part + 1) * PART):
+        counts += play(seed, hostile=True)
+    assert [what for what in LIES if not counts[what]] == []
+    assert counts["shown"] > 300
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("part", range(PARTS))
+def test_many_lives_with_a_relay_that_lies(part: int) -> None:
+    for seed in range(part * SOAK * PART, (part + 1) * SOAK * PART):
+        play(seed, hostile=True)
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("part", range(PARTS))
 def test_many_lives(part: int) -> None:
