@@ -19,7 +19,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
 from hybridgw_protocol.errors import DatabaseDamaged, HybridGWError, PortTaken
@@ -33,10 +32,11 @@ from hybridgw_storage.database import SqliteDatabase
 from hybridgw_storage.migrations import prepare_file
 
 from . import instance, logs
-from .config import Config, LanConfig
-from .core.addresses import Address
+from .clocks import clock, steady
+from .config import Config
 from .core.entropy import EntropyPool
 from .core.rest import RestSealer
+from .direct_links import DirectLinks
 from .paths import Paths
 from .services.access import Access, AccessSettings, open_access
 from .services.alarms import AlarmService
@@ -54,9 +54,7 @@ from .services.mail import MailService
 from .services.membership import MembershipService
 from .services.messages import MessageService
 from .services.metrics import Metrics
-from .services.nearby import Nearby
 from .services.pairing import PairingService
-from .services.probing import ProbingService
 from .services.quarantine import QuarantineService
 from .services.rate_limits import RateLimits
 from .services.recovery import RecoveryService
@@ -74,18 +72,9 @@ from .transports.local.auth import AddressFilter
 from .transports.local.calls import Call, Calls
 from .transports.local.commands import Services
 from .transports.local.cors import Cors
-from .transports.peers.discovery import Discovery, find_pairing
 from .transports.peers.gateway import RelayGateway
-from .transports.peers.greeter import Greeter
-from .transports.peers.interfaces import Choice
-from .transports.peers.lan import LanGateway
-from .transports.peers.lan_pairing import LanPairing
-from .transports.peers.mailbox import Desk
-from .transports.peers.probe import LanProber
-from .transports.peers.tls import TlsPlace
 
 TOKEN_BYTES: Final = 32
-FIND_CODE_S: Final = 6.0  # a device on the network that shows a code is found in a second
 
 log = logging.getLogger(__name__)
 trace = logging.getLogger("trace")
@@ -93,16 +82,6 @@ trace = logging.getLogger("trace")
 
 class _Stop(Exception):
     """Somebody asked for the end."""
-
-
-def clock() -> int:
-    """Wall clock, Unix milliseconds."""
-    return time.time_ns() // 1_000_000
-
-
-def steady() -> int:
-    """Milliseconds that never go back, for budgets."""
-    return time.monotonic_ns() // 1_000_000
 
 
 def serve(paths: Paths, config: Config, *, passphrase_fd: int | None = None) -> int:
@@ -481,66 +460,6 @@ class Daemon:
         sys.stdout.write(f"HybridGW {VERSION} ready at {endpoint.url} (profile {where})\n")
         sys.stdout.flush()
         log.info("ready on port %d", endpoint.port, extra={"event": "daemon.ready"})
-
-
-class DirectLinks:
-    """The parts of direct links, put together: who is near, where this device listens, pairing on the network."""
-
-    def __init__(self, config: LanConfig, folder: Path, database: SqliteDatabase, sync: SyncService) -> None:
-        self._config, self._sync = config, sync
-        if config.enabled:
-            sync.peers.lan_starts()
-        self._choice = Choice(config.allow, config.deny)
-        self.nearby = Nearby(database, clock=clock)
-        place, desk = TlsPlace(host=config.host, port=config.port, folder=folder, steady_ms=steady), Desk()
-        self.gateway = LanGateway(sync, self.nearby, place, entropy=os.urandom, desk=desk)
-        prober = LanProber(
-            self.nearby, lambda: self.discovery, choice=self._choice, greet=Greeter(sync, place), state=self._state,
-            connected=lambda: len(sync.peers.directs()), clock_ms=sync.peers.correction_ms,
-        )  # fmt: skip
-        self.probing = ProbingService(self.nearby, prober, state=self._state)
-        self.pairing = LanPairing(
-            sync, self.gateway, self.nearby, place, desk, offer=self._offer, find=self._find, why=self.probing.cause
-        )
-        self.discovery: Discovery | None = None
-        self.keys_open = asyncio.Event()
-        self._mark = b""
-
-    def _state(self) -> tuple[str | None, int]:
-        return self._sync.peers.lan.off, self._sync.peers.lan.port
-
-    async def run(self) -> None:
-        """They begin with the keys, by which members know each other."""
-        if self._config.enabled:
-            await self.keys_open.wait()
-            await self.gateway.run(self._discover)
-
-    async def _discover(self, port: int) -> None:
-        self.discovery = Discovery(
-            self.nearby, port=port, mark=lambda instance: self._sync.space.discovery_keys().mark(instance),
-            recognise=lambda instance, k: self._sync.space.discovery_keys().recognise(instance, k), clock=clock,
-            entropy=os.urandom, choice=self._choice,
-        )  # fmt: skip
-        self.keys_changed()
-        await self.discovery.run()
-
-    def keys_changed(self) -> None:
-        """Perhaps they did: then this device is announced by the newest. Perhaps a device is out."""
-        self.gateway.members_changed()
-        if self.discovery is not None:
-            mark, self._mark = self._mark, self._sync.space.discovery_keys().mark(bytes(8))
-            if mark and mark != self._mark:
-                self.discovery.renew()
-
-    def _offer(self, nameplate: int | None) -> None:
-        if self.discovery is not None:
-            if nameplate is None:
-                self.discovery.end_pairing()
-            else:
-                self.discovery.offer_pairing(nameplate)
-
-    async def _find(self, nameplate: int) -> list[Address]:
-        return await find_pairing(nameplate, timeout_s=FIND_CODE_S, choice=self._choice)
 
 
 def _trace_sql(sql: str, took_s: float) -> None:

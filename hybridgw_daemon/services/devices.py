@@ -14,7 +14,7 @@ import msgspec
 
 from hybridgw_protocol.errors import LocalError, NotFound, Offline, Revoked
 from hybridgw_protocol.ids import DeviceId, LogId
-from hybridgw_protocol.localapi import (
+from hybridgw_protocol.localapi_devices import (
     Device,
     DeviceChange,
     LeaveSpace,

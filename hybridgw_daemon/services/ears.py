@@ -16,7 +16,7 @@ import msgspec
 
 from hybridgw_protocol.ids import format_document_id
 from hybridgw_protocol.localapi import encode
-from hybridgw_protocol.localapi_frames import EventBody, event_body
+from hybridgw_protocol.localapi_frames import event_body
 from hybridgw_protocol.messages import PRIORITY_NAMES, MessageState, Priority, Turns
 from hybridgw_storage.database import Database
 
@@ -56,14 +56,14 @@ class Ear:
         self._shown: dict[bytes, tuple[Place, int]] = {}  # id -> (place, bytes), not acknowledged yet
         self._bytes = 0
         self._turns = Turns()
-        self._news: deque[EventBody] = deque(maxlen=NEWS)
+        self._news: deque[bytes] = deque(maxlen=NEWS)
         self._is_closed = False
 
     def stir(self) -> None:
         """There may be something."""
         self._wakened.set()
 
-    def tell(self, news: EventBody) -> None:
+    def tell(self, news: bytes) -> None:
         """What became of a message that this program has sent."""
         self._news.append(news)
         self._wakened.set()
@@ -79,7 +79,7 @@ class Ear:
         """Those of them that it was shown and has not acknowledged."""
         return [self._shown[mid][0] for mid in ids if mid in self._shown]
 
-    async def part(self) -> list[EventBody]:
+    async def part(self) -> list[bytes]:
         """The next events; [] if there is nothing now."""
         if self._is_closed:
             return []
@@ -95,7 +95,7 @@ class Ear:
             self._is_closed = True
             self._leave(self)
 
-    def _next(self) -> list[EventBody]:
+    def _next(self) -> list[bytes]:
         queues: dict[Priority, deque[Waiting]] = {}
         nr = self.listener.nr
         for priority in Priority:
@@ -104,7 +104,7 @@ class Ear:
                 found = self._database.peek(partial(copies.waiting, listener=nr, priority=priority, after=after))
                 if found:
                     queues[priority] = deque(found)
-        told: list[EventBody] = []
+        told: list[bytes] = []
         while queues and len(told) < PART:
             priority = self._turns.pick(queues)
             if not self._has_room(priority):
@@ -149,7 +149,7 @@ class _Shown(msgspec.Struct):
     body: msgspec.Raw
 
 
-def event_of(waiting: Waiting, device: str) -> EventBody:
+def event_of(waiting: Waiting, device: str) -> bytes:
     """The event that shows a message."""
     return event_body(
         "message",
@@ -165,7 +165,7 @@ def event_of(waiting: Waiting, device: str) -> EventBody:
     )  # fmt: skip
 
 
-def state_event(mid: bytes, device: str, state: MessageState, at_ms: int, changes: int) -> EventBody:
+def state_event(mid: bytes, device: str, state: MessageState, at_ms: int, changes: int) -> bytes:
     """The event that says what became of one."""
     said = {"id": format_document_id(mid), "device": device, "state": state, "at_ms": at_ms, "changes": changes}
     return event_body("message_state", encode(said))

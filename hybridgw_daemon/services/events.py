@@ -18,7 +18,7 @@ import msgspec
 from hybridgw_protocol.errors import BadValue, Busy
 from hybridgw_protocol.ids import check_collection
 from hybridgw_protocol.localapi import encode
-from hybridgw_protocol.localapi_frames import EventBody, event_body
+from hybridgw_protocol.localapi_frames import event_body
 from hybridgw_storage.database import Connection, Database, Tx
 
 from ..stores import documents, meta, queries
@@ -42,19 +42,19 @@ class Event:
 
     def __init__(self, kind: str, seq: int | None, collection: str | None, data: bytes, id: str | None = None) -> None:
         self.kind, self.seq, self.collection, self.data, self.id = kind, seq, collection, data, id
-        self._body: EventBody | None = None
-        self._left: EventBody | None = None
+        self._body: bytes | None = None
+        self._left: bytes | None = None
         self._content: Any = msgspec.UNSET
 
     @property
-    def body(self) -> EventBody:
+    def body(self) -> bytes:
         """As a frame of the WebSocket tells it."""
         if self._body is None:
             self._body = event_body(self.kind, self.data)
         return self._body
 
     @property
-    def left(self) -> EventBody:
+    def left(self) -> bytes:
         """The same for a live query whose filter the document does not satisfy: without its content."""
         if self._left is None:
             said = {"id": self.id, "collection": self.collection, "version": self.seq}

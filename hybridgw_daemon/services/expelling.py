@@ -17,7 +17,7 @@ from hybridgw_protocol.batch import parse_batch
 from hybridgw_protocol.errors import LocalError
 from hybridgw_protocol.ids import DeviceId, Digest
 from hybridgw_protocol.limits import STAMP_BITS
-from hybridgw_protocol.localapi import (
+from hybridgw_protocol.localapi_devices import (
     DeviceAct,
     DeviceChange,
     ExpelDevice,

@@ -14,7 +14,7 @@ from typing import Any
 
 from hybridgw_protocol.ids import check_collection, format_document_id, parse_document_id
 from hybridgw_protocol.localapi import encode
-from hybridgw_protocol.localapi_frames import EventBody, event_body
+from hybridgw_protocol.localapi_frames import event_body
 from hybridgw_storage.database import Connection, Database
 
 from ..stores import documents, queries
@@ -30,7 +30,7 @@ class LiveQuery:
 
     def __init__(
         self, subscription: Subscription, *, id: str | None = None, conditions: Sequence[queries.Condition] = (),
-        first: EventBody | None = None,
+        first: bytes | None = None,
     ) -> None:  # fmt: skip
         """Args: first: an event to begin with."""
         self._subscription = subscription
@@ -38,7 +38,7 @@ class LiveQuery:
         self._conditions = conditions
         self._first = first
 
-    async def part(self) -> list[EventBody]:
+    async def part(self) -> list[bytes]:
         """The next events; [] if there is nothing now. Cancelling loses none."""
         if self._first is not None:
             first, self._first = self._first, None
@@ -52,8 +52,8 @@ class LiveQuery:
         """End it. Idempotent."""
         self._subscription.close()
 
-    def _told(self, events: Sequence[Event]) -> list[EventBody]:
-        found: list[EventBody] = []
+    def _told(self, events: Sequence[Event]) -> list[bytes]:
+        found: list[bytes] = []
         items: list[bytes] = []
         until = self._subscription.initial_until
         for event in events:
@@ -80,7 +80,7 @@ class LiveQuery:
         return content is None or queries.matches(content, self._conditions)  # a deletion is told as one
 
 
-def _initial(items: Sequence[bytes]) -> EventBody:
+def _initial(items: Sequence[bytes]) -> bytes:
     return event_body("initial", b'{"items":[%b]}' % b",".join(items))
 
 
@@ -125,7 +125,7 @@ class LiveQueries:
 
         place, found = self._database.peek(look)
         subscription = self._hub.subscribe(f"{self._hub.epoch}-{place}", collection, wakened=wakened)
-        first: EventBody | None = None
+        first: bytes | None = None
         if found is not None and found.cl % 2:
             data = encode(shown(collection, document, found.seq, found.cl, found.body, found.conflicts))
             event = Event("document", found.seq, collection, data)

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
 from hybridgw_protocol.errors import TooMany
-from hybridgw_protocol.localapi_frames import EventBody, Resume, Told
+from hybridgw_protocol.localapi_frames import Resume, Told
 
 from .topics import Counter, Topics
 
@@ -64,7 +64,7 @@ class Outlet(Protocol):
 class Source(Protocol):
     """What a session asks for events: a live query, or an ear for messages."""
 
-    async def part(self) -> list[EventBody]:
+    async def part(self) -> list[bytes]:
         """The next ones; [] if there are none now. Cancelling loses none."""
         ...
 
@@ -120,7 +120,7 @@ class Session:
         return sub
 
     # ---- events ------------------------------------------------------------------------------------------------------
-    def deliver(self, sub: int, body: EventBody) -> None:
+    def deliver(self, sub: int, body: bytes) -> None:
         """Queue one event. (Topics.publish does the same in its own loop, with one Told for all.)"""
         self.pending.append(self._sessions.counter.tell(sub, body))
         if not self.scheduled:
@@ -195,7 +195,7 @@ class Session:
 
 
 def _weight(events: list[Told]) -> int:
-    return sum([told.size for told in events])
+    return sum([len(told.json) for told in events])
 
 
 class Sessions:

@@ -17,7 +17,7 @@ from hybridgw_protocol.auth import endpoint
 from hybridgw_protocol.errors import BadValue, Busy, HybridGWError, LocalError, NotFound, Offline, PairingFailed
 from hybridgw_protocol.invite import Invite
 from hybridgw_protocol.limits import PAIRING_DEAD_CODES_PER_HOUR, PAIRING_NAMEPLATE_DIGITS, PAIRING_TTL_MS
-from hybridgw_protocol.localapi import Pairing, PairingOffer, Peer
+from hybridgw_protocol.localapi_devices import Pairing, PairingOffer, Peer
 from hybridgw_protocol.membership import joiner_digest
 from hybridgw_protocol.pairing import Existing, IssuedCode, New
 from hybridgw_protocol.pairing_code import PairingCode, format_code, format_link, make_code, parse_code
@@ -180,9 +180,12 @@ class PairingService:
             else:
                 running.task.cancel()  # the other side is told, the code is burned
             return shown
-        if shown.state != "confirm" or running.answer.done():
+        if shown.state in ("joining", "done"):
+            return shown  # the person at the other device was quicker
+        if shown.state != "confirm":
             raise LocalError("There is nothing to confirm now.")
-        running.answer.set_result(True)
+        if not running.answer.done():
+            running.answer.set_result(True)
         return shown
 
     def _begin(self) -> _Running:

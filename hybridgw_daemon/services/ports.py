@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from hybridgw_protocol.ids import DocumentId
-from hybridgw_protocol.localapi import (
-    Alarm,
+from hybridgw_protocol.localapi import Alarm, PathList, Relay, RelayCheck, SettingList, Stopping, SyncResult, SyncStatus
+from hybridgw_protocol.localapi_devices import (
     ConfirmRecovery,
     Device,
     DeviceChange,
@@ -17,24 +17,17 @@ from hybridgw_protocol.localapi import (
     LeaveSpace,
     Pairing,
     PairingOffer,
-    PathList,
     PlanRemoval,
     QuarantineList,
     Recovered,
     RecoverSpace,
     RecoveryStatus,
     RecoveryWords,
-    Relay,
-    RelayCheck,
     Removal,
     RemoveDevice,
     RenameDevice,
     RestoreDevice,
-    SettingList,
     SettleDevice,
-    Stopping,
-    SyncResult,
-    SyncStatus,
     UndoDevice,
 )
 from hybridgw_protocol.localapi_lan import LanReport, LanStatus

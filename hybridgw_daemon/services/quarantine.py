@@ -15,7 +15,7 @@ from hybridgw_protocol.batch import parse_batch
 from hybridgw_protocol.errors import LocalError, NotFound, SecretsLocked
 from hybridgw_protocol.ids import DeviceId, LogId, format_document_id
 from hybridgw_protocol.limits import STAMP_BITS
-from hybridgw_protocol.localapi import Imported, ImportQuarantine, QuarantinedLog, QuarantineList
+from hybridgw_protocol.localapi_devices import Imported, ImportQuarantine, QuarantinedLog, QuarantineList
 from hybridgw_protocol.membership import Status
 from hybridgw_storage.database import Database, Tx
 

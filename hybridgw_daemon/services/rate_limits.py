@@ -83,16 +83,18 @@ class RateLimits:
         wait_ms, name, bucket = self._charge(principal, origin, is_bad, cost)
         return Taken(wait_ms, name, bucket, self._per_minute[name])
 
-    def spend(
-        self, principal: Principal | None, origin: str | None, *, is_bad: bool = False, cost: float = 1
-    ) -> Taken | None:
-        """The same for who says nothing about what is left. Returns: what became of it if it was one too many."""
-        if principal is not None and principal.is_owner:  # the shortest way: frames come by the hundred thousand
-            name, bucket = OWNER, self._owner
-            wait_ms = bucket.take(cost, self._clock())
-        else:
-            wait_ms, name, bucket = self._charge(principal, origin, is_bad, cost)
-        return Taken(wait_ms, name, bucket, self._per_minute[name]) if wait_ms else None
+    def bucket(self, principal: Principal) -> TokenBucket:
+        """For a connection to hold and to take from, by the same clock: frames come by the hundred thousand."""
+        return self._of(principal)[1]
+
+    def now_ms(self) -> int:
+        """By the clock of the buckets."""
+        return self._clock()
+
+    def _of(self, principal: Principal) -> tuple[str, TokenBucket]:
+        if principal.is_owner:
+            return OWNER, self._owner
+        return CREDENTIAL, self._credentials.of(principal.id)
 
     def _charge(
         self, principal: Principal | None, origin: str | None, is_bad: bool, cost: float
@@ -106,8 +108,5 @@ class RateLimits:
                 if wait_ms:
                     bucket.put_back(cost)
             return wait_ms, name, bucket
-        if principal.is_owner:
-            bucket, name = self._owner, OWNER
-        else:
-            bucket, name = self._credentials.of(principal.id), CREDENTIAL
+        name, bucket = self._of(principal)
         return bucket.take(cost, now_ms), name, bucket

@@ -12,13 +12,7 @@ from typing import Final
 
 from hybridgw_protocol.errors import BadRecord, BadValue, HybridGWError, NotAdmitted, NotFound
 from hybridgw_protocol.invite import parse_invite
-from hybridgw_protocol.localapi import (
-    ConfirmRecovery,
-    Recovered,
-    RecoverSpace,
-    RecoveryStatus,
-    RecoveryWords,
-)
+from hybridgw_protocol.localapi_devices import ConfirmRecovery, Recovered, RecoverSpace, RecoveryStatus, RecoveryWords
 from hybridgw_protocol.membership import ControlLog
 from hybridgw_protocol.pairing_messages import Admission, Offer, clean_name
 from hybridgw_protocol.records import ROOT

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 from hybridgw_protocol.errors import TooMany
 from hybridgw_protocol.ids import check_topic
 from hybridgw_protocol.localapi import encode
-from hybridgw_protocol.localapi_frames import EventBody, Told
+from hybridgw_protocol.localapi_frames import Told, event_frame
 
 MAX_TOPICS: Final = 10_000  # that anybody listens to
 
@@ -26,10 +26,10 @@ class Counter:
     def __init__(self) -> None:
         self.offset = self.sub = 0
 
-    def tell(self, sub: int, body: EventBody) -> Told:
-        """The next event."""
+    def tell(self, sub: int, body: bytes) -> Told:
+        """The next event. Args: body: as `event_body` forms it."""
         self.offset += 1
-        return Told(self.offset, sub, body)
+        return Told(self.offset, event_frame(self.offset, sub, body))
 
     def new_sub(self) -> int:
         """The number of a new subscription."""
@@ -58,7 +58,7 @@ class _Topic:
 
     def __init__(self, name: str, sub: int) -> None:
         self.sub = sub
-        self.start = b'"event":"topic","data":{"topic":"%b","data":' % name.encode()
+        self.start = b',"sub":%d,"event":"topic","data":{"topic":"%b","data":' % (sub, name.encode())
         self.listeners: dict[Listener, None] = {}  # in the order in which they came
 
 
@@ -78,7 +78,9 @@ class Topics:
             self._routed("topic")
             return 0
         self._routed("topic")
-        told = self._counter.tell(found.sub, EventBody(found.start + encode(data) + b"}}"))
+        counter = self._counter
+        counter.offset = offset = counter.offset + 1
+        told = Told(offset, b'{"type":"event","offset":%d%b%b}}' % (offset, found.start, encode(data)))
         listeners = list(found.listeners)  # one without a connection may end by what it is given
         for listener in listeners:
             listener.pending.append(told)

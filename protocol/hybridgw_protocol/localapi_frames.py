@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import re
-import struct
 from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
@@ -103,7 +102,7 @@ _WHERE: Final = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`")
 _NAMED: Final = re.compile(r"field `([^`]+)`")
 
 
-def decode_frame(raw: bytes, *, packed: bool = False) -> FromClient:
+def decode_frame(raw: bytes | bytearray, *, packed: bool = False) -> FromClient:
     """A frame of a program. Args: packed: MessagePack, else JSON.
 
     Whether a name stands twice in a command of JSON is judged by `params_of`, which knows how many there are to be.
@@ -132,7 +131,7 @@ def kind_of(frame: FromClient) -> str:
     return str(frame.__struct_config__.tag)
 
 
-def params_of(frame: CommandFrame, decoder: msgspec.json.Decoder[T], raw: bytes | None = None) -> T:
+def params_of(frame: CommandFrame, decoder: msgspec.json.Decoder[T], raw: bytes | bytearray | None = None) -> T:
     """The command that a frame asks for. Args: raw: the frame, if it came as JSON: no name may stand twice in it.
 
     Raises: BadValue: names the field.
@@ -158,7 +157,7 @@ def _brief(error: Exception) -> str:
     return "nested too deep" if isinstance(error, RecursionError) else str(error)[:200]
 
 
-def _fault(text: str, raw: bytes) -> BadValue:
+def _fault(text: str, raw: bytes | bytearray) -> BadValue:
     where, named = _WHERE.search(text), _NAMED.search(text)
     field = ".".join(part for part in (where[1] if where else "", named[1] if named else "") if part)
     sentence = _WHERE.sub(" at `\\1`", text).replace(" at ``", "")
@@ -288,57 +287,35 @@ def encode_frame(frame: ServerFrame | ClientFrame, *, packed: bool = False) -> b
     return _pack(msgspec.json.decode(raw)) if packed else raw
 
 
-class EventBody:
-    """What all receivers of one event share, encoded once. Beside it stand only `offset` and `sub`: see Told.
-
-    Args: json: the end of a frame in JSON, `"event":…,"data":…}`; `event_body` forms it.
-    """
-
-    __slots__ = ("_packed", "json")
-
-    def __init__(self, json: bytes) -> None:
-        self.json = json
-        self._packed: bytes | None = None
-
-    @property
-    def packed(self) -> bytes:
-        """The same in MessagePack, made when the first receiver of that form needs it."""
-        if self._packed is None:
-            found = msgspec.json.decode(b"{" + self.json)
-            self._packed = b"\xa5event" + _pack(found["event"]) + b"\xa4data" + _pack(found["data"])
-        return self._packed
+def event_body(kind: str, data: bytes) -> bytes:
+    """What all receivers of one event share, encoded once: the end of its frame. Args: data: JSON."""
+    return b'"event":"%b","data":%b}' % (kind.encode(), data)
 
 
-def event_body(kind: str, data: bytes) -> EventBody:
-    """The body of an event. Args: data: JSON."""
-    return EventBody(b'"event":"%b","data":%b}' % (kind.encode(), data))
+def event_frame(offset: int, sub: int, body: bytes) -> bytes:
+    """The frame of an event. Args: body: as `event_body` forms it."""
+    return b'{"type":"event","offset":%d,"sub":%d,%b' % (offset, sub, body)
 
 
 class Told:
     """An event with its number and subscription: one object for all receivers for whom these are the same.
 
-    wire: the whole WebSocket frame in JSON, None until somebody needs it.
+    Args: json: the frame. head: what a carrier sends before it, None until somebody needs it.
     """
 
-    __slots__ = ("_body", "offset", "sub", "wire")
+    __slots__ = ("_packed", "head", "json", "offset")
 
-    def __init__(self, offset: int, sub: int, body: EventBody) -> None:
-        self.offset, self.sub, self._body = offset, sub, body
-        self.wire: bytes | None = None
+    def __init__(self, offset: int, json: bytes) -> None:
+        self.offset, self.json = offset, json
+        self.head: bytes | None = None
+        self._packed: bytes | None = None
 
     @property
-    def size(self) -> int:
-        """Bytes, about."""
-        return len(self._body.json)
-
-    def json(self) -> bytes:
-        """The frame in JSON."""
-        return b'{"type":"event","offset":%d,"sub":%d,%b' % (self.offset, self.sub, self._body.json)
-
     def packed(self) -> bytes:
-        """The frame in MessagePack."""
-        place = struct.pack(">QB4sI", self.offset, 0xA3, b"sub\xce", self.sub)
-        return b"\x85\xa4type\xa5event\xa6offset\xcf" + place + self._body.packed
+        """The frame in MessagePack, made when the first receiver of that form needs it."""
+        if self._packed is None:
+            self._packed = _pack(msgspec.json.decode(self.json))
+        return self._packed
 
 
 # ---- JSON Schema -----------------------------------------------------------------------------------------------------

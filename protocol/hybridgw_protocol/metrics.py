@@ -41,7 +41,11 @@ class Count:
 
     def add(self, *values: str, by: float = 1) -> None:
         """Count. Args: values: one for each label."""
-        if values not in self.values and len(self.values) >= MOST_SERIES:
+        found = self.values.get(values)
+        if found is not None:
+            self.values[values] = found + by
+            return
+        if len(self.values) >= MOST_SERIES:
             values = (OTHER,) * len(self.labels)
         self.values[values] = self.values.get(values, 0) + by
 

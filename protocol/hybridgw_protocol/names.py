@@ -23,7 +23,7 @@ _SIZED: Final = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
 _MAPS: Final = {0xDE: 2, 0xDF: 4}
 
 
-def check_names(raw: bytes) -> None:
+def check_names(raw: bytes | bytearray) -> None:
     """Raise BadValue if an object in this JSON has a name twice, or if it is nested deeper than it can be looked at."""
     colons = raw.count(b":")
     if colons < 2:
@@ -86,29 +86,34 @@ _read: Final = json.JSONDecoder(object_pairs_hook=_judge).decode
 
 
 def fields_given(command: Struct) -> int:
-    """How many fields its JSON has had at least: with as many members and no more, no name stands twice."""
+    """How many pairs its JSON has had at least: with as many and no more, no name stands twice."""
     shape = _shapes.get(type(command))
     if shape is None:
         shape = _shapes[type(command)] = _shape_of(type(command))
-    given, optional = shape
-    for name in optional:
-        if getattr(command, name) is not None:
-            given += 1
+    given, names = shape
+    for name, is_counted in names:
+        value = getattr(command, name)
+        if value is not None:
+            given += is_counted
+            if type(value) is dict or type(value) is list:
+                given += _pairs(value)
     return given
 
 
-def _shape_of(kind: type[Struct]) -> tuple[int, tuple[str, ...]]:
-    """How many fields must be there, and which others show that they were, for without them they are None."""
+def _shape_of(kind: type[Struct]) -> tuple[int, tuple[tuple[str, bool], ...]]:
+    """How many fields must be there; (name, it shows that it was there, for without it would be None) of each field
+    that is looked at."""
     names, defaults = kind.__struct_fields__, kind.__struct_defaults__
-    optional = names[len(names) - len(defaults) :]
-    pairs = [(name, default) for name, default in zip(optional, defaults, strict=True) if default is not NODEFAULT]
-    return len(names) - len(pairs), tuple(name for name, default in pairs if default is None)
+    optional = dict(zip(names[len(names) - len(defaults) :], defaults, strict=True))
+    needed = [name for name in names if optional.get(name, NODEFAULT) is NODEFAULT]
+    looked_at = [(name, False) for name in needed] + [(name, True) for name in names if optional.get(name, 0) is None]
+    return len(needed), tuple(looked_at)
 
 
-_shapes: Final[dict[type[Struct], tuple[int, tuple[str, ...]]]] = {}  # as many as there are commands
+_shapes: Final[dict[type[Struct], tuple[int, tuple[tuple[str, bool], ...]]]] = {}  # as many as there are commands
 
 
-def pairs_in(raw: bytes) -> int:
+def pairs_in(raw: bytes | bytearray) -> int:
     """How many pairs the maps of this MessagePack have, extensions apart. Decoded maps have as many, or a key twice."""
     at, found, size = 0, 0, len(raw)
     while at < size:

@@ -149,6 +149,21 @@ async def test_cancelled_codes_make_room_for_new_ones(tmp_path: Path) -> None:
         assert len(await a.devices.list()) == 1
 
 
+async def test_who_says_yes_second_or_twice_is_no_fault(tmp_path: Path) -> None:
+    a, b = Device(tmp_path / "a", "laptop"), Device(tmp_path / "b", "phone")
+    async with relay(tmp_path / "relay") as (url, database), a.running(), b.running():
+        await a.relays.add(format_invite(url, await invite(database())))
+        offer = await a.pairing.start()
+        joined = await b.pairing.join(offer.code)
+        shown = await a.pairing.get(offer.id)
+        await until(lambda: shown.state == joined.state == "confirm")
+        for _ in range(2):
+            await a.pairing.confirm(offer.id, True)
+        await until(lambda: joined.state == "done")
+        for device, number in ((a, offer.id), (b, joined.id)):
+            assert (await device.pairing.confirm(number, True)).state == "done"
+
+
 async def test_words_differ_person_says_no(tmp_path: Path) -> None:
     """The person at the first device refuses: nothing is shared, the second is told."""
     a, b = Device(tmp_path / "a", "laptop"), Device(tmp_path / "b", "phone")

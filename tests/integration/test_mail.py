@@ -102,7 +102,7 @@ async def test_spec_R4_a_message_arrives_and_its_sender_sees_every_state(tmp_pat
         await becomes(a, sent.id, "delivered")
         assert b.shown() == ['{"url":"planted-url"}']
         (event,) = await ear.part()
-        assert b'"device":"laptop"' in event.json
+        assert b'"device":"laptop"' in event
         await b.messages.ack(OWNER, AckMessages(ids=[sent.id]), ear)
         await becomes(a, sent.id, "handled")
         back = await b.send("device:laptop", "thanks", reply_to=sent.id)

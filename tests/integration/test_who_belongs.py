@@ -22,7 +22,7 @@ from hybridgw_daemon.stores import oplog
 from hybridgw_protocol.batch import parse_batch
 from hybridgw_protocol.errors import BadValue, HybridGWError, LocalError, NotFound, Revoked
 from hybridgw_protocol.invite import format_invite
-from hybridgw_protocol.localapi import (
+from hybridgw_protocol.localapi_devices import (
     ConfirmRecovery,
     ExpelDevice,
     ImportQuarantine,
@@ -215,6 +215,7 @@ async def test_spec_D4_a_stolen_first_device_is_out_for_good_and_whom_it_struck_
             # The thief throws phone out, lets a device of his own in, and writes.
             await laptop.devices.remove(RemoveDevice(id=id_of(phone)))
             await pair(laptop, puppet)
+            await until(lambda: "one" in str(puppet.shown()))
             await puppet.write(Edit("tasks", "one", {"title": "spoiled by the puppet"}))
             await laptop.write(Create("tasks", "flood", {"title": "spoiled by the thief"}))
             await until(lambda: "puppet" in str(desk.shown()) and "flood" in str(desk.shown()))

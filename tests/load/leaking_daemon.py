@@ -11,7 +11,8 @@ import uvloop
 
 from hybridgw_daemon import instance, logs
 from hybridgw_daemon.__main__ import _parser, _prepare
-from hybridgw_daemon.app import Daemon, clock
+from hybridgw_daemon.app import Daemon
+from hybridgw_daemon.clocks import clock
 from hybridgw_daemon.services.metrics import Metrics
 from hybridgw_daemon.transports.local.calls import Call
 

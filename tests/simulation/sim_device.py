@@ -36,7 +36,7 @@ from hybridgw_protocol.batch import Batch, Head
 from hybridgw_protocol.errors import HybridGWError, SecretsLocked, StateError
 from hybridgw_protocol.ids import DeviceId, LogId, key_id
 from hybridgw_protocol.invite import Invite
-from hybridgw_protocol.localapi import ExpelDevice, RemoveDevice, RestoreDevice
+from hybridgw_protocol.localapi_devices import ExpelDevice, RemoveDevice, RestoreDevice
 from hybridgw_storage.database import InlineDatabase, Tx
 from tests.simulation import sim_checks
 from tests.simulation.sim_checks import State, applied_heads_of

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hybridgw_protocol import localapi_frames as frames
 from hybridgw_protocol import names
 from hybridgw_protocol.errors import BadValue
+from hybridgw_protocol.localapi import Command, CreateDocument
 from hybridgw_protocol.localapi_live import PublishTopic
 from tests.integration._local_api import Api
 from tests.websocket._client import FROM_CLIENT, FROM_SERVER, SCHEMA
@@ -194,16 +195,38 @@ def test_any_map_in_messagepack_has_as_many_pairs_as_it_says(value: Any) -> None
     frames.decode_frame(packed_command(msgspec.msgpack.encode({"x": value})), packed=True)
 
 
+@pytest.mark.parametrize(
+    ("kind", "rest", "held"),
+    [(PublishTopic, b'"topic":"t",', b"data"), (CreateDocument, b'"collection":"tasks",', b"data")],
+)
+@given(value=PLAIN, depth=st.integers(0, 3))
+def test_a_name_that_stands_twice_is_found_wherever_it_stands(
+    kind: type[Command], rest: bytes, held: bytes, value: Any, depth: int
+) -> None:
+    def read(inner: bytes) -> None:
+        data = b'{"in":' * depth + inner + b"}" * depth
+        raw = b'{"type":"command","command":"some","id":1,"params":{%b"%b":%b}}' % (rest, held, data)
+        frame = frames.decode_frame(raw)
+        assert isinstance(frame, frames.CommandFrame)
+        frames.params_of(frame, msgspec.json.Decoder(kind), raw)
+
+    plain = msgspec.json.encode(value)
+    read(b'{"a":%b,"b":%b}' % (plain, plain))
+    with pytest.raises(BadValue, match="twice"):
+        read(b'{"a":%b,"a":%b}' % (plain, plain))
+
+
 def test_an_event_is_the_same_in_both_forms() -> None:
-    told = frames.Told(2**40, 7, frames.event_body("topic", '{"topic":"t","data":{"é":[1,2.5,null]}}'.encode()))
+    body = frames.event_body("topic", '{"topic":"t","data":{"é":[1,2.5,null]}}'.encode())
+    told = frames.Told(2**40, frames.event_frame(2**40, 7, body))
     plain = {
         "type": "event", "offset": 2**40, "sub": 7, "event": "topic",
         "data": {"topic": "t", "data": {"é": [1, 2.5, None]}},
     }  # fmt: skip
-    assert json.loads(told.json()) == msgspec.msgpack.decode(told.packed()) == plain
+    assert json.loads(told.json) == msgspec.msgpack.decode(told.packed) == plain
     FROM_SERVER.validate(plain)
-    decoded = frames.decode_server_frame(told.json())
-    assert decoded == frames.decode_server_frame(told.packed(), packed=True)
+    decoded = frames.decode_server_frame(told.json)
+    assert decoded == frames.decode_server_frame(told.packed, packed=True)
     assert isinstance(decoded, frames.EventFrame)
 
 

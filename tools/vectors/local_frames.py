@@ -9,7 +9,7 @@ import msgspec
 
 from hybridgw_protocol import localapi_frames as frames
 from hybridgw_protocol.errors import BadValue
-from hybridgw_protocol.localapi_frames import EventBody, Told, encode_frame, event_body
+from hybridgw_protocol.localapi_frames import encode_frame, event_body, event_frame
 
 _FROM_CLIENT = {
     "the first frame": frames.Auth(token="TOKEN"),  # noqa: S106 - no secret
@@ -66,7 +66,7 @@ _FROM_SERVER = {
     "are you there": frames.HeartbeatAsk(t=1_764_000_000_000),
     "yes": frames.HeartbeatAck(t=1_764_000_000_000),
 }  # fmt: skip
-_EVENTS: dict[str, EventBody] = {
+_EVENTS: dict[str, bytes] = {
     "what there is": event_body(
         "initial", b'{"items":[{"id":"milk","collection":"tasks","version":1,"conflicts":0,"data":{"title":"Milk"}}]}'
     ),
@@ -135,7 +135,7 @@ def vectors() -> dict[str, Any]:
     refused names the code of the error and the field; twice: refused, for a name stands twice in one object.
     """
     from_server = {name: encode_frame(frame) for name, frame in _FROM_SERVER.items()}
-    from_server |= {name: Told(n, 3, body).json() for n, (name, body) in enumerate(_EVENTS.items(), 1)}
+    from_server |= {name: event_frame(n, 3, body) for n, (name, body) in enumerate(_EVENTS.items(), 1)}
     return {
         "about": "Frames of docs/reference/websocket.md. `json`: as the daemon writes it; `msgpack`: the same, packed.",
         "client": [_row(name, encode_frame(frame)) for name, frame in _FROM_CLIENT.items()],

@@ -45,22 +45,15 @@ class Calls:
         limited: Callable[[str], None] = lambda _policy: None, refused: Refused = lambda _what, _origin: None,
     ) -> None:  # fmt: skip
         """Args: access: told of every call; limited: of those that are too many, by policy; refused: of strangers."""
-        self._limits, self._access, self._limited = limits, access, limited
+        self.limits, self._access, self._limited = limits, access, limited
         self.refused = refused
 
     def take(self, principal: Principal | None, origin: str | None, *, is_bad: bool = False, cost: float = 1) -> Taken:
         """Count one call against the budget of who makes it; see `RateLimits.take`. The answer is to be checked."""
-        taken = self._limits.take(principal, origin, is_bad=is_bad, cost=cost)
+        taken = self.limits.take(principal, origin, is_bad=is_bad, cost=cost)
         if taken.wait_ms:
             self._limited(taken.policy)
         return taken
-
-    def spend(self, principal: Principal | None, origin: str | None, *, is_bad: bool = False, cost: float = 1) -> None:
-        """The same for a frame, whose answer has no headers. Raises: TooManyRequests."""
-        taken = self._limits.spend(principal, origin, is_bad=is_bad, cost=cost)
-        if taken is not None:
-            self._limited(taken.policy)
-            taken.check()
 
     def told(self, call: Call) -> None:
         """Write one call down."""

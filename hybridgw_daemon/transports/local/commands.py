@@ -14,6 +14,7 @@ from msgspec import UNSET
 
 from hybridgw_protocol import localapi as api
 from hybridgw_protocol import localapi_access as access
+from hybridgw_protocol import localapi_devices as own  # a person's own devices
 from hybridgw_protocol import localapi_lan as lan
 from hybridgw_protocol import localapi_live as live
 from hybridgw_protocol import localapi_messages as said
@@ -177,61 +178,61 @@ def build(services: Services) -> tuple[Command, ...]:
             sync_type=command.sync_type, full=command.full, wait=command.wait, timeout_s=command.timeout_s
         )
 
-    async def devices(_: Principal, _command: api.ListDevices) -> api.DeviceList:
-        return api.DeviceList(items=await _there(s.devices).list())
+    async def devices(_: Principal, _command: own.ListDevices) -> own.DeviceList:
+        return own.DeviceList(items=await _there(s.devices).list())
 
-    async def device_rename(_: Principal, command: api.RenameDevice) -> api.Device:
+    async def device_rename(_: Principal, command: own.RenameDevice) -> own.Device:
         return await _there(s.devices).rename(command)
 
-    async def device_plan(_: Principal, command: api.PlanRemoval) -> api.Removal:
+    async def device_plan(_: Principal, command: own.PlanRemoval) -> own.Removal:
         return await (_there(s.expelling).plan(command) if command.lost else _there(s.devices).plan(command))
 
-    async def device_remove(_: Principal, command: api.RemoveDevice) -> api.DeviceChange:
+    async def device_remove(_: Principal, command: own.RemoveDevice) -> own.DeviceChange:
         return await _there(s.devices).remove(command)
 
-    async def device_restore(_: Principal, command: api.RestoreDevice) -> api.DeviceChange:
+    async def device_restore(_: Principal, command: own.RestoreDevice) -> own.DeviceChange:
         return await _there(s.devices).restore(command)
 
-    async def device_leave(_: Principal, command: api.LeaveSpace) -> api.DeviceChange:
+    async def device_leave(_: Principal, command: own.LeaveSpace) -> own.DeviceChange:
         return await _there(s.devices).leave(command)
 
-    async def device_expel(_: Principal, command: api.ExpelDevice) -> api.DeviceChange:
+    async def device_expel(_: Principal, command: own.ExpelDevice) -> own.DeviceChange:
         return await _there(s.expelling).expel(command)
 
-    async def device_undo(_: Principal, command: api.UndoDevice) -> api.DeviceChange:
+    async def device_undo(_: Principal, command: own.UndoDevice) -> own.DeviceChange:
         return await _there(s.expelling).undo(command)
 
-    async def device_settle(_: Principal, command: api.SettleDevice) -> api.DeviceChange:
+    async def device_settle(_: Principal, command: own.SettleDevice) -> own.DeviceChange:
         return await _there(s.expelling).settle(command)
 
-    async def quarantine(_: Principal, _command: api.ListQuarantine) -> api.QuarantineList:
+    async def quarantine(_: Principal, _command: own.ListQuarantine) -> own.QuarantineList:
         return await _there(s.quarantine).list()
 
-    async def quarantine_take(_: Principal, command: api.ImportQuarantine) -> api.Imported:
+    async def quarantine_take(_: Principal, command: own.ImportQuarantine) -> own.Imported:
         return await _there(s.quarantine).take(command)
 
-    async def recovery(_: Principal, _command: api.GetRecovery) -> api.RecoveryStatus:
+    async def recovery(_: Principal, _command: own.GetRecovery) -> own.RecoveryStatus:
         return await _there(s.recovery).status()
 
-    async def recovery_show(_: Principal, _command: api.ShowRecoveryWords) -> api.RecoveryWords:
+    async def recovery_show(_: Principal, _command: own.ShowRecoveryWords) -> own.RecoveryWords:
         return await _there(s.recovery).show()
 
-    async def recovery_confirm(_: Principal, command: api.ConfirmRecovery) -> api.RecoveryStatus:
+    async def recovery_confirm(_: Principal, command: own.ConfirmRecovery) -> own.RecoveryStatus:
         return await _there(s.recovery).confirm(command)
 
-    async def recover(_: Principal, command: api.RecoverSpace) -> api.Recovered:
+    async def recover(_: Principal, command: own.RecoverSpace) -> own.Recovered:
         return await _there(s.recovery).recover(command)
 
-    async def pairing_start(_: Principal, command: api.StartPairing) -> api.PairingOffer:
+    async def pairing_start(_: Principal, command: own.StartPairing) -> own.PairingOffer:
         return await _there(s.pairing).start(command.relay)
 
-    async def pairing_join(_: Principal, command: api.JoinPairing) -> api.Pairing:
+    async def pairing_join(_: Principal, command: own.JoinPairing) -> own.Pairing:
         return await _there(s.pairing).join(command.code, command.name)
 
-    async def pairing_get(_: Principal, command: api.GetPairing) -> api.Pairing:
+    async def pairing_get(_: Principal, command: own.GetPairing) -> own.Pairing:
         return await _there(s.pairing).get(command.id)
 
-    async def pairing_confirm(_: Principal, command: api.ConfirmPairing) -> api.Pairing:
+    async def pairing_confirm(_: Principal, command: own.ConfirmPairing) -> own.Pairing:
         return await _there(s.pairing).confirm(command.id, command.accept)
 
     async def relays(_: Principal, _command: api.ListRelays) -> api.RelayList:
@@ -351,40 +352,40 @@ def build(services: Services) -> tuple[Command, ...]:
         Command("sync.status", "GET", "/api/sync/status", api.GetSyncStatus, api.SyncStatus, "admin", sync_status),
         Command("sync.trigger", "POST", "/api/sync/trigger", api.TriggerSync, api.SyncResult, "admin", sync_trigger,
                 "*"),
-        Command("devices.list", "GET", "/api/devices", api.ListDevices, api.DeviceList, "admin", devices),
-        Command("devices.rename", "POST", "/api/devices/{id}/rename", api.RenameDevice, api.Device, "owner",
+        Command("devices.list", "GET", "/api/devices", own.ListDevices, own.DeviceList, "admin", devices),
+        Command("devices.rename", "POST", "/api/devices/{id}/rename", own.RenameDevice, own.Device, "owner",
                 device_rename, "*"),
-        Command("devices.plan", "GET", "/api/devices/{id}/removal", api.PlanRemoval, api.Removal, "owner",
+        Command("devices.plan", "GET", "/api/devices/{id}/removal", own.PlanRemoval, own.Removal, "owner",
                 device_plan),
-        Command("devices.remove", "POST", "/api/devices/{id}/remove", api.RemoveDevice, api.DeviceChange, "owner",
+        Command("devices.remove", "POST", "/api/devices/{id}/remove", own.RemoveDevice, own.DeviceChange, "owner",
                 device_remove, "*"),
-        Command("devices.restore", "POST", "/api/devices/{id}/restore", api.RestoreDevice, api.DeviceChange, "owner",
+        Command("devices.restore", "POST", "/api/devices/{id}/restore", own.RestoreDevice, own.DeviceChange, "owner",
                 device_restore, "*"),
-        Command("devices.leave", "POST", "/api/devices/leave", api.LeaveSpace, api.DeviceChange, "owner", device_leave,
+        Command("devices.leave", "POST", "/api/devices/leave", own.LeaveSpace, own.DeviceChange, "owner", device_leave,
                 "*"),
-        Command("devices.expel", "POST", "/api/devices/{id}/expel", api.ExpelDevice, api.DeviceChange, "owner",
+        Command("devices.expel", "POST", "/api/devices/{id}/expel", own.ExpelDevice, own.DeviceChange, "owner",
                 device_expel, "*"),
-        Command("devices.undo", "POST", "/api/devices/{id}/undo", api.UndoDevice, api.DeviceChange, "owner",
+        Command("devices.undo", "POST", "/api/devices/{id}/undo", own.UndoDevice, own.DeviceChange, "owner",
                 device_undo, "*"),
-        Command("devices.settle", "POST", "/api/devices/{id}/settle", api.SettleDevice, api.DeviceChange, "owner",
+        Command("devices.settle", "POST", "/api/devices/{id}/settle", own.SettleDevice, own.DeviceChange, "owner",
                 device_settle, "*"),
-        Command("devices.quarantine", "GET", "/api/devices/quarantine", api.ListQuarantine, api.QuarantineList,
+        Command("devices.quarantine", "GET", "/api/devices/quarantine", own.ListQuarantine, own.QuarantineList,
                 "owner", quarantine),
-        Command("devices.quarantine.import", "POST", "/api/devices/{id}/quarantine", api.ImportQuarantine,
-                api.Imported, "owner", quarantine_take, "*"),
-        Command("recovery.get", "GET", "/api/recovery", api.GetRecovery, api.RecoveryStatus, "owner", recovery),
-        Command("recovery.show", "POST", "/api/recovery/show", api.ShowRecoveryWords, api.RecoveryWords, "owner",
+        Command("devices.quarantine.import", "POST", "/api/devices/{id}/quarantine", own.ImportQuarantine,
+                own.Imported, "owner", quarantine_take, "*"),
+        Command("recovery.get", "GET", "/api/recovery", own.GetRecovery, own.RecoveryStatus, "owner", recovery),
+        Command("recovery.show", "POST", "/api/recovery/show", own.ShowRecoveryWords, own.RecoveryWords, "owner",
                 recovery_show, "*"),
-        Command("recovery.confirm", "POST", "/api/recovery/confirm", api.ConfirmRecovery, api.RecoveryStatus, "owner",
+        Command("recovery.confirm", "POST", "/api/recovery/confirm", own.ConfirmRecovery, own.RecoveryStatus, "owner",
                 recovery_confirm, "*"),
-        Command("recovery.recover", "POST", "/api/recovery/recover", api.RecoverSpace, api.Recovered, "owner", recover,
+        Command("recovery.recover", "POST", "/api/recovery/recover", own.RecoverSpace, own.Recovered, "owner", recover,
                 "*"),
-        Command("pairing.start", "POST", "/api/devices/pair", api.StartPairing, api.PairingOffer, "owner",
+        Command("pairing.start", "POST", "/api/devices/pair", own.StartPairing, own.PairingOffer, "owner",
                 pairing_start, "*", 201),
-        Command("pairing.join", "POST", "/api/devices/pair/join", api.JoinPairing, api.Pairing, "owner", pairing_join,
+        Command("pairing.join", "POST", "/api/devices/pair/join", own.JoinPairing, own.Pairing, "owner", pairing_join,
                 "*", 201),
-        Command("pairing.get", "GET", "/api/devices/pair/{id}", api.GetPairing, api.Pairing, "owner", pairing_get),
-        Command("pairing.confirm", "POST", "/api/devices/pair/{id}/confirm", api.ConfirmPairing, api.Pairing, "owner",
+        Command("pairing.get", "GET", "/api/devices/pair/{id}", own.GetPairing, own.Pairing, "owner", pairing_get),
+        Command("pairing.confirm", "POST", "/api/devices/pair/{id}/confirm", own.ConfirmPairing, own.Pairing, "owner",
                 pairing_confirm, "*"),
         Command("relays.list", "GET", "/api/relays", api.ListRelays, api.RelayList, "admin", relays),
         Command("relays.add", "POST", "/api/relays", api.AddRelay, api.Relay, "owner", relay_add, "*", 201),

@@ -36,6 +36,7 @@ MAX_FRAGMENTS: Final = 4_096  # of one message
 
 _KEY: Final = re.compile(r"[A-Za-z0-9+/]{22}==")
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_MEDIUM: Final = struct.Struct(">BBH").pack
 _END: Final = b"\x00\x00\xff\xff"
 _DEFLATE: Final = re.compile(
     r"permessage-deflate"
@@ -94,8 +95,8 @@ class Reader:
     )  # fmt: skip
 
     def __init__(
-        self, on_message: Callable[[int, bytes], None], on_control: Callable[[int, bytes], None], *, max_bytes: int,
-        deflated: bool,
+        self, on_message: Callable[[int, bytes | bytearray], None], on_control: Callable[[int, bytes], None], *,
+        max_bytes: int, deflated: bool,
     ) -> None:  # fmt: skip
         self._on_message, self._on_control = on_message, on_control
         self.max_bytes, self._deflated = max_bytes, deflated
@@ -124,7 +125,7 @@ class Reader:
                 if end < start:
                     self._need = start - position
                     break
-                (size,) = struct.unpack_from(">H", data, position + 2)
+                size = data[position + 2] << 8 | data[position + 3]
                 if size < 126:
                     raise Violation(PROTOCOL_ERROR, "a length in more bytes than it needs")
             elif size == 127:
@@ -140,16 +141,15 @@ class Reader:
             if end < start + size:
                 self._need = start + size - position
                 break
-            masked = bytearray(data[start : start + size])
-            websocket_mask(data[start - 4 : start], masked)
             position = start + size
-            payload = bytes(masked)
+            payload = bytearray(data[start:position])
+            websocket_mask(data[start - 4 : start], payload)
             if first != 0x81:
-                self._frame(first, payload)
+                self._frame(first, bytes(payload))
             elif payload.isascii():
                 self._on_message(TEXT, payload)
             else:
-                self._whole(TEXT, payload)
+                self._whole(TEXT, bytes(payload))
         if position < end:
             self._buffer = bytearray(data[position:] if position else data)
 
@@ -215,7 +215,7 @@ class Reader:
         return found
 
 
-def _ignore(opcode: int, payload: bytes) -> None:
+def _ignore(opcode: int, payload: bytes | bytearray) -> None:
     pass
 
 
@@ -240,7 +240,7 @@ def header(first: int, size: int) -> bytes:
     if size < 126:
         return bytes((first, size))
     if size < 65_536:
-        return struct.pack(">BBH", first, 126, size)
+        return _MEDIUM(first, 126, size)
     return struct.pack(">BBQ", first, 127, size)
 
 

@@ -23,6 +23,7 @@ from hybridgw_protocol import localapi_frames as frames
 from hybridgw_protocol.errors import BadValue, HybridGWError, NotFound, TooMany, TooManyRequests, Unauthorized
 from hybridgw_protocol.localapi import encode
 from hybridgw_protocol.localapi_frames import Told
+from hybridgw_protocol.token_bucket import TokenBucket
 
 from ...services.connections import Connections, Live
 from ...services.documents import NotModified
@@ -118,24 +119,24 @@ def _template(row: Row | None) -> str:
     return "-" if row is None else row.path if type(row) is Command else row.name
 
 
-def _wire(told: Told) -> bytes:
-    """The frame that all receivers of this event share."""
-    raw = told.json()
-    told.wire = websocket.header(0x81, len(raw)) + raw
-    return told.wire
+def _head(told: Told) -> bytes:
+    """What all receivers of this event share: the beginning of its frame."""
+    told.head = head = websocket.header(0x81, len(told.json))
+    return head
 
 
 class Socket:
     """One connection: a parser for the HTTP server's connection, the outlet of its session, the caller of commands."""
 
     __slots__ = (
-        "_abort", "_auth_by", "_closing", "_common", "_connection", "_deflated", "_heartbeat_s", "_is_packed",
-        "_live", "_loop", "_malformed", "_name", "_next_heartbeat", "_origin", "_out", "_pinged", "_pump", "_reader",
-        "_refused", "_room", "_running", "_scheduled", "_seen", "_slow_since", "_transport", "ended", "principal",
-        "session", "start",
+        "_abort", "_auth_by", "_budget", "_closing", "_common", "_connection", "_deflated", "_heartbeat_s",
+        "_is_packed", "_live", "_loop", "_malformed", "_name", "_next_heartbeat", "_now_ms", "_origin", "_out",
+        "_pinged", "_pump", "_reader", "_refused", "_room", "_running", "_scheduled", "_seen", "_slow_since",
+        "_transport", "ended", "principal", "session", "start",
     )  # fmt: skip
 
     session: Session
+    _budget: TokenBucket
 
     def __init__(
         self, common: Common, connection: Connection, transport: asyncio.Transport, live: Live, *, origin: str | None,
@@ -164,6 +165,7 @@ class Socket:
         self._room: asyncio.Event | None = None  # for the pump: events may be queued
         now = self._loop.time()
         self._seen, self._auth_by = now, now + common.patience.auth_s
+        self._now_ms = 0  # by the clock of the budgets, when the last bytes arrived
         self._heartbeat_s = common.patience.heartbeat_of(live.mode or "")
         self._next_heartbeat = now + self._heartbeat_s
         self._pinged: float | None = None
@@ -173,9 +175,11 @@ class Socket:
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
         """Take in what arrived; as the HTTP server calls a parser."""
         self._live.received_bytes += len(data)
-        self._seen = self._loop.time()
+        self._seen, self._now_ms = self._loop.time(), self._common.calls.limits.now_ms()
         try:
             self._reader.feed(data)
+            if self._connection.writing_paused:  # not sooner: nothing is written before the end of this turn
+                self._hold()
         except websocket.Violation as error:
             self.close(error.code, error.reason)
         except Exception:
@@ -213,7 +217,7 @@ class Socket:
                 self._connection.resume_reading(resume_parser=False)
 
     # ---- frames ------------------------------------------------------------------------------------------------------
-    def _on_message(self, opcode: int, payload: bytes) -> None:
+    def _on_message(self, opcode: int, payload: bytes | bytearray) -> None:
         if self._closing is not None:
             return
         self._live.received_messages += 1
@@ -236,10 +240,8 @@ class Socket:
                 self.session.acknowledged(frame.offset)
         elif type(frame) is frames.Auth:
             self._on_auth_again(frame)
-        if self._connection.writing_paused:
-            self._hold()
 
-    def _on_traced(self, opcode: int, payload: bytes) -> None:
+    def _on_traced(self, opcode: int, payload: bytes | bytearray) -> None:
         """In debug: note what came, by its kind, its command and its size, never by what it says."""
         try:
             frame = frames.decode_frame(payload, packed=self._is_packed)
@@ -267,8 +269,6 @@ class Socket:
                 self.close(code, reason)
                 self._closing = (code, reason[:100])
             self._finish()
-        if self._connection.writing_paused:
-            self._hold()
 
     def _on_malformed(self, error: BadValue) -> None:
         if self.principal is None:
@@ -294,7 +294,7 @@ class Socket:
         started, common = time.perf_counter(), self._common
         principal = common.gate.holder(frame.token, self._origin)
         try:
-            common.calls.spend(principal, self._origin, is_bad=principal is None)
+            common.calls.take(principal, self._origin, is_bad=principal is None).check()
         except TooManyRequests as error:
             self._told("auth", error.http_status, started, None, error.code, principal)
             self._send(frames.AuthError(code=error.code, message=error.message))
@@ -336,6 +336,7 @@ class Socket:
             before.close(frames.REPLACED, "the same program has connected again")
         common.by_owner[owner] = self
         self.principal, self.session = principal, session
+        self._budget = common.calls.limits.bucket(principal)
         live.principal_id, live.state = principal.id, "open"
         common.strangers -= 1
         self._reader.max_bytes = frames.MAX_FRAME_BYTES
@@ -360,14 +361,15 @@ class Socket:
         )  # fmt: skip
 
     # ---- commands ----------------------------------------------------------------------------------------------------
-    def _do(self, frame: frames.CommandFrame, raw: bytes | None) -> None:
+    def _do(self, frame: frames.CommandFrame, raw: bytes | bytearray | None) -> None:
         number, started, common = frame.id, time.perf_counter(), self._common
         row: Row | None = None
         try:
             found = common.rows.get(frame.command)
             row = found[0] if found is not None else None
             cost = row.cost if type(row) is SocketCommand else 1
-            common.calls.spend(self.principal, self._origin, cost=cost)
+            if self._budget.take(cost, self._now_ms):
+                common.calls.take(self.principal, self._origin, cost=cost).check()
             if found is None:
                 raise NotFound("There is no such command.", field="command")
             row, decoder = found
@@ -531,10 +533,10 @@ class Socket:
         """Whole frames."""
         self._live.sent_messages += len(events)
         if self._is_packed:
-            return b"".join([self._whole(told.packed()) for told in events])
+            return b"".join([self._whole(told.packed) for told in events])
         if self._deflated:
-            return b"".join([self._whole(told.json()) for told in events])
-        return b"".join([told.wire or _wire(told) for told in events])
+            return b"".join([self._whole(told.json) for told in events])
+        return b"".join([part for told in events for part in (told.head or _head(told), told.json)])
 
     # ---- bytes to the connection -------------------------------------------------------------------------------------
     def _send(self, frame: frames.ServerFrame) -> None:

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from hybridgw_client.aio.backoff import full_jitter
 from hybridgw_client.aio.link import Ended, Lost, decode, encode, error_of_frame
-from hybridgw_client.aio.live import Unread
+from hybridgw_client.aio.live import Changes
 from hybridgw_client.aio.outbox import Outbox, Rejection, Write, deliver, patched
-from hybridgw_client.aio.topics import Unheard
+from hybridgw_client.aio.topics import Heard
 from hybridgw_protocol.errors import (
     AlreadyExists,
     BadValue,
@@ -94,7 +94,7 @@ def document(id: str, version: int, **more: Any) -> dict[str, Any]:
 
 async def test_unread_changes_are_no_more_than_there_are_documents() -> None:
     stirred: list[int] = []
-    unread = Unread(lambda: stirred.append(1), limit=4)
+    unread = Changes(lambda: stirred.append(1), limit=4)
     unread.event("initial", {"items": [document(f"d{n}", n) for n in range(6)]})
     unread.event("ready", {"since": "x"})
     assert unread.is_full
@@ -120,7 +120,7 @@ async def test_unread_changes_are_no_more_than_there_are_documents() -> None:
 
 
 async def test_messages_are_bounded_and_a_gap_is_told() -> None:
-    unheard = Unheard(lambda: None, limit=10)
+    unheard = Heard(lambda: None, limit=10)
     for number in range(50):
         unheard.event("topic", {"topic": "t", "data": number})
     assert [(await unheard.take()).data for _ in range(20)] == list(range(20))

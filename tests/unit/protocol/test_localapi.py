@@ -10,9 +10,13 @@ import msgspec
 import pytest
 
 from hybridgw_protocol import localapi as api
+from hybridgw_protocol import localapi_devices as own
 from hybridgw_protocol.errors import BadValue
 
-KINDS = [k for _, k in inspect.getmembers(api, inspect.isclass) if issubclass(k, api.Command | api.Result)]
+KINDS = [
+    k for part in (api, own) for _, k in inspect.getmembers(part, inspect.isclass)
+    if issubclass(k, api.Command | api.Result)
+]  # fmt: skip
 
 
 def test_fields_are_typed_and_every_type_can_be_built() -> None:
@@ -33,7 +37,7 @@ def test_fields_are_typed_and_every_type_can_be_built() -> None:
         (api.WriteBatch, {"operations": [{"op": "put", "collection": "a"}, {"op": "x", "collection": "a"}]},
         "operations[1].op"),
         (api.TriggerSync, {"timeout_s": -1}, "timeout_s"),
-        (api.JoinPairing, {"code": ""}, "code"),
+        (own.JoinPairing, {"code": ""}, "code"),
         (api.ResolveConflict, {"collection": "a", "id": "b", "version": 1, "keep": "mine"}, "keep"),
     ],
 )  # fmt: skip

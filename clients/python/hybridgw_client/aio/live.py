@@ -10,12 +10,11 @@ from typing import Any, Final, Literal, NamedTuple, Self
 
 from hybridgw_protocol.errors import HybridGWError, StateError
 
-from .following import Following
+from .following import MAX_UNREAD, Following, Unread
 from .subscriptions import Subscription, Subscriptions
 
 Json = dict[str, Any]
 Kind = Literal["initial", "ready", "changed", "deleted", "left", "reset"]
-MAX_UNREAD: Final = 1_000  # changes; beyond, nothing is read from the daemon until the program has taken some
 _READY: Final = object()
 _RESET: Final = object()
 
@@ -59,26 +58,15 @@ def changes_of(kind: str, data: Any) -> list[Change]:
     return []
 
 
-class Unread:
+class Changes(Unread[Change]):
     """Changes that the program has not taken: of each document the latest, so no more than there are documents."""
 
     def __init__(self, taken: Callable[[], None], limit: int = MAX_UNREAD) -> None:
-        """Args: taken: called when there is room again."""
-        self._taken, self._limit = taken, limit
+        super().__init__(taken, limit)
         self._items: OrderedDict[object, Change] = OrderedDict()
-        self._some = asyncio.Event()
-        self._was_full = False
-        self.error: HybridGWError | None = None
-        self.is_begun = False
 
     def __len__(self) -> int:
         return len(self._items)
-
-    @property
-    def is_full(self) -> bool:
-        """Beyond the limit, and until half of that was taken."""
-        self._was_full = len(self._items) > (self._limit // 2 if self._was_full else self._limit)
-        return self._was_full
 
     def event(self, kind: str, data: Any) -> None:
         """As a Sink."""
@@ -98,38 +86,8 @@ class Unread:
         self._items[_RESET] = Change("reset", {})
         self._some.set()
 
-    def began(self) -> None:
-        """As a Sink."""
-        self.is_begun = True
-        self._some.set()
-
-    def failed(self, error: HybridGWError) -> None:
-        """As a Sink: after what is there, this is raised."""
-        self.error = error
-        self._some.set()
-
-    async def begun(self) -> None:
-        """Wait until the daemon has agreed. Raises: what it said."""
-        while not self.is_begun and self.error is None:
-            await self._some.wait()
-            self._some.clear()
-        if self._items:
-            self._some.set()
-        if self.error is not None and not self.is_begun:
-            raise self.error
-
-    async def take(self) -> Change:
-        """The next change. Raises: the error that ended it."""
-        while not self._items:
-            if self.error is not None:
-                raise self.error
-            self._some.clear()
-            await self._some.wait()
-        was_full = self._was_full
-        _, change = self._items.popitem(last=False)
-        if was_full and not self.is_full:
-            self._taken()
-        return change
+    def _first(self) -> Change:
+        return self._items.popitem(last=False)[1]
 
 
 class Watch(Following[Change]):
@@ -139,7 +97,7 @@ class Watch(Following[Change]):
     """
 
     def __init__(self, subscriptions: Subscriptions, params: Json, taken: Callable[[], None]) -> None:
-        super().__init__(subscriptions, "live.subscribe", params, Unread(taken))
+        super().__init__(subscriptions, "live.subscribe", params, Changes(taken))
 
 
 class LiveView:

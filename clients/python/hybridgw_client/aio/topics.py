@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
-from hybridgw_protocol.errors import HybridGWError
-
-from .following import Following
+from .following import MAX_UNREAD, Following, Unread
 from .subscriptions import Subscriptions
-
-MAX_UNREAD: Final = 1_000  # messages; beyond, nothing is read; twice as many are never kept
 
 
 class Message(NamedTuple):
@@ -23,22 +18,17 @@ class Message(NamedTuple):
     after_gap: bool = False
 
 
-class Unheard:
+class Heard(Unread[Message]):
     """Messages that the program has not taken. When it is overrun, the latest are dropped and the next says so."""
 
     def __init__(self, taken: Callable[[], None], limit: int = MAX_UNREAD) -> None:
-        self._taken, self._limit = taken, limit
+        """Args: limit: twice as many are never kept."""
+        super().__init__(taken, limit)
         self._items: deque[Message] = deque()
-        self._some = asyncio.Event()
-        self._was_full = self._has_gap = False
-        self.error: HybridGWError | None = None
-        self.is_begun = False
+        self._has_gap = False
 
-    @property
-    def is_full(self) -> bool:
-        """Beyond the limit, and until half of that was taken."""
-        self._was_full = len(self._items) > (self._limit // 2 if self._was_full else self._limit)
-        return self._was_full
+    def __len__(self) -> int:
+        return len(self._items)
 
     def event(self, kind: str, data: Any) -> None:
         """As a Sink."""
@@ -55,40 +45,12 @@ class Unheard:
         """As a Sink."""
         self._has_gap = True
 
-    def began(self) -> None:
-        """As a Sink."""
-        self.is_begun = True
-        self._some.set()
-
-    def failed(self, error: HybridGWError) -> None:
-        """As a Sink: after what is there, this is raised."""
-        self.error = error
-        self._some.set()
-
-    async def begun(self) -> None:
-        """Wait until the daemon has agreed. Raises: what it said."""
-        while not self.is_begun and self.error is None:
-            self._some.clear()
-            await self._some.wait()
-        if self.error is not None and not self.is_begun:
-            raise self.error
-
-    async def take(self) -> Message:
-        """The next message. Raises: the error that ended it."""
-        while not self._items:
-            if self.error is not None:
-                raise self.error
-            self._some.clear()
-            await self._some.wait()
-        was_full = self._was_full
-        message = self._items.popleft()
-        if was_full and not self.is_full:
-            self._taken()
-        return message
+    def _first(self) -> Message:
+        return self._items.popleft()
 
 
 class Listener(Following[Message]):
     """An async iterator of Message. `async with` waits until the daemon has agreed: from then on all is heard."""
 
     def __init__(self, subscriptions: Subscriptions, topic: str, taken: Callable[[], None]) -> None:
-        super().__init__(subscriptions, "topic.subscribe", {"topic": topic}, Unheard(taken))
+        super().__init__(subscriptions, "topic.subscribe", {"topic": topic}, Heard(taken))
