@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import hashlib
 import heapq
+import math
 import random
 from asyncio import events
 from collections import deque
@@ -71,6 +72,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def __init__(self, seed: object, *, start_s: float = 0.0) -> None:
         self._rng = random.Random(f"loop {seed}")
         self._now = start_s
+        self._end_s = math.inf  # of what is played now
         self._ready: dict[Process | None, deque[events.Handle]] = {}
         self._timers: list[tuple[float, int, events.TimerHandle]] = []
         self._sequence = 0
@@ -194,8 +196,9 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
                 return True
 
     def _jump(self) -> bool:
-        """To the next timer; queues all that are due then."""
-        while self._timers:
+        """To the next timer, not beyond what is played now; queues all that are due then. Timers that were cancelled,
+        or of processes that were killed, are passed over."""
+        while self._timers and self._timers[0][0] <= self._end_s:
             when = self._timers[0][0]
             self._now = max(self._now, when)
             found = False
@@ -215,15 +218,20 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         Returns whether it holds. Raises: Stuck: more callbacks than *most_steps*.
         """
         end_s, last_step = self._now + most_s, self.steps + most_steps
+        outer, self._end_s = self._end_s, end_s
+        try:
+            return self._run_until(is_done, end_s, last_step)
+        finally:
+            self._end_s = outer
+
+    def _run_until(self, is_done: Callable[[], bool], end_s: float, last_step: int) -> bool:
         with self._running():
             while not is_done():
-                if not self._ready and (not self._timers or self._timers[0][0] > end_s):
+                if not self.step():
                     self._now = max(self._now, end_s)
                     return is_done()
-                if not self.step():
-                    return is_done()
                 if self.steps > last_step:
-                    raise Stuck(f"{most_steps} callbacks in {most_s} s of virtual time")
+                    raise Stuck(f"too many callbacks until {end_s} s of virtual time")
         return True
 
     def run_for(self, seconds: float) -> None:

@@ -136,6 +136,7 @@ class MailWorld(World):
         parts = Parts(store=hostile_store(self.mood)) if hostile else None
         super().__init__(seed, folder, devices=2 + seed % 2, parts=parts)
         self.copying, self.quiet_s = False, quiet_s
+        self.latest_ms = 0  # of any clock, before it was set
         self.accepted: set[tuple[str, str]] = set()
         self.numbers = 0
         self.mails: list[MailDevice] = []
@@ -163,6 +164,7 @@ class MailWorld(World):
     def wind(self, device: Device) -> None:
         """A clock is set, by minutes."""
         machine = self.rng.choice((device, device, self.rng.choice(self.relays)))
+        self.latest_ms = max(self.latest_ms, machine.clock.now_ms())
         machine.clock.jump(self.rng.choice((0, -60_000, 60_000, 300_000)))
         self.sometimes("clock jumped")
 
@@ -216,6 +218,7 @@ class MailWorld(World):
             connection.latency_s, connection.bytes_per_s = 0.01, 10e6
         latest_ms = max(machine.clock.offset_ms for machine in (*self.devices, *self.relays))
         for machine in (*self.devices, *self.relays):
+            self.latest_ms = max(self.latest_ms, machine.clock.now_ms())
             machine.clock.jump(latest_ms)
             if machine.process.alive:
                 machine.disk.crash_at, machine.disk.fails_once = None, False
@@ -305,7 +308,7 @@ class MailWorld(World):
                 demand(
                     name != device.name or id.replace("-", "") in kept, "I2", "an answered message is gone", name, id
                 )
-        judge(truths, shown, states, max(d.clock.now_ms() for d in self.devices))
+        judge(truths, shown, states, max(self.latest_ms, *(d.clock.now_ms() for d in self.devices)))
         for relay in self.relays:
             relay.kill()
             for path in sorted(self.folder.glob(f"{relay.name}.*")):

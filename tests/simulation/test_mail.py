@@ -64,11 +64,10 @@ LIES = tuple(
 )
 
 
-@pytest.mark.parametrize("part", range(2))
-def test_sec_R4_a_relay_that_lies_cannot_make_a_shown_state_wrong(part: int) -> None:
+def test_sec_R4_a_relay_that_lies_cannot_make_a_shown_state_wrong() -> None:
     """It drops, repeats, mixes up, keeps back and empties messages; what it only delays arrives once it stops."""
     counts: Counter[str] = Counter()
-    for seed in range(part * PART, (part + 1) * PART):
+    for seed in range(PART):
         counts += play(seed, hostile=True)
     assert [what for what in LIES if not counts[what]] == []
     assert counts["shown"] > 300
