@@ -135,7 +135,9 @@ class MailWorld(World):
         self.mood = Mood(seed)
         parts = Parts(store=hostile_store(self.mood)) if hostile else None
         super().__init__(seed, folder, devices=2 + seed % 2, parts=parts)
-        self.copying, self.quiet_s = False, quiet_s
+        self.is_hostile = hostile
+        # What a relay has lost often enough is put again after many hours.
+        self.copying, self.quiet_s = False, 48 * 3600.0 if hostile else quiet_s
         self.latest_ms = 0  # of any clock, before it was set
         self.accepted: set[tuple[str, str]] = set()
         self.numbers = 0
@@ -209,7 +211,11 @@ class MailWorld(World):
         """Faults stop; everything arrives or ends."""
         self.log("world", "heal")
         self.check_states()
-        self.mood.is_hostile = False
+        if self.is_hostile:
+            self.mood.is_hostile = False
+            for relay in self.relays:  # what it has kept and its connections count as sent goes anew
+                if relay.process.alive:
+                    relay.kill()
         self.counts += self.mood.counts
         self.doomed.clear()
         self.net.heal()
@@ -232,8 +238,9 @@ class MailWorld(World):
             for machine in (*self.devices, *self.relays):
                 if not machine.process.alive:
                     machine.start()
-            self.run_for(20.0)
-            waited += 20.0
+            step_s = max(20.0, waited / 8)  # tries are ever further apart
+            self.run_for(step_s)
+            waited += step_s
         self.counts["quiet after s"] = max(self.counts["quiet after s"], int(waited))
 
     def check_states(self) -> None:
