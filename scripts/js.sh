@@ -35,7 +35,7 @@ if [ "$(cat node_modules/.ready 2>/dev/null)" != "$wanted" ]; then
 fi
 if [ "${1:-}" = dashboard ]; then
     out=$(cd "$from" && realpath -m "${2:-$OLDPWD/../hybridgw_daemon/static}")
-    (cd dashboard && "${npm[@]}" run --silent check && "${npm[@]}" run --silent build -- "$out")
+    (cd dashboard && "${npm[@]}" run --silent check && "${npm[@]}" run --silent build -- "$out" && "${npm[@]}" run --silent build:charts -- "$out")
     exit
 fi
 wanted=$( (cat package-lock.json js/package.json js/tsconfig.json js/src/*.ts js/examples/*/*; pwd) | cksum)

@@ -23,6 +23,7 @@ from nacl.exceptions import CryptoError
 from hybridgw_protocol.codec import encode_canonical
 from hybridgw_protocol.errors import CannotOpen
 from hybridgw_protocol.ids import DeviceId, Digest, KeyId, SpaceId, blake2b, device_id, key_id, space_id
+from hybridgw_protocol.limits import SPACE_KEY_DAYS
 from hybridgw_protocol.membership import ControlLog
 from hybridgw_protocol.records import (
     MAX_PREVS,
@@ -45,6 +46,7 @@ Entropy = Callable[[int], bytes]  # n -> n random bytes
 MAX_RECIPIENTS: Final = 32
 MAX_CARRIED: Final = 12
 MAX_WRAPS: Final = 40
+DAY_MS: Final = 86_400_000
 _NAME_STEP_BYTES: Final = 64  # sealed names come in few lengths
 
 
@@ -331,20 +333,28 @@ def rotate(hand: Hand) -> bytes:
     return sign_record(epoch, hand.sign_secret)
 
 
-def tend(hand: Hand) -> list[bytes]:
+def is_old(hand: Hand) -> bool:
+    """Has this device sealed long enough under its key. By the clock of who made it: a time in the future is not old,
+    so two devices whose clocks disagree do not make one key after another."""
+    epoch = hand.log.sealing_epoch(hand.by, hand.ring.epochs)
+    return epoch is not None and hand.now_ms - hand.log.epochs[epoch].ts > SPACE_KEY_DAYS * DAY_MS
+
+
+def tend(hand: Hand, *, renew: bool = False) -> list[bytes]:
     """What this device must sign now: one step. Put the records into the log (and the ring) and ask again, until there
     is none. Before it seals, a device tends; an inactive one signs nothing and keeps its own writes.
 
     Joins heads if a hostile device made more than a record can name; else makes a new key if none is usable; else
     gives keys to active devices that lack them. So that not all devices rotate at once, whoever calls this after a
-    removal waits a random while first, the lowest device the shortest.
+    removal waits a random while first, the lowest device the shortest. renew: make a new key also if the one in use is
+    old; others must be there to hear of it.
     """
     log = hand.log
     if not log.is_active_seat(hand.by):
         return []
     if len(log.heads) > MAX_PREVS:
         return [_wrap(hand, hand.by, [], log.signing_heads)]
-    if log.sealing_epoch(hand.by, hand.ring.epochs) is None:
+    if log.sealing_epoch(hand.by, hand.ring.epochs) is None or (renew and is_old(hand)):
         return [rotate(hand)]
     records: list[bytes] = []
     prevs = log.signing_heads

@@ -27,6 +27,7 @@ from .audit import AuditService
 from .credentials import Credentials, Holding
 from .dashboard import DashboardService
 from .grants import GrantService
+from .issuing import Issuing
 from .sessions import SessionService
 
 UPKEEP_S: Final = 5.0
@@ -64,8 +65,9 @@ class Access:
         self.credentials = credentials
         self.audit = AuditService(database, clock=clock)
         self.grants = GrantService(database, credentials, self.audit, clock=clock, entropy=entropy, changed=changed)
-        self.keys = ApiKeyService(database, credentials, self.audit, clock=clock, entropy=entropy)
-        self.dashboard = DashboardService(database, credentials, self.audit, clock=clock, entropy=entropy)
+        issuing = Issuing(database, credentials, self.audit, clock, entropy)
+        self.keys = ApiKeyService(issuing)
+        self.dashboard = DashboardService(issuing)
         self.sessions = SessionService(
             database, credentials, self.grants, self.audit, clock=clock, entropy=entropy,
             expiration_s=settings.expiration_s, counted=counted,

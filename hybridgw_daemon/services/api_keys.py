@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -17,15 +16,15 @@ from hybridgw_protocol.localapi_access import (
     RevokeApiKey,
     RotateApiKey,
 )
-from hybridgw_storage.database import Connection, Database, Tx
+from hybridgw_storage.database import Connection, Tx
 
 from ..core import api_keys
 from ..core.origins import kind_of
 from ..core.scopes import parse
 from ..stores import api_keys as rows
 from ..stores.api_keys import KeyRow
-from .audit import AuditService
-from .credentials import Credentials, Holding
+from .credentials import Holding
+from .issuing import Issuing
 from .ports import Principal
 
 MOST_KEYS: Final = 256
@@ -35,21 +34,12 @@ _DAY_MS: Final = 86_400_000
 class ApiKeyService:
     """What `/api/auth/keys` does."""
 
-    def __init__(
-        self,
-        database: Database,
-        credentials: Credentials,
-        audit: AuditService,
-        *,
-        clock: Callable[[], int],
-        entropy: Callable[[int], bytes],
-    ) -> None:
-        self._database, self._credentials, self._audit = database, credentials, audit
-        self._clock, self._entropy = clock, entropy
+    def __init__(self, by: Issuing) -> None:
+        self._by = by
 
     async def list(self, _principal: Principal, _command: ListApiKeys) -> ApiKeyList:
         """Latest first."""
-        found = await self._database.read(rows.all_of_them)
+        found = await self._by.database.read(rows.all_of_them)
         return ApiKeyList(items=[ApiKey(**self._fields(row)) for row in found])
 
     async def create(self, principal: Principal, command: CreateApiKey) -> NewApiKey:
@@ -65,8 +55,8 @@ class ApiKeyService:
                 raise BadValue(f"{ascii(origin)[:60]} is no origin like https://app.example.com.", field="origins")
         if any(not char.isprintable() for char in command.note):
             raise BadValue("The note has characters that cannot be shown.", field="note")
-        now_ms = self._clock()
-        made = api_keys.make(self._entropy(api_keys.ENTROPY_BYTES))
+        now_ms = self._by.clock()
+        made = api_keys.make(self._by.entropy(api_keys.ENTROPY_BYTES))
         ends = None if command.expires_days is None else now_ms + round(command.expires_days * _DAY_MS)
         origins = sorted(set(command.origins))
         row = KeyRow(
@@ -86,28 +76,28 @@ class ApiKeyService:
                 raise TooMany(f"There are {MOST_KEYS} keys; revoke some first: hybridgw keys")
             if not rows.add(tx, row):
                 raise Busy("Try again.")  # two of the same 47 random bits
-            self._audit.write(
+            self._by.audit.write(
                 tx, "key.created", principal=f"key:{row.id}", name=_named(row), may=scopes.sentence(),
                 scopes=scopes.items(), by=principal.id,
             )  # fmt: skip
 
-        await self._database.write(write)
-        self._credentials.put(_holding(row))
+        await self._by.database.write(write)
+        self._by.credentials.put(_holding(row))
         return NewApiKey(**self._fields(row), key=made.text)
 
     async def rotate(self, principal: Principal, command: RotateApiKey) -> NewApiKey:
         """Another secret; tokens made with the old one end too. Raises: NotFound; Forbidden: of a key with `admin`."""
-        made = api_keys.remake(command.id, self._entropy(32))
+        made = api_keys.remake(command.id, self._by.entropy(32))
 
         def write(tx: Tx) -> KeyRow:
             row = self._existing(tx.connection, command.id, principal)
             rows.replace_secret(tx, row.id, made.digest)
-            self._audit.write(tx, "key.rotated", principal=f"key:{row.id}", name=_named(row), by=principal.id)
+            self._by.audit.write(tx, "key.rotated", principal=f"key:{row.id}", name=_named(row), by=principal.id)
             return row._replace(digest=made.digest, version=row.version + 1)
 
-        row = await self._database.write(write)
-        self._credentials.drop(f"key:{row.id}")
-        self._credentials.put(_holding(row))
+        row = await self._by.database.write(write)
+        self._by.credentials.drop(f"key:{row.id}")
+        self._by.credentials.put(_holding(row))
         return NewApiKey(**self._fields(row), key=made.text)
 
     async def revoke(self, principal: Principal, command: RevokeApiKey) -> ApiKeyList:
@@ -116,10 +106,10 @@ class ApiKeyService:
         def write(tx: Tx) -> None:
             row = self._existing(tx.connection, command.id, principal)
             rows.remove(tx, row.id)
-            self._audit.write(tx, "key.revoked", principal=f"key:{row.id}", name=_named(row), by=principal.id)
+            self._by.audit.write(tx, "key.revoked", principal=f"key:{row.id}", name=_named(row), by=principal.id)
 
-        await self._database.write(write)
-        self._credentials.drop(f"key:{command.id}")
+        await self._by.database.write(write)
+        self._by.credentials.drop(f"key:{command.id}")
         return await self.list(principal, ListApiKeys())
 
     async def expire(self, key: str) -> None:
@@ -128,10 +118,10 @@ class ApiKeyService:
         def write(tx: Tx) -> None:
             row = rows.get(tx.connection, key)
             if row is not None and rows.remove(tx, key):
-                self._audit.write(tx, "key.expired", principal=f"key:{key}", name=_named(row))
+                self._by.audit.write(tx, "key.expired", principal=f"key:{key}", name=_named(row))
 
-        await self._database.write(write)
-        self._credentials.drop(f"key:{key}")
+        await self._by.database.write(write)
+        self._by.credentials.drop(f"key:{key}")
 
     def _existing(self, connection: Connection, key: str, principal: Principal) -> KeyRow:
         row = rows.get(connection, key)
@@ -151,7 +141,7 @@ class ApiKeyService:
             "origins": msgspec.json.decode(row.origins),
             "created_ms": row.created_ms,
             "expires_ms": row.expires_ms,
-            "last_used_ms": self._credentials.used_ms.get(f"key:{row.id}", row.last_used_ms),
+            "last_used_ms": self._by.credentials.used_ms.get(f"key:{row.id}", row.last_used_ms),
         }
 
 

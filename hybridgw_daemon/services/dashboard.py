@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import hashlib
 from base64 import urlsafe_b64encode
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from hybridgw_protocol.errors import Forbidden, LinkOver
 from hybridgw_protocol.localapi_access import CreateDashboardLink, DashboardLink, DashboardSession, OpenDashboard
-from hybridgw_storage.database import Database
 
-from .audit import AuditService
-from .credentials import DASHBOARD_PREFIX, Credentials
+from .credentials import DASHBOARD_PREFIX
+from .issuing import Issuing
 from .ports import Principal
 
 LINK_MS: Final = 5 * 60_000
@@ -38,17 +36,8 @@ class _Link:
 class DashboardService:
     """What `/api/auth/dashboard` does."""
 
-    def __init__(
-        self,
-        database: Database,
-        credentials: Credentials,
-        audit: AuditService,
-        *,
-        clock: Callable[[], int],
-        entropy: Callable[[int], bytes],
-    ) -> None:
-        self._database, self._credentials, self._audit = database, credentials, audit
-        self._clock, self._entropy = clock, entropy
+    def __init__(self, by: Issuing) -> None:
+        self._by = by
         self._links: dict[bytes, _Link] = {}  # by digest of the code, oldest first
 
     async def link(self, _principal: Principal, _command: CreateDashboardLink) -> DashboardLink:
@@ -56,7 +45,7 @@ class DashboardService:
         code = self._secret()
         while len(self._links) >= MOST_LINKS:
             del self._links[next(iter(self._links))]
-        expires_ms = self._clock() + LINK_MS
+        expires_ms = self._by.clock() + LINK_MS
         self._links[_digest(code)] = _Link(expires_ms)
         return DashboardLink(path=f"/#link={code}", expires_ms=expires_ms)
 
@@ -64,9 +53,9 @@ class DashboardService:
         """A session for what a link held. Raises: LinkOver: it opens nothing, any more; Forbidden: a foreign page."""
         if principal.origin is not None:
             raise Forbidden("Only the dashboard itself opens its links.")
-        link, now_ms = self._links.get(_digest(command.code)), self._clock()
+        link, now_ms = self._links.get(_digest(command.code)), self._by.clock()
         if link is None or link.is_used or link.expires_ms <= now_ms:
-            self._audit.refused("dashboard.refused")
+            self._by.audit.refused("dashboard.refused")
             if link is None:
                 raise LinkOver(f"This link is not, or no longer, known: the daemon was started anew. {AGAIN}")
             if link.is_used:
@@ -77,13 +66,15 @@ class DashboardService:
                 )
             raise LinkOver(f"This link is older than {LINK_MS // 60_000} minutes. {AGAIN}", reason="expired")
         link.is_used = True  # before anything is waited for: nobody else gets in with it meanwhile
-        token, name = DASHBOARD_PREFIX + self._secret(), self._entropy(4).hex()
-        await self._database.write(lambda tx: self._audit.write(tx, "dashboard.opened", principal=f"dashboard:{name}"))
-        self._credentials.put_dashboard(token, name, now_ms + SESSION_MS)
+        token, name = DASHBOARD_PREFIX + self._secret(), self._by.entropy(4).hex()
+        await self._by.database.write(
+            lambda tx: self._by.audit.write(tx, "dashboard.opened", principal=f"dashboard:{name}")
+        )
+        self._by.credentials.put_dashboard(token, name, now_ms + SESSION_MS)
         return DashboardSession(token=token, expires_ms=now_ms + SESSION_MS)
 
     def _secret(self) -> str:
-        return urlsafe_b64encode(self._entropy(32)).decode().rstrip("=")
+        return urlsafe_b64encode(self._by.entropy(32)).decode().rstrip("=")
 
 
 def _digest(code: str) -> bytes:

@@ -29,19 +29,17 @@ from hybridgw_protocol.pairing_messages import clean_name
 from hybridgw_storage.database import Database, Tx
 
 from ..core import membership_acts as acts
-from ..core.document_state import decode_shown
 from ..core.keys import RootKeys
 from ..core.operations import Create, Edit, Request
 from ..core.words import words_to_seed
-from ..stores import control, documents, oplog, queries
+from ..stores import control, oplog
+from .device_names import NAMES, given_names
 from .ports import DocumentReplica
 from .space import Space, fingerprint
 from .sync import SyncService
 
 log = logging.getLogger(__name__)
 
-NAMES: Final = "hgw.devices"  # names that people gave: one document per device, its id in hexadecimal
-MAX_NAMES: Final = 1_000
 TOLD_S: Final = 5.0  # so long an answer waits for peers to take a record
 LEFT_S: Final = 10.0  # so long a device that leaves waits until all that it wrote is with the others
 
@@ -113,14 +111,7 @@ class DeviceService:
         return self.shown(self.find(device.hex()))
 
     def _names(self) -> dict[str, str]:
-        def read(connection: Any) -> list[queries.Found]:
-            where = documents.collection(connection, NAMES)
-            return queries.find(connection, where, queries.Query(limit=MAX_NAMES), None)[0] if where else []
-
-        named = {
-            str(found.id): decode_shown(found.body).get("name") for found in self._database.peek(read) if found.body
-        }
-        return {device: clean_name(name) for device, name in named.items() if isinstance(name, str)}
+        return self._database.peek(given_names)
 
     def _shown(self, info: DeviceInfo, facts: _Facts) -> Device:
         name, platform = self._space.name_of(info)

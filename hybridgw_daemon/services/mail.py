@@ -49,6 +49,7 @@ from ..stores import messages as message_rows
 from ..stores.mail import Held, ReceiptRow
 from ..stores.messages import THIS, Change, DeliveryRow, Entries, MessageRow
 from .addressing import Members, Place
+from .device_names import given_names
 from .messages import MessageService
 from .replica import PROVISIONAL, Sealer
 from .space import Space, fingerprint
@@ -59,15 +60,18 @@ FRAME_BYTES: Final = 64 * 1024  # of one frame, and one envelope more
 RETRY_FIRST_MS: Final = 60_000
 RETRY_MOST_MS: Final = 86_400_000
 LOOK_S: Final = 1.0
+NAMES_MS: Final = 1_000  # a list of messages asks for a name with each
 
 
 class SpaceMembers(Members):
     """The devices of the space that are active, once the keys are open. Names are decrypted once."""
 
-    def __init__(self, space: Space) -> None:
-        self._space = space
+    def __init__(self, space: Space, database: Database, clock: Callable[[], int]) -> None:
+        self._space, self._database, self._clock = space, database, clock
         self._heads: list[bytes] = []  # of the control log that the following is true for
         self._names: dict[bytes, str] = {}
+        self._given: dict[str, str] = {}  # what people call them, as last looked up for being shown
+        self._given_ms = 0
 
     @property
     def _is_open(self) -> bool:
@@ -78,29 +82,33 @@ class SpaceMembers(Members):
         if not self._is_open:
             return None
         device = self._space.identity.device
-        return Place(device, self._space.name, fingerprint(device))
+        return Place(device, self.name_of(device), fingerprint(device))
 
     def others(self) -> list[Place] | None:
         """The other active devices; None: not known."""
         if not self._is_open:
             return None
-        own = self._space.identity.device
+        own, given = self._space.identity.device, self._database.peek(given_names)
         return [
-            Place(info.device, self._name(info), fingerprint(info.device))
+            Place(info.device, given.get(info.device.hex()) or self._name(info), fingerprint(info.device))
             for info in self._space.active_devices()
             if info.device != own
         ]
 
     def name_of(self, device: bytes) -> str:
-        """What people call it."""
-        if self._is_open:
-            self._look_at_heads()
-            if (name := self._names.get(device)) is not None:
-                return name
-            for info in self._space.devices():
-                if info.device == device:
-                    return self._name(info)
-        return fingerprint(DeviceId(device))
+        """What people call it; a new name is known within NAMES_MS."""
+        if not self._is_open:
+            return fingerprint(DeviceId(device))
+        now_ms = self._clock()
+        if not self._given_ms <= now_ms < self._given_ms + NAMES_MS:
+            self._given, self._given_ms = self._database.peek(given_names), now_ms
+        if name := self._given.get(device.hex()):
+            return name
+        self._look_at_heads()
+        if (known := self._names.get(device)) is not None:
+            return known
+        info = next((info for info in self._space.devices() if info.device == device), None)
+        return fingerprint(DeviceId(device)) if info is None else self._name(info)
 
     def _name(self, info: DeviceInfo) -> str:
         self._look_at_heads()
@@ -198,7 +206,7 @@ class MailService:
         self._clock, self._entropy, self._wake = clock, entropy, wake
         self.dropped: Counter[str] = Counter()  # what was refused, by reason
         self.round = 0  # of looking for what is due: in a new one all messages are looked at again
-        messages.addressing.members = SpaceMembers(space)
+        messages.addressing.members = SpaceMembers(space, database, clock)
         messages.wake_mail, messages.resolved = wake, self._again
 
     # ---- putting ---------------------------------------------------------------------------------------------------

@@ -77,15 +77,22 @@ class MembershipService:
     async def join(
         self, candidate: Candidate, offer: Offer, admission: Admission, *, note: Callable[[Tx], None] = nothing_more
     ) -> None:
-        """Belong to another space from now on, with all that was written here before.
+        """Belong to another space from now on, with all that was written here before; or to the same one again as a new
+        device, with all that is here.
 
         Args: note: what else to write in the transaction that decides it.
         Raises: PairingFailed: the records do not admit this device; nothing has changed then.
         """
-        self._space.check_joined(candidate, offer, admission)
+        again, records = offer.space == self._space.identity.space, list(admission.records)
+        if again:  # what was signed here and nobody has heard of counts as it would have
+            records += [raw for raw in self._space.records() if raw not in set(records)]
+        self._space.check_joined(candidate, offer, records)
         sealer = self._replica.sealer
         try:
-            await self._take_up(offer.space, candidate.seed, list(admission.records), leave=True, note=note)
+            if again:
+                await self._take_up_again(candidate.seed, records, note)
+            else:
+                await self._take_up(offer.space, candidate.seed, records, leave=True, note=note)
         except HybridGWError:  # a full disk: still in the old space
             self._replica.sealer = sealer
             raise
@@ -126,7 +133,7 @@ class MembershipService:
                 alarms.raise_alarm(
                     tx, now_ms, "cloned",
                     "This profile was restored or copied; it goes on in a new log. If it also runs on another machine, "
-                    "pair one of the two anew.",
+                    "take one of the two in as a new device: 'hybridgw pair CODE --anew'.",
                 )  # fmt: skip
 
         await self._database.write(begin)
@@ -158,6 +165,29 @@ class MembershipService:
 
         self._space.own_log = await self._database.write(keep)
         self._space.load(space, seed, records, trusted=True)
+        self._sync.follow_later()
+
+    async def _take_up_again(self, seed: bytes, records: Sequence[bytes], note: Callable[[Tx], None]) -> None:
+        """Be another device of the same space from now on. The old one's log ends with what was written here so far,
+        and counts as far as the records say; what cannot be sealed in it any more is the first in the new one."""
+        device, entropy, now_ms = DeviceKeys.from_seed(seed).device, self._entropy, self._sync.now_ms()
+        sealed = self._rest.seal(Purpose.DEVICE_SEED, (DEVICE_SEED,), seed, entropy(24))
+        log_of = ControlLog(self._space.identity.space)
+        added, _ = log_of.update(records)
+
+        def keep(tx: Tx) -> LogId:
+            if self._replica.sealer is not None:
+                self._replica.seal(tx, self._replica.sealer)
+            self._replica.sealer = None  # the old device seals nothing more, the new one when the records are followed
+            control.add_records(tx, [(record.hash, record.raw) for record in added])
+            control.put_secret(tx, DEVICE_SEED, sealed)
+            meta.put(tx, "device", device)
+            note(tx)
+            self._replica.switch_log(tx, device, entropy(32), now_ms)
+            return self._replica.own_log(tx)
+
+        self._space.own_log = await self._database.write(keep)
+        self._space.load(self._space.identity.space, seed, records, trusted=True)
         self._sync.follow_later()
 
     async def _settle(self) -> None:

@@ -60,10 +60,10 @@ class MessageService:
     def __init__(
         self, database: Database, *, clock: Callable[[], int], entropy: Callable[[int], bytes],
         published: Callable[[str], None] = lambda _kind: None,
-        routed: Callable[..., None] = lambda _kind, by: None, rules: Sequence[Rule] = (),
+        routed: Callable[[str, int], None] = lambda _kind, _count: None, rules: Sequence[Rule] = (),
     ) -> None:  # fmt: skip
         """Args: clock: Unix ms; published: tells local listeners that `messages` or `programs` changed; routed: told of
-        messages: their kind, and *by*, how many; rules: of the configuration, for messages without a target."""
+        messages: their kind, and how many; rules: of the configuration, for messages without a target."""
         self._database, self._clock, self._entropy = database, clock, entropy
         self._published, self._routed = published, routed
         self.addressing = Addressing(database, clock)
@@ -119,7 +119,7 @@ class MessageService:
                 ears.update(entered.ears)
                 is_abroad = is_abroad or any(d.seq for d in entered.deliveries)
         if count:
-            self._routed("message", by=count)
+            self._routed("message", count)
         self.listeners.stir(ears)
         if is_abroad:
             self.wake_mail()
@@ -163,7 +163,7 @@ class MessageService:
     def arrived(self, ears: Iterable[int], count: int) -> None:
         """So many messages of other devices were shown."""
         self.listeners.stir(ears)
-        self._routed("message", by=count)
+        self._routed("message", count)
         self._published("messages")
 
     def told(self, changed: Sequence[Change] = ()) -> None:
@@ -203,6 +203,8 @@ class MessageService:
             self.told(changed)
         if is_abroad:
             self.wake_mail()
+        if count:
+            self._published("messages")
         return Acknowledged(count=count)
 
     def _acknowledge(self, tx: Tx, places: Sequence[Place], nr: int) -> dict[int, Place]:

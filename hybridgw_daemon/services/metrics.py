@@ -27,7 +27,6 @@ class Metrics:
         self.syncs = Count("data_sync_operations", "Batches sealed and received, runs asked for.", ("type", "status"))
         self.auths = Count("auth_operations", "Credentials looked at, logins, refreshes.", ("type", "status"))
         self.messages = Count("message_routing", "Messages routed between local clients.", ("type",))
-        self.routed = self.messages.add  # kinds out of a fixed set, as `topic`; without a step between: they are many
         self.limited = Count("hybridgw_rate_limited", "Calls refused because there were too many.", ("policy",))
         self.commits = Durations("hybridgw_store_commit_seconds", "One commit, durable on the disk.")
         self.writes = Count("hybridgw_store_writes", "Writes that shared these commits.")
@@ -61,6 +60,10 @@ class Metrics:
         """Something of sync was done."""
         if count:
             self.syncs.add(kind, status, by=count)
+
+    def routed(self, kind: str, count: int = 1) -> None:
+        """Messages were routed. Args: kind: out of a fixed set, as `topic` or `message`."""
+        self.messages.add(kind, by=count)
 
     def refused_rate(self, policy: str) -> None:
         """A call more than its budget allows."""

@@ -133,13 +133,14 @@ class PairingService:
             id=running.shown.id, code=running.shown.code, link=format_link(code), expires_ms=expires_ms, state="waiting"
         )
 
-    async def join(self, text: str, name: str | None = None) -> Pairing:
+    async def join(self, text: str, name: str | None = None, *, anew: bool = False) -> Pairing:
         """Type the code that another device shows.
 
+        Args: anew: come back to the own space as a new device though this one belongs there, as far as is known here.
         Raises: BadValue: no code; LocalError: this device belongs to other devices already; SecretsLocked; Busy.
         """
         code = parse_code(text)
-        self._space.check_may_join()
+        own_only = self._space.check_may_join(anew=anew or self._sync.peers.is_refused())
         if not code.relay and (why := "" if self._direct is None else await self._direct.why_not()) is not None:
             reasons = (
                 "This code does not say which relay.",
@@ -148,7 +149,9 @@ class PairingService:
             )
             raise BadValue(" ".join(filter(None, reasons)))
         running = self._begin()
-        running.task = self._group.create_task(self._guard(running, self._join(running, code, name)), name="pairing")
+        running.task = self._group.create_task(
+            self._guard(running, self._join(running, code, name, own_only)), name="pairing"
+        )
         await asyncio.sleep(0)
         return running.shown
 
@@ -281,7 +284,7 @@ class PairingService:
             log.warning("relay %s has not taken the new device's record yet", url)
 
     # ---- the device that joins ------------------------------------------------------------------------------------
-    async def _join(self, running: _Running, code: PairingCode, name: str | None) -> None:
+    async def _join(self, running: _Running, code: PairingCode, name: str | None, own_only: bool) -> None:
         running.shown.state = "exchanging"
         mailbox, authority, direct = await self._meet(code)
         machine: New | None = None
@@ -300,6 +303,8 @@ class PairingService:
                             running.shown.words = " ".join(words)
                             running.shown.state = "confirm"
                         case Invited(offer=offer):
+                            if own_only:
+                                self._space.check_is_own(offer.space)
                             machine.introduce(
                                 candidate.introduce(offer, clean_name(name or self._space.name), self._platform)
                             )

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Final, Literal, Protocol
 
 from hybridgw_protocol.batch import Head
-from hybridgw_protocol.errors import HybridGWError, Offline
+from hybridgw_protocol.errors import HybridGWError, Offline, Revoked
 from hybridgw_protocol.frames import Quota
 from hybridgw_protocol.ids import DeviceId, LogId
 from hybridgw_protocol.limits import CLOCK_WARN_MS
@@ -29,6 +29,7 @@ Paths = Literal["none", "relay", "lan", "both"]
 
 log = logging.getLogger(__name__)
 
+NO_ANSWER: Final = "It does not answer now."
 LAN_OFF: Final = "Direct links are off (LAN_ENABLED)."
 LAN_STARTING: Final = "Direct links are not there yet; they begin when the key of this profile is open."
 SAVE_CONFIRMED_S: Final = 1.0  # what peers confirmed is only a hint: saved together, not per acknowledgement
@@ -38,7 +39,8 @@ class PeerState:
     """What one connection shows. peer: a relay's URL, or a device's id in hex; name: what a person calls it; theirs:
     heads the other side holds durably, as far as we know; control: the heads of its control log (16-byte prefixes), as
     it told last; heard_s: all it had to say at that time of the event loop has arrived; address: of a device, where it
-    was reached or came from; is_member: of a device, a control record here admits it."""
+    was reached or came from; is_member: of a device, a control record here admits it; is_silent: it owes an answer for
+    so long that it may not be there any more."""
 
     def __init__(
         self, peer: str, *, path: Path = "relay", device: DeviceId | None = None, name: str = "",
@@ -49,6 +51,7 @@ class PeerState:
         self._link = link
         self.address = ""
         self.is_member = True
+        self.is_silent = False
         self.theirs: Heads = {}
         self.control: frozenset[bytes] = frozenset()
         self.catching_up = True
@@ -197,8 +200,9 @@ class Peers:
 
     def path(self, device: DeviceId | None = None) -> Paths:
         """The ways in use: to a device, or to any."""
-        lan = any(device in (None, state.device) for state in self.directs())
-        relay = len(self.conversations) > len(self.directs())
+        answering = [c.state for c in self.conversations.values() if not c.state.is_silent]
+        lan = any(state.device is not None and device in (None, state.device) for state in answering)
+        relay = any(state.device is None for state in answering)
         return "both" if lan and relay else "lan" if lan else "relay" if relay else "none"
 
     def highest(self) -> dict[LogId, int]:
@@ -228,11 +232,16 @@ class Peers:
         state_of = conversation.state
         return RelayStatus(
             url=url,
-            state="connected",
-            error=state_of.refusal,
+            state="connecting" if state_of.is_silent else "connected",
+            error=NO_ANSWER if state_of.is_silent else state_of.refusal,
             sent_bytes=state_of.bytes_out,
             received_bytes=state_of.bytes_in,
         )
+
+    def is_refused(self) -> bool:
+        """Has somebody told this device that it does not belong any more."""
+        told = (*self.errors.values(), *self.lan.errors.values())
+        return any(isinstance(error, Revoked) and error.detail.get("told") for error in told)
 
     def on_reconnect(self, action: Callable[[bool], None]) -> None:
         """What `reconnect` does; the gateway's."""

@@ -6,15 +6,16 @@ It was applied here once, or came before the device was put out; from then on it
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
 from hybridgw_protocol.batch import parse_batch
-from hybridgw_protocol.errors import LocalError, NotFound, SecretsLocked
+from hybridgw_protocol.errors import HybridGWError, LocalError, NotFound, SecretsLocked
 from hybridgw_protocol.ids import DeviceId, LogId, format_document_id
-from hybridgw_protocol.limits import STAMP_BITS
+from hybridgw_protocol.limits import QUARANTINE_DAYS, STAMP_BITS
 from hybridgw_protocol.localapi_devices import Imported, ImportQuarantine, QuarantinedLog, QuarantineList
 from hybridgw_protocol.membership import Status
 from hybridgw_storage.database import Database, Tx
@@ -29,6 +30,9 @@ from .sync import SyncService
 log = logging.getLogger(__name__)
 
 SHOWN_DOCUMENTS: Final = 20  # of a device; the count tells how much there is
+DAY_MS: Final = 86_400_000
+FIRST_LOOK_S: Final = 60.0  # the daemon has something better to do first
+LOOK_S: Final = 21_600.0
 OUT: Final = (Status.EXPELLED, Status.VOID)
 
 
@@ -72,6 +76,39 @@ class QuarantineService:
         self._sync.resume("documents", "devices", "sync")
         return Imported(operations=count)
 
+    async def run(self) -> None:
+        """Forget in time what was kept long enough; until cancelled."""
+        await asyncio.sleep(FIRST_LOOK_S)
+        while True:
+            try:
+                await self.forget_old()
+            except HybridGWError as error:  # no keys yet, or a full disk
+                log.info("forgetting what was set aside later: %s", error.message)
+            await asyncio.sleep(LOOK_S)
+
+    async def forget_old(self) -> int:
+        """Forget what was set aside more than QUARANTINE_DAYS ago, of devices that are out and of other logs that are
+        closed. Not what this device has yet to seal again.
+
+        Returns: how many batches. Raises: SecretsLocked.
+        """
+        before_ms = self._sync.now_ms() - QUARANTINE_DAYS * DAY_MS
+        out = {name for logs in self._logs().values() for name in logs}
+        old = [
+            name
+            for name in self._replica.keys.ends.keys() - {self._space.own_log}
+            if (self._database.peek(partial(oplog.oldest_evidence_ms, log=name)) or before_ms) < before_ms
+        ]
+
+        def forget(tx: Tx) -> int:
+            return sum(oplog.forget_old_evidence(tx, name, before_ms, authored=name in out) for name in old)
+
+        count = await self._database.write(forget) if old else 0
+        if count:
+            log.info("forgot %d batches that were set aside", count, extra={"event": "quarantine.forgotten"})
+            self._sync.resume("devices")
+        return count
+
     def _logs(self) -> dict[DeviceId, tuple[LogId, ...]]:
         """Logs of devices that are out, of which batches are kept that do not count."""
         kept = self._database.peek(oplog.void_counts)
@@ -102,6 +139,7 @@ class QuarantineService:
                         documents[f"{operation.collection}/{format_document_id(operation.id)}"] = None
         info = self._space.control.device(device)
         assert info is not None  # noqa: S101 - its logs are only here because it was seated
+        since = [self._database.peek(partial(oplog.oldest_evidence_ms, log=name)) for name in logs]
         return QuarantinedLog(
             device=self._devices.shown(info),
             batches=batches,
@@ -110,4 +148,5 @@ class QuarantineService:
             documents=list(documents),
             first_ms=min(times, default=None),
             last_ms=max(times, default=None),
+            kept_until_ms=min(at_ms for at_ms in since if at_ms is not None) + QUARANTINE_DAYS * DAY_MS,
         )

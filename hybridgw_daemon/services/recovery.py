@@ -85,7 +85,8 @@ class RecoveryService:
         """
         root = RootKeys.from_seed(words_to_seed(command.words))
         invite = parse_invite(command.relay)
-        self._space.check_may_join()
+        if self._space.check_may_join(anew=self._sync.peers.is_refused()):
+            self._space.check_is_own(root.space)
         try:
             records = await self._gateway.read_control(invite.url, root)
         except NotAdmitted as error:

@@ -18,12 +18,12 @@ from hybridgw_protocol.errors import BadValue, HybridGWError, LocalError, Pairin
 from hybridgw_protocol.ids import DeviceId, Digest, KeyId, LogId, SpaceId
 from hybridgw_protocol.limits import SHORT_HASH_BYTES
 from hybridgw_protocol.membership import Close, ControlLog, DeviceInfo, Status, joiner_digest
-from hybridgw_protocol.pairing_messages import Admission, Introduction, Offer
+from hybridgw_protocol.pairing_messages import Introduction, Offer
 from hybridgw_protocol.records import ROOT, LogClose, read_record, sign_record
 
 from ..core import membership_acts as acts
 from ..core.discovery_keys import DiscoveryKeys
-from ..core.keys import DeviceKeys, Hand, KeyRing, RootKeys, admit, begin_space, decrypt_name, tend
+from ..core.keys import DeviceKeys, Hand, KeyRing, RootKeys, admit, begin_space, decrypt_name, is_old, tend
 from ..core.rest import Purpose, RestSealer
 from .replica import PROVISIONAL, End, Keys, Sealer
 
@@ -129,19 +129,35 @@ class Space:
         self._discovery = None
         self.locked = None
 
-    def check_joined(self, candidate: Candidate, offer: Offer, admission: Admission) -> None:
+    def check_joined(self, candidate: Candidate, offer: Offer, records: Sequence[bytes]) -> None:
         """Do these records really admit this candidate to the offered space. Raises: PairingFailed."""
         probe = Space(name=self.name, platform=self.platform, entropy=self._entropy)
-        probe.load(offer.space, candidate.seed, admission.records, trusted=False)
+        probe.load(offer.space, candidate.seed, records, trusted=False)
         if probe.control.root_public != offer.root_public or not probe.is_active:
             raise PairingFailed("The control records do not admit this device.")
 
-    def check_may_join(self) -> None:
-        """Raises: SecretsLocked; LocalError: other devices belong to this one's space already."""
-        if len([d for d in self.devices() if d.status is not Status.VOID]) > 1:
+    def check_may_join(self, *, anew: bool) -> bool:
+        """May this device join a space now: any while it is alone in its own, else only its own again, as a new device.
+
+        Args: anew: it is out of its space, as far as it knows or was told, or a person says that it is to be another.
+        Returns: only its own (see `check_is_own`). Raises: SecretsLocked; LocalError: it belongs with others already.
+        """
+        if len([d for d in self.devices() if d.status is not Status.VOID]) <= 1:
+            return False
+        if self.is_active and not anew:
             raise LocalError(
                 "This device belongs to a space with other devices already. Use a second profile: "
-                "'hybridgw --home FOLDER pair CODE'."
+                "'hybridgw --home FOLDER pair CODE'. If it was removed and has not heard of it, or is a copy of "
+                "another machine, 'hybridgw pair CODE --anew' takes it in again as a new device."
+            )
+        return True
+
+    def check_is_own(self, space: SpaceId) -> None:
+        """What is here belongs to others as well, so it goes to no other space. Raises: LocalError: it would."""
+        if space != self.identity.space:
+            raise LocalError(
+                "What is on this device belongs to another space, with other devices; it can only go back to that one. "
+                "Use a second profile: 'hybridgw --home FOLDER pair CODE'."
             )
 
     # ---- who this is ----------------------------------------------------------------------------------------------
@@ -292,9 +308,14 @@ class Space:
         """The record by which this device puts itself out."""
         return acts.leave(self._hand(now_ms))
 
-    def tend(self, now_ms: int) -> list[bytes]:
-        """Key records that are due from this device now; one step, ask again after they were taken."""
-        return tend(self._hand(now_ms)) if self.is_active else []
+    def tend(self, now_ms: int, *, renew: bool = False) -> list[bytes]:
+        """Key records that are due from this device now; one step, ask again after they were taken. renew: also when
+        the key in use is old."""
+        return tend(self._hand(now_ms), renew=renew) if self.is_active else []
+
+    def key_is_old(self, now_ms: int) -> bool:
+        """Is another key due though this one may still seal."""
+        return self._identity is not None and self.is_active and is_old(self._hand(now_ms))
 
     def tend_delay_s(self) -> float:
         """How long to wait before `tend`, so that not all devices do it at once: the lowest active device up to a

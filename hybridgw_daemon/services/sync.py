@@ -488,7 +488,8 @@ class SyncService:
             self._tend_due.clear()
             await asyncio.sleep(self.space.tend_delay_s())
             try:
-                await self.add_records(self.space.tend(self._clock()))
+                renew = bool(self.peers.conversations)
+                await self.add_records(self.space.tend(self.now_ms(), renew=renew))
             except HybridGWError as error:  # a full disk
                 log.warning("signing key records later: %s", error.message)
                 await asyncio.sleep(REST_S)
@@ -503,9 +504,12 @@ class SyncService:
                 log.warning("retrying later: %s", error.message)
 
     async def retry(self) -> None:
-        """Try again what waits: batches that are parked, control records that a disk refused, a fork not closed yet."""
+        """Try again what waits: batches that are parked, control records that a disk refused, a fork not closed yet, a
+        key that is old."""
         if self._follow_is_due:
             await self.add_records([])
+        if self.peers.conversations and self.space.key_is_old(self.now_ms()):
+            self._tend_due.set()
         own = self.space.own_log
         if self._replica.sealer is not None and self._database.peek(lambda c: oplog.evidence(c, own)):
             await self._repair()
@@ -617,7 +621,8 @@ class SyncService:
             names = ", ".join(state.name for state in directs)
             text = f"Connected directly with {names}."
             if path == "lan":
-                text += f" {error.message}" if error else "" if peers.known else " No relay is known."
+                text += f" {error.message}" if error else " The relay does not answer." if peers.known else ""
+                text += "" if peers.known else " No relay is known."
             return text
         if peers.lan.off:
             why = peers.lan.off

@@ -182,6 +182,19 @@ def forget_evidence(tx: Tx, log: LogId) -> None:
     tx.execute("DELETE FROM evidence WHERE log = ?", (log,))
 
 
+def oldest_evidence_ms(connection: sqlite3.Connection, log: LogId) -> int | None:
+    """When the first batch off the live branch of a log was set aside; None: there is none."""
+    at_ms: int | None = connection.execute("SELECT min(at_ms) FROM evidence WHERE log = ?", (log,)).fetchone()[0]
+    return at_ms
+
+
+def forget_old_evidence(tx: Tx, log: LogId, before_ms: int, *, authored: bool) -> int:
+    """Forget what was set aside before a time. Args: authored: also what was sealed here. Returns how many batches."""
+    return tx.execute(
+        "DELETE FROM evidence WHERE log = ? AND at_ms < ? AND authored <= ?", (log, before_ms, authored)
+    ).rowcount
+
+
 def evidence_has(connection: sqlite3.Connection, log: LogId, n: int, digest: bytes) -> bool:
     """Is this batch kept as evidence."""
     row = connection.execute("SELECT 1 FROM evidence WHERE log = ? AND n = ? AND hash = ?", (log, n, digest)).fetchone()

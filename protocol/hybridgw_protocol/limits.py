@@ -100,3 +100,4 @@ MAX_MAIL_BYTES: Final = 64 * 1024 * 1024  # likewise
 # ---- kept ----------------------------------------------------------------------------------------------------------
 RESOLVED_CONFLICT_DAYS: Final = 180
 QUARANTINE_DAYS: Final = 90
+SPACE_KEY_DAYS: Final = 90  # a key seals so long; who got hold of one without being a member reads no more than that

@@ -142,7 +142,8 @@ class DeviceChange(Result):
 class QuarantinedLog(Result):
     """Batches of one device that are kept and do not count.
 
-    readable: how many of them can be opened here; documents: `collection/id` of some that they change.
+    readable: how many of them can be opened here; documents: `collection/id` of some that they change; kept_until_ms:
+    then the first of them is forgotten.
     """
 
     device: Device
@@ -152,6 +153,7 @@ class QuarantinedLog(Result):
     documents: list[str] = []  # noqa: RUF012 - copied for each
     first_ms: int | None = None
     last_ms: int | None = None
+    kept_until_ms: int | None = None
 
 
 class QuarantineList(Result):
@@ -240,10 +242,12 @@ class PairingOffer(Result):
 
 
 class JoinPairing(Command):
-    """Enter the code that the other device shows. name: of this device."""
+    """Enter the code that the other device shows. name: of this device; anew: come back to the same space as a new
+    device though this one belongs there, as far as it knows: it is a copy, or has not heard that it was removed."""
 
     code: Text
     name: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+    anew: bool = False
 
 
 class Peer(Result):

@@ -23,7 +23,7 @@ import aiohttp
 PATIENCE_S = 10.0
 MOST_HEIGHT = 3_000  # of a picture, pixels
 _KEYS = {"Tab": (9, ""), "Enter": (13, "\r"), "Escape": (27, ""), "Space": (32, " ")}
-_WEBDRIVER_KEYS = {"Tab": "\ue004", "Enter": "\ue006", "Escape": "\ue00c", "Space": " "}
+_WEBDRIVER_KEYS = {"Tab": "\ue004", "Enter": "\ue006", "Escape": "\ue00c", "Space": " ", "Shift": "\ue008"}
 
 
 class Tab(Protocol):
@@ -46,7 +46,7 @@ class Tab(Protocol):
         ...
 
     async def press(self, key: str) -> None:
-        """One key of WebDriver's names: Tab, Enter, Escape, Space."""
+        """One key of WebDriver's names: Tab, Enter, Escape, Space; Shift+ before it."""
         ...
 
     async def resize(self, width: int, height: int) -> None:
@@ -191,8 +191,9 @@ class ChromiumTab:
 
     async def press(self, key: str) -> None:
         """One key."""
+        shift, _, key = key.rpartition("+")
         code, text = _KEYS[key]
-        of = {"key": text.strip("\r") or key, "code": key, "windowsVirtualKeyCode": code}
+        of = {"key": text.strip("\r") or key, "code": key, "windowsVirtualKeyCode": code, "modifiers": 8 * bool(shift)}
         await self.ask("Input.dispatchKeyEvent", {"type": "keyDown", **of, **({"text": text} if text else {})})
         await self.ask("Input.dispatchKeyEvent", {"type": "keyUp", **of})
 
@@ -322,7 +323,12 @@ class FirefoxTab:
 
     async def press(self, key: str) -> None:
         """One key."""
-        await self.type(_WEBDRIVER_KEYS[key])
+        shift, _, key = key.rpartition("+")
+        steps = [{"type": kind, "value": _WEBDRIVER_KEYS[key]} for kind in ("keyDown", "keyUp")]
+        if shift:
+            held = _WEBDRIVER_KEYS[shift]
+            steps = [{"type": "keyDown", "value": held}, *steps, {"type": "keyUp", "value": held}]
+        await self._act({"type": "key", "id": "keys", "actions": steps})
 
     async def resize(self, width: int, height: int) -> None:
         """By a window of that size."""

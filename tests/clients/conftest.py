@@ -1,4 +1,4 @@
-"""The built JavaScript client, pages that are served from another origin, and a daemon that they may reach."""
+"""The built JavaScript client, pages that are served from another origin, and daemons that they may reach."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 
 from tests import _node
+from tests.e2e.machines import DeviceMachine, RelayMachine
 from tests.integration._local_api import Process
 from tests.integration._local_api import daemon as process
 
@@ -107,3 +108,39 @@ async def other_site(built: Path) -> AsyncIterator[str]:
 def environment() -> dict[str, str]:
     """For Node: nothing of the person's own profile."""
     return {k: v for k, v in os.environ.items() if not k.startswith(("HYBRIDGW_", "NODE_"))}
+
+
+class House:
+    """A relay and two devices that do not know each other."""
+
+    def __init__(self, root: Path) -> None:
+        self.relay = RelayMachine(root)
+        self.a, self.b = DeviceMachine(root, "a"), DeviceMachine(root, "b")
+
+    def up(self) -> None:
+        """Start all."""
+        self.relay.start()
+        self.a.start()
+        self.b.start()
+
+    def down(self) -> None:
+        """End all."""
+        for machine in (self.a, self.b, self.relay):
+            if machine.process is not None:
+                machine.kill()
+
+    def link(self, device: DeviceMachine) -> str:
+        """To its dashboard."""
+        with device.client() as client:
+            return str(client.endpoint.url + client.post("/api/auth/dashboard/links", {})["path"])
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    """They run."""
+    made = House(tmp_path / "house")
+    try:
+        made.up()
+        yield made
+    finally:
+        made.down()

@@ -25,6 +25,7 @@ from hybridgw_daemon.services.sync import SyncService
 from hybridgw_daemon.stores import oplog
 from hybridgw_daemon.stores.schema import MIGRATIONS
 from hybridgw_daemon.transports.peers.gateway import RelayGateway
+from hybridgw_daemon.transports.peers.relay import Connect, WebSocketChannel
 from hybridgw_relay.app import RelayApp
 from hybridgw_relay.config import load
 from hybridgw_relay.services.admission import invite_hash
@@ -40,7 +41,9 @@ def now_ms() -> int:
 class Device:
     """A daemon without its local API."""
 
-    def __init__(self, folder: Path, name: str, *, ahead_ms: int = 0) -> None:
+    def __init__(
+        self, folder: Path, name: str, *, ahead_ms: int = 0, connect: Connect = WebSocketChannel.connect
+    ) -> None:
         folder.mkdir(exist_ok=True)
         self.ahead_ms = ahead_ms
         prepare_file(folder / "replica.db", MIGRATIONS, stamp="test")
@@ -48,7 +51,9 @@ class Device:
         self.replica = Replica()
         self.space = Space(name=name, platform="test", entropy=os.urandom)
         self.sync = SyncService(self.database, self.replica, self.space, clock=self.clock, worker=asyncio.to_thread)
-        self.gateway = RelayGateway(self.sync, entropy=os.urandom, enrol=lambda url: self.relays.enrol_secret(url))
+        self.gateway = RelayGateway(
+            self.sync, entropy=os.urandom, enrol=lambda url: self.relays.enrol_secret(url), connect=connect
+        )
         self.relays = RelayService(self.database, self.sync, self.gateway, clock=self.clock, entropy=os.urandom)
         self.sync.peers.on_reconnect(self.gateway.reconnect)
         self.direct: DirectPairing | None = None  # set before it runs

@@ -12,12 +12,16 @@ from pathlib import Path
 from hybridgw_daemon.core.addresses import Address
 from hybridgw_daemon.core.operations import Create, Edit
 from hybridgw_daemon.services.nearby import Nearby
+from hybridgw_daemon.services.peers import NO_ANSWER
 from hybridgw_daemon.stores import queries
 from hybridgw_daemon.stores.addresses import LastGood
+from hybridgw_daemon.transports.peers.driver import ANSWER_S, RELAY_PROBE_S
 from hybridgw_daemon.transports.peers.lan import LanGateway
 from hybridgw_daemon.transports.peers.lan_pairing import LanPairing
 from hybridgw_daemon.transports.peers.mailbox import Desk
+from hybridgw_daemon.transports.peers.relay import Connect, WebSocketChannel
 from hybridgw_daemon.transports.peers.tls import TlsPlace
+from hybridgw_protocol.errors import Offline
 from hybridgw_protocol.ids import DeviceId
 from hybridgw_protocol.invite import format_invite
 
@@ -114,10 +118,64 @@ async def two(tmp_path: Path) -> AsyncIterator[tuple[Device, Device, Direct, Dir
             yield a, b, here, there
 
 
+class Uplink:
+    """The way to a relay on which everything may stop without a word, in both directions, as behind a dead router."""
+
+    def __init__(self) -> None:
+        self._passes = asyncio.Event()
+        self._passes.set()
+        self.connections = 0
+
+    def stop(self) -> None:
+        """Nothing passes from now on; what is sent waits, as TCP keeps it."""
+        self._passes.clear()
+
+    def go_on(self) -> None:
+        """Everything passes again."""
+        self._passes.set()
+
+    async def connect(self, url: str) -> WebSocketChannel:
+        """A channel over this way."""
+        channel = await WebSocketChannel.connect(url)
+        self.connections += 1
+        send, receive, close = channel.send, channel.receive, channel.close
+        queue: asyncio.Queue[bytes] = asyncio.Queue()
+
+        async def carry() -> None:
+            with contextlib.suppress(Offline):
+                while True:
+                    data = await queue.get()
+                    await self._passes.wait()
+                    await send(data)
+
+        carrier = asyncio.create_task(carry())
+
+        async def sent(data: bytes) -> None:
+            if self._passes.is_set() and queue.empty():
+                await send(data)
+            else:
+                queue.put_nowait(data)
+
+        async def heard() -> bytes:
+            message = await receive()
+            await self._passes.wait()
+            return message
+
+        async def closed() -> None:
+            carrier.cancel()
+            await close()
+
+        channel.send, channel.receive, channel.close = sent, heard, closed  # type: ignore[method-assign]
+        return channel
+
+
 @contextlib.asynccontextmanager
-async def household(tmp_path: Path, count: int) -> AsyncIterator[list[Device]]:
-    """So many paired devices, without direct links yet, and the relay that they know, running."""
-    devices = [Device(tmp_path / f"device{k}", f"device{k}") for k in range(count)]
+async def household(
+    tmp_path: Path, count: int, connect: Connect = WebSocketChannel.connect
+) -> AsyncIterator[list[Device]]:
+    """So many paired devices, without direct links yet, and the relay that they know, running. Args: connect: how they
+    reach it."""
+    devices = [Device(tmp_path / f"device{k}", f"device{k}", connect=connect) for k in range(count)]
     async with contextlib.AsyncExitStack() as stack:
         url, database = await stack.enter_async_context(relay(tmp_path / "relay"))
         for device in devices:
@@ -146,6 +204,45 @@ async def test_spec_D5_what_comes_over_both_ways_is_applied_once(tmp_path: Path)
             status = await b.sync.status()
             assert (status.state, status.path) == ("in_step", "both")
             assert status.path_reason == "Connected directly with device0."
+
+
+async def test_spec_D5_a_relay_that_falls_silent_is_no_way_in_use(tmp_path: Path) -> None:
+    """A router beyond this network is dead: no connection breaks, and no interface changes."""
+    uplink = Uplink()
+    async with household(tmp_path, 2, uplink.connect) as (a, b):
+        here, there = Direct(a, tmp_path), Direct(b, tmp_path)
+        async with here.running(), there.running():
+            here.nearby.tell(there.address)
+            await until(lambda: a.sync.peers.path() == b.sync.peers.path() == "both")
+            await asyncio.sleep(ANSWER_S / 2)  # whoever owes nothing is not suspected, however quiet it is
+            uplink.stop()
+            began_s = time.monotonic()
+            await a.write(Create("tasks", "one", {"n": 1}))
+            await until(lambda: a.shown() == b.shown())
+            await until(lambda: a.sync.peers.path() == "lan")
+            assert time.monotonic() - began_s < ANSWER_S + 1
+            status = await a.sync.status()
+            assert status.path_reason == "Connected directly with device1. The relay does not answer."
+            assert [(r.state, r.error) for r in status.relays] == [("connecting", NO_ANSWER)]
+            uplink.go_on()
+            await until(lambda: a.sync.peers.path() == b.sync.peers.path() == "both")
+
+
+async def test_spec_D5_a_relay_that_is_gone_is_known_soon_after_the_network_changed(tmp_path: Path) -> None:
+    uplink = Uplink()
+    async with household(tmp_path, 1, uplink.connect) as (a,):
+        before = uplink.connections
+        a.gateway.look()
+        await asyncio.sleep(0.2)
+        assert a.sync.peers.path() == "relay"
+        uplink.stop()
+        began_s = time.monotonic()
+        a.gateway.look()
+        await until(lambda: a.sync.peers.path() == "none")
+        assert time.monotonic() - began_s < RELAY_PROBE_S + 1
+        uplink.go_on()
+        await until(lambda: a.sync.peers.path() == "relay")
+        assert uplink.connections > before
 
 
 async def test_spec_D5_carried_away_and_home_again(tmp_path: Path) -> None:

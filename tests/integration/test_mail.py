@@ -16,10 +16,11 @@ from hybridgw_daemon.services.mail import MailService
 from hybridgw_daemon.services.messages import MessageService
 from hybridgw_daemon.services.ports import OWNER
 from hybridgw_protocol.envelope import EnvelopeHeader
-from hybridgw_protocol.errors import BadFrame
+from hybridgw_protocol.errors import BadFrame, NotFound
 from hybridgw_protocol.ids import DeviceId, LogId
 from hybridgw_protocol.invite import format_invite
 from hybridgw_protocol.limits import AWAY_MS, HEARTBEAT_MS, HOLD_MS
+from hybridgw_protocol.localapi_devices import RenameDevice
 from hybridgw_protocol.localapi_messages import (
     AckMessages,
     ExplainMessage,
@@ -144,6 +145,23 @@ async def test_spec_R2_devices_know_of_each_others_programs_when_they_come_and_g
         assert rows == []
         for path in database.parent.iterdir():  # blind, and nothing is kept
             assert b"planted-app" not in path.read_bytes(), path
+
+
+async def test_a_renamed_device_is_found_and_shown_by_its_new_name(tmp_path: Path) -> None:
+    async with pairs(tmp_path) as (a, b, _):
+        phone = b.device.space.identity.device
+        await a.device.devices.rename(RenameDevice(id=phone.hex(), name="Old phone"))
+        sent = await a.send("device:Old phone", "to the new name")
+        await becomes(a, sent.id, "delivered")
+        assert await a.state(sent.id) == [("Old phone", "delivered")]
+        with pytest.raises(NotFound):
+            await a.send("device:phone", "to the old one")
+        await until(lambda: b.messages.addressing.members.here().name == "Old phone")  # type: ignore[union-attr]
+        back = await b.send("device:laptop", "from the new name")
+        await becomes(b, back.id, "delivered")
+        assert [one.device for one in (await a.messages.history.list(OWNER, ListMessages(box="in"))).items] == [
+            "Old phone"
+        ]
 
 
 async def test_spec_R4_what_was_sent_while_it_was_away_comes_once_in_order_urgent_first(tmp_path: Path) -> None:

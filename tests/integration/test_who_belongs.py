@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hybridgw_daemon.core.keys import DeviceKeys, KeyRing, rotate
+from hybridgw_daemon.core.keys import DAY_MS, DeviceKeys, KeyRing, rotate
 from hybridgw_daemon.core.operations import Create, Edit
 from hybridgw_daemon.core.words import seed_to_words
 from hybridgw_daemon.services.alarms import AlarmService
@@ -22,6 +22,7 @@ from hybridgw_daemon.stores import oplog
 from hybridgw_protocol.batch import parse_batch
 from hybridgw_protocol.errors import BadValue, HybridGWError, LocalError, NotFound, Revoked
 from hybridgw_protocol.invite import format_invite
+from hybridgw_protocol.limits import QUARANTINE_DAYS, SPACE_KEY_DAYS
 from hybridgw_protocol.localapi_devices import (
     ConfirmRecovery,
     ExpelDevice,
@@ -273,6 +274,87 @@ async def test_spec_D4_what_is_voided_is_kept_aside_and_may_be_taken(tmp_path: P
         await made.in_step(laptop, desk)
         with pytest.raises(NotFound):
             await desk.quarantine.take(ImportQuarantine(id=id_of(phone)))
+
+
+async def test_spec_D4_what_was_set_aside_is_forgotten_after_90_days(tmp_path: Path) -> None:
+    async with home(tmp_path, "laptop", "phone", "desk") as made:
+        laptop, phone, desk = made.devices
+        since_ms = now_ms()
+        await phone.write(Create("tasks", "late", {"title": "late"}))
+        await until(lambda: "late" in str(desk.shown()))
+        await laptop.expelling.expel(ExpelDevice(id=id_of(phone), words=made.words, since_ms=since_ms))
+        await made.in_step(laptop, desk)
+        (kept,) = (await desk.quarantine.list()).items
+        assert kept.kept_until_ms is not None
+        assert abs(kept.kept_until_ms - now_ms() - QUARANTINE_DAYS * DAY_MS) < 60_000
+        desk.ahead_ms = QUARANTINE_DAYS * DAY_MS - 60_000
+        assert await desk.quarantine.forget_old() == 0
+        desk.ahead_ms = QUARANTINE_DAYS * DAY_MS + 60_000
+        assert await desk.quarantine.forget_old() == 1
+        assert (await desk.quarantine.list()).items == []
+        with pytest.raises(NotFound):
+            await desk.quarantine.take(ImportQuarantine(id=id_of(phone)))
+        assert len((await laptop.quarantine.list()).items) == 1  # by its own clock
+        desk.ahead_ms = 0
+        await desk.write(Create("tasks", "next", {"title": "and all goes on"}))
+        await made.in_step(laptop, desk)
+
+
+async def test_what_this_device_has_yet_to_seal_again_is_not_forgotten(tmp_path: Path) -> None:
+    """Its own log was closed below what it wrote, and it has no key to seal with at the moment."""
+    async with home(tmp_path, "laptop") as made:
+        (laptop,) = made.devices
+        own = laptop.space.own_log
+        await laptop.write(Create("tasks", "two", {"title": "bread"}))
+        await until(lambda: laptop.logs()[own].stored.n == 2)
+        laptop.replica.sealer = None
+        hash_of_first = laptop.database.peek(lambda c: oplog.hash_at(c, own, 1))
+        assert hash_of_first is not None
+        keys = laptop.replica.keys._replace(ends={own: End(1, hash_of_first, 1)})
+        await laptop.database.write(lambda tx: laptop.replica.learn(tx, keys, now_ms(), None))
+        laptop.ahead_ms = 10 * QUARANTINE_DAYS * DAY_MS
+        assert await laptop.quarantine.forget_old() == 0
+        assert len(laptop.database.peek(lambda c: oplog.evidence(c, own))) == 1
+
+
+async def test_spec_D4_a_new_key_every_90_days(tmp_path: Path) -> None:
+    """One, though all devices see that it is time; and no other though their clocks disagree."""
+    async with home(tmp_path, "laptop", "phone", "desk") as made:
+        before = len(made.devices[0].space.control.epochs)
+
+        async def all_look() -> set[int]:
+            for device in made.devices:
+                await device.sync.retry()
+            await asyncio.sleep(TEND_STEP_S * 3.5)
+            return {len(device.space.control.epochs) for device in made.devices}
+
+        for device in made.devices:
+            device.ahead_ms = (SPACE_KEY_DAYS - 1) * DAY_MS
+            assert not device.space.key_is_old(device.clock())
+        for device in made.devices:
+            device.ahead_ms = (SPACE_KEY_DAYS + 1) * DAY_MS
+        assert await all_look() == {before + 1}
+        made.devices[0].ahead_ms += 300 * DAY_MS  # its clock is wrong: it makes one, and nobody answers with another
+        assert await all_look() == {before + 2}
+        assert not any(device.space.key_is_old(device.clock()) for device in made.devices)
+        await made.devices[1].write(Edit("tasks", "one", {"title": "under the new key"}))
+        await made.in_step(*made.devices[1:])
+        sealer = made.devices[2].space.sealer()
+        assert sealer is not None
+        assert batches(made.devices[2])[-1].kid == sealer.kid
+
+
+async def test_a_device_that_reaches_nobody_makes_no_key_of_its_own(tmp_path: Path) -> None:
+    async with home(tmp_path, "laptop") as made:
+        (laptop,) = made.devices
+        laptop.gateway.use([])
+        await until(lambda: not laptop.sync.peers.conversations)
+        before = len(laptop.space.control.epochs)
+        laptop.ahead_ms = 2 * SPACE_KEY_DAYS * DAY_MS
+        await laptop.sync.retry()
+        await laptop.sync.add_records(laptop.space.tend(laptop.clock()))
+        await asyncio.sleep(TEND_STEP_S * 1.2)
+        assert len(laptop.space.control.epochs) == before
 
 
 async def test_spec_D4_a_flood_found_later_is_undone(tmp_path: Path) -> None:

@@ -12,9 +12,7 @@ from .network import WHY_NOT, Lab, is_possible
 _is_possible = cache(is_possible)
 
 
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    """Networks and hosts that end with the test."""
+def _made() -> Iterator[Lab]:
     if not _is_possible():
         pytest.skip(WHY_NOT)
     made = Lab()
@@ -22,3 +20,15 @@ def lab() -> Iterator[Lab]:
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    """Networks and hosts that end with the test."""
+    yield from _made()
+
+
+@pytest.fixture(scope="module")
+def shared_lab() -> Iterator[Lab]:
+    """Those that all tests of a file use, where making them takes longer than what is tested."""
+    yield from _made()

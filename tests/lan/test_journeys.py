@@ -95,7 +95,7 @@ def test_spec_D5_a_household_and_its_relay(world: dict[str, Any]) -> None:
 
         router.down("eth1")  # the internet is gone
         took["an edit, no internet"] = both_ways(a, b, "no-internet")
-        took["the way is told"] = paths(a, b, "lan", 60)
+        took["the way is told"] = paths(a, b, "lan", 10)
 
         with partition([a.host], [b.host]):
             a.put("tasks", "apart-a", {"title": "planted"})

@@ -146,11 +146,12 @@ def quarantine(app: App, device: str | None, take: bool) -> None:
                 f"{item['operations']:,}",
                 time_text(item["first_ms"]) if item["first_ms"] else "",
                 time_text(item["last_ms"]) if item["last_ms"] else "",
+                time_text(item["kept_until_ms"]) if item.get("kept_until_ms") else "",
                 ", ".join(item["documents"][:3]) + (" ..." if len(item["documents"]) > 3 else ""),
             ]
             for item in found
         ],
-        ["device", "changes", "from", "to", "documents"],
+        ["device", "changes", "from", "to", "kept until", "documents"],
     )
 
 

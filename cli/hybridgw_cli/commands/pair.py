@@ -30,10 +30,15 @@ _OVER: Final = ("done", "failed")
 @click.option(
     "--yes", is_flag=True, help="Say yes to the four words without asking; for scripts that control both ends."
 )
+@click.option(
+    "--anew", is_flag=True, help="With CODE: come back as a new device; for a copy, or one that was removed unheard."
+)
 @click.option("--no-qr", is_flag=True, help="Do not draw the QR code.")
 @json_option
 @pass_app
-def pair(app: App, code: tuple[str, ...], relay: str | None, name: str | None, yes: bool, no_qr: bool) -> None:
+def pair(
+    app: App, code: tuple[str, ...], relay: str | None, name: str | None, yes: bool, anew: bool, no_qr: bool
+) -> None:
     """Show a code that admits another device, or enter one.
 
     Both screens then show the same four words; compare them before saying yes. CODE is taken as shown
@@ -41,10 +46,12 @@ def pair(app: App, code: tuple[str, ...], relay: str | None, name: str | None, y
     """
     if code and relay:
         raise click.UsageError("--relay goes with showing a code; a CODE names its relay itself.")
+    if anew and not code:
+        raise click.UsageError("--anew goes with entering a CODE; the device that shows it decides by saying yes.")
     if app.out.as_json and not yes:
         raise click.UsageError("--json does not ask, so it goes with --yes.")
     if code:
-        _join(app, " ".join(code), name, yes)
+        _join(app, " ".join(code), name, yes, anew=anew)
     else:
         _show(app, relay, yes, with_qr=not no_qr)
 
@@ -124,8 +131,8 @@ def _introduce(app: App, shown: Json) -> None:
 
 
 # ---- the device that joins -----------------------------------------------------------------------------------------
-def _join(app: App, code: str, name: str | None, yes: bool) -> None:
-    body = {"code": code} | ({"name": name} if name else {})
+def _join(app: App, code: str, name: str | None, yes: bool, *, anew: bool) -> None:
+    body: Json = {"code": code} | ({"name": name} if name else {}) | ({"anew": True} if anew else {})
     began: Json = app.client.post("/api/devices/pair/join", body, timeout_s=60)
     try:
         shown = _wait(app, began["id"], "Meeting the other device ...", ("confirm", "joining", *_OVER))

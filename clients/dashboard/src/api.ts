@@ -100,6 +100,45 @@ export interface Device {
   last_seen_ms: number | null
   behind: number | null
   path: Path
+  lacks: number | null
+  added_ms: number | null
+  removed_by: string[]
+  quarantined: number
+}
+
+/** Who knows of a change of the devices, and who will be told. */
+export interface DeviceChange {
+  device: Device
+  told: string[]
+  waiting: string[]
+}
+
+/** What a removal would do. */
+export interface Removal {
+  device: Device
+  will: string[]
+  cannot: string[]
+  acts: { what: 'added' | 'removed' | 'restored'; name: string; at_ms: number; undone: boolean }[]
+  comes_back: string[]
+  goes_too: string[]
+  keeps: number
+  voids: number
+}
+
+export interface Quarantined {
+  device: Device
+  batches: number
+  readable: number
+  operations: number
+  documents: string[]
+  first_ms: number | null
+  last_ms: number | null
+}
+
+/** Where the recovery words are. */
+export interface Recovery {
+  state: 'here' | 'confirmed' | 'elsewhere'
+  confirmed_ms: number | null
 }
 
 export interface PairingOffer {
@@ -277,6 +316,51 @@ export interface Setting {
   default: unknown
   source: string
   effect: string
+}
+
+export type MessageState = 'queued' | 'stored' | 'handed' | 'delivered' | 'handled' | 'expired' | 'failed'
+
+export interface Message {
+  id: string
+  incoming: boolean
+  device: string
+  client: string
+  to: string
+  type: string
+  body: unknown
+  priority: 'bulk' | 'normal' | 'high' | 'urgent'
+  created_ms: number
+  expires_ms: number
+  state: MessageState
+  deliveries: { device: string; here: boolean; state: MessageState; at_ms: number; tries: number; error: string | null }[]
+  reply_to: string | null
+  gap: boolean
+  also: string[]
+}
+
+/** Where a message would go, and why. */
+export interface Route {
+  type: string
+  steps: { to: string; why: string; devices: { device: string; here: boolean; programs: string[] }[]; problem: string | null }[]
+}
+
+/** A program that listens for messages here. */
+export interface Program {
+  client: string
+  app: string
+  topics: string[]
+  online: boolean
+  last_seen_ms: number
+  waiting: number
+}
+
+/** Of the programs' connections, since the daemon was started. */
+export interface Stats {
+  open: number
+  received_messages: number
+  received_bytes: number
+  sent_messages: number
+  sent_bytes: number
 }
 
 /** A command of the daemon's table, with its answer's type. */

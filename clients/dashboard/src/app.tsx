@@ -1,7 +1,7 @@
 /** The frame around all pages: where one is, what needs the person, whether the daemon is there. */
 
 import { Component, type ComponentChildren } from 'preact'
-import { useEffect, useMemo, useState } from 'preact/hooks'
+import { useEffect, useMemo, useRef, useState } from 'preact/hooks'
 import { connect } from '../../js/src/client.js'
 import type { Items, Alarm, Grant, SyncStatus } from './api.js'
 import { call } from './api.js'
@@ -13,11 +13,14 @@ import { AppsPage } from './pages/apps.js'
 import { ConflictsPage } from './pages/conflicts.js'
 import { ConnectionsPage } from './pages/connections.js'
 import { DataPage } from './pages/data.js'
+import { DevicePage } from './pages/device.js'
 import { DevicesPage } from './pages/devices.js'
 import { HealthPage } from './pages/health.js'
 import { HomePage } from './pages/home.js'
+import { MessagePage, MessagesPage } from './pages/messages.js'
 import { SettingsPage } from './pages/settings.js'
-
+import { StartPage } from './pages/start.js'
+import { TrafficPage } from './pages/traffic.js'
 import { keepSession, type Session } from './session.js'
 
 const PAGES = [
@@ -25,8 +28,10 @@ const PAGES = [
   ['devices', 'Devices'],
   ['data', 'Data'],
   ['conflicts', 'Conflicts'],
+  ['messages', 'Messages'],
   ['apps', 'Apps'],
   ['connections', 'Connections'],
+  ['traffic', 'Traffic'],
   ['health', 'Logs and health'],
   ['alarms', 'Alarms'],
   ['settings', 'Settings'],
@@ -77,6 +82,7 @@ function Frame({ status, session, leave }: { status: string; session: Session; l
   const here = PAGES.find(([path]) => path === place[0])?.[0]
   useEffect(() => open(false), [place])
   const needs = useNeeds()
+  const news = useNews(status, needs)
   return (
     <>
       <a class="skip" href="#main" onClick={(event) => { event.preventDefault(); document.querySelector<HTMLElement>('h1')?.focus() }}>Go to the content</a>
@@ -97,6 +103,7 @@ function Frame({ status, session, leave }: { status: string; session: Session; l
         </ul>
         <button type="button" class="button plain sign-out" onClick={() => void leave()}>Sign out</button>
       </nav>
+      <p class="hidden" role="status" data-news>{news}</p>
       <main id="main">
         {status === 'offline' && <Notice tone="warn">HybridGW does not answer. What you see is what there was before; this page goes on by itself as soon as it runs. To start it: <code>hybridgw up</code></Notice>}
         <Fallen key={place.join('/')}><Content place={place} session={session} leave={leave} /></Fallen>
@@ -111,15 +118,21 @@ function Content({ place, session, leave }: { place: string[]; session: Session;
     case 'main':
       return <HomePage />
     case 'devices':
-      return <DevicesPage />
+      return place[1] === undefined ? <DevicesPage /> : <DevicePage id={place[1]} />
     case 'data':
       return <DataPage collection={place[1]} document={place[2]} />
     case 'conflicts':
       return <ConflictsPage />
+    case 'messages':
+      return place[1] === undefined ? <MessagesPage /> : <MessagePage id={place[1]} />
     case 'apps':
       return <AppsPage />
     case 'connections':
       return <ConnectionsPage />
+    case 'start':
+      return <StartPage step={place[1]} />
+    case 'traffic':
+      return <TrafficPage />
     case 'health':
       return <HealthPage />
     case 'alarms':
@@ -149,16 +162,34 @@ function Missing() {
   return <p class="empty">There is no such page. <a href="#/">Home</a></p>
 }
 
+const WAITS: Readonly<Record<string, string>> = { apps: 'An app asks to be let in.', messages: 'A message has come.', conflicts: 'Two devices changed the same.', alarms: 'There is an alarm.' }
+
+/** What a screen reader says by itself, wherever one is: the connection is lost or back, something waits that did not. */
+function useNews(status: string, needs: Readonly<Record<string, number>>): string {
+  const [news, tell] = useState('')
+  const before = useRef({ status, needs })
+  useEffect(() => {
+    const was = before.current
+    before.current = { status, needs }
+    const found = Object.entries(WAITS).filter(([page]) => (needs[page] ?? 0) > (was.needs[page] ?? 0)).map(([, text]) => text)
+    if (status === 'offline' && was.status !== 'offline') found.push('HybridGW does not answer.')
+    if (status === 'online' && was.status === 'offline') found.push('HybridGW answers again.')
+    if (found.length > 0) tell(found.join(' '))
+  })
+  return news
+}
+
 /** How much waits for the person, by page. */
 function useNeeds(): Readonly<Record<string, number>> {
   const grants = useAnswer<Items<Grant>>('auth.grants.list', {}, ['grants'], 20_000)
   const sync = useAnswer<SyncStatus>('sync.status', {}, ['sync', 'devices'], 5_000)
   const alarms = useAnswer<Items<Alarm>>('alarms.list', {}, ['alarms'], 30_000)
+  const notes = useAnswer<{ waiting: number }>('messages.notifications', { limit: 1 }, ['messages'], 30_000)
   const pending = grants.data?.items.filter((grant) => grant.state === 'pending').length ?? 0
   const db = useDaemon()
   useEffect(() => {
     const waiting = pending > 0 ? `(${pending}) ` : ''
     document.title = waiting + document.title.replace(/^\(\d+\) /, '')
   }, [db, pending])
-  return { apps: pending, conflicts: sync.data?.conflicts ?? 0, alarms: alarms.data?.items.length ?? 0 }
+  return { apps: pending, messages: notes.data?.waiting ?? 0, conflicts: sync.data?.conflicts ?? 0, alarms: alarms.data?.items.length ?? 0 }
 }

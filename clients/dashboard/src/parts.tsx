@@ -1,7 +1,7 @@
 /** What every page is put together from. All text from outside goes through `Said` or format.ts. */
 
 import type { ButtonHTMLAttributes, ComponentChildren } from 'preact'
-import { useEffect, useRef, useState } from 'preact/hooks'
+import { useEffect, useId, useLayoutEffect, useRef, useState } from 'preact/hooks'
 import type { HybridGWError } from '../../js/src/errors.js'
 import type { Action, Answer } from './daemon.js'
 import { oneLine } from './format.js'
@@ -106,6 +106,52 @@ export function Sure({ label, question, yes, no = 'Keep', action, work, small }:
       <Button onClick={back}>{no}</Button>
       <Button kind="danger" busy={action.isRunning} onClick={() => void action.run(work).then((done) => done && back())}>{yes}</Button>
     </span>
+  )
+}
+
+const CAN_FOCUS = 'a[href], button:not(:disabled), input:not(:disabled), select:not(:disabled), textarea:not(:disabled), summary, [tabindex="0"]'
+
+/** A window over the page: it keeps the focus until it is closed, Escape closes it, and the focus goes back to where it was. */
+export function Dialog({ title, close, children }: { title: ComponentChildren; close: () => void; children: ComponentChildren }) {
+  const place = useRef<HTMLDialogElement>(null)
+  const id = useId()
+  useLayoutEffect(() => {
+    const opener = document.activeElement
+    const dialog = place.current
+    dialog?.showModal()
+    dialog?.querySelector('h2')?.focus() // a screen reader begins with what is asked; no button is one key away
+    return () => {
+      dialog?.close()
+      // What opened it may be gone, as the button of something that was just done.
+      const back = opener instanceof HTMLElement && opener.isConnected && opener !== document.body ? opener : document.querySelector<HTMLElement>('h1')
+      back?.focus({ preventScroll: true })
+    }
+  }, [])
+  // What had the focus is gone, as the button that led to the next question: begin at the top of what is there now.
+  useEffect(() => {
+    if (document.activeElement === document.body) place.current?.querySelector('h2')?.focus({ preventScroll: true })
+  })
+  const pressed = (event: KeyboardEvent): void => {
+    if (event.key === 'Escape') {
+      event.preventDefault()
+      event.stopPropagation()
+      close()
+    }
+    if (event.key !== 'Tab' || place.current === null) return
+    // A browser's own trap leads out into its bars; this one goes round.
+    const all = [...place.current.querySelectorAll<HTMLElement>(CAN_FOCUS)]
+    const [first, last] = [all[0], all.at(-1)]
+    const isOutside = !place.current.contains(document.activeElement)
+    if (event.shiftKey ? isOutside || document.activeElement === first || document.activeElement?.tagName === 'H2' : isOutside || document.activeElement === last) {
+      event.preventDefault()
+      ;(event.shiftKey ? last : first)?.focus()
+    }
+  }
+  return (
+    <dialog ref={place} aria-labelledby={id} onKeyDown={pressed} onCancel={(event) => { event.preventDefault(); close() }}>
+      <h2 id={id} tabIndex={-1}>{title}</h2>
+      {children}
+    </dialog>
   )
 }
 

@@ -31,7 +31,10 @@ class LogOwner(Rebuilder):
         """
         state = self._state(tx)
         if self._open_logs(tx, state, device) >= LOGS_PER_DEVICE:
-            raise TooBig(f"This device has {LOGS_PER_DEVICE} open logs already; pair it anew ('hybridgw doctor').")
+            raise TooBig(
+                f"This device has {LOGS_PER_DEVICE} open logs already; take it in as a new device "
+                "('hybridgw pair CODE --anew')."
+            )
         log = log_id(device, salt)
         was, state.own = state.own, log
         row = state.logs[log] = LogRow(log, device, salt, EMPTY_HEAD, EMPTY_HEAD)
@@ -43,9 +46,10 @@ class LogOwner(Rebuilder):
         return row
 
     def switch_log(self, tx: Tx, device: DeviceId, salt: bytes, now_ms: int) -> None:
-        """This database is a copy of one that may run elsewhere: write into a new log, with what was not sealed yet.
+        """Write into a new log from now on, with what was not sealed yet: this database is a copy of one that may run
+        elsewhere, or becomes another device.
 
-        Needs the keys; call it before anything is sealed.
+        Needs the keys; call it before anything more is sealed.
         """
         state = self._state(tx)
         waiting = self._lay_aside(tx, state)

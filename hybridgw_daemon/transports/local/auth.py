@@ -95,7 +95,7 @@ class Gate:
         site = headers.get("Sec-Fetch-Site", "none")
         if origin is None or origin == f"http://{host}":
             # A browser leaves the Origin out of some requests of foreign pages; then only this header tells.
-            if site not in _FROM_US or (origin is not None and not _is_deliberate(headers)):
+            if site not in _FROM_US or (origin is not None and not (_is_deliberate(headers) or _is_part(headers))):
                 return Verdict.FORBIDDEN
             return Verdict.ADMITTED
         if site not in _SITES or not _is_deliberate(headers):
@@ -148,3 +148,11 @@ def _is_deliberate(headers: Mapping[str, str]) -> bool:
     if headers.get(CLIENT_HEADER) or "Access-Control-Request-Method" in headers:
         return True
     return headers.get("Upgrade", "").lower() == "websocket"
+
+
+def _is_part(headers: Mapping[str, str]) -> bool:
+    """Does our own page load a further script of its own, as a module. Some browsers send an Origin with that.
+
+    Only a browser can set these headers, and it does so for reading a script.
+    """
+    return headers.get("Sec-Fetch-Site") == "same-origin" and headers.get("Sec-Fetch-Dest") == "script"

@@ -71,6 +71,9 @@ LATER_S: Final = 0.5  # what another device wrote waits so long: it most likely 
 MOST_BEFORE: Final = 4
 TELL_S: Final = 0.1  # what came from elsewhere is told at most so often
 PROBE_S: Final = 1.0  # a device on the same network that is there answers within milliseconds
+RELAY_PROBE_S: Final = 3.0  # after a change of the network; connecting anew is cheap, waiting for a dead relay is not
+ANSWER_S: Final = 3.0  # what was pushed is acknowledged sooner, or the other side is not called connected until it is
+SLOWEST_BYTES_PER_S: Final = 32 * 1024  # so slow a line may be and still be given time for what is on its way
 
 
 class Conversation:
@@ -93,7 +96,7 @@ class Conversation:
         self._told_control: set[bytes] = set()
         self._wake_out = asyncio.Event()
         self._control_here = asyncio.Event()
-        self._looking, self._ended = asyncio.Event(), asyncio.Event()
+        self._looking, self._heard, self._ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._why: HybridGWError = Offline("Connecting anew, to compare everything.")
         self._is_direct = greeting.path == "lan"
         self._only_control = False
@@ -102,6 +105,8 @@ class Conversation:
         self._more = not self._is_direct  # of what a relay streams
         self._pairing_request = -1
         self._round_trips: dict[int, asyncio.Event] = {}
+        self._unanswered: dict[int, int] = {}  # pushes: id -> bytes
+        self._answer_due: asyncio.TimerHandle | None = None
         self._in_hand = 0  # frames of batches that arrived and are not applied yet
         self._arrived: asyncio.Queue[tuple[Batches | Push, int, int]] = asyncio.Queue()  # frame, its id, its size
         self._opened: asyncio.Queue[tuple[Opened, Batches | Push, int, int]] = asyncio.Queue(PIPELINE)
@@ -155,6 +160,8 @@ class Conversation:
         try:  # no task group: before Python 3.13 a cancel that meets an error is lost in it
             await asyncio.wait(pumps, return_when=asyncio.FIRST_EXCEPTION)
         finally:
+            if self._answer_due is not None:
+                self._answer_due.cancel()
             for pump in pumps:
                 pump.cancel()
             ends = await asyncio.gather(*pumps, return_exceptions=True)
@@ -214,12 +221,17 @@ class Conversation:
     async def _pump_in(self) -> None:
         while True:
             frame, request = await self._line.receive()
+            self._heard.set()
+            if self.state.is_silent:
+                self.state.is_silent = False
+                self._sync.peers.changed()
             match frame:
                 case Batches() | Push():
                     self._in_hand += 1
                     self._mark_progress()
                     self._arrived.put_nowait((frame, request, self._line.last_size))  # bounded by the credit we gave
                 case PushAck():
+                    self._unanswered.pop(request, None)
                     heads = from_entries(frame.vv)
                     for entry, head in heads.items():
                         self._holds(entry, head.n, is_moving=request == 0)
@@ -256,6 +268,7 @@ class Conversation:
                     if self._mail is not None:
                         await self._mail.received(frame, request)
                 case Err():
+                    self._unanswered.pop(request, None)
                     await self._refused_by_peer(frame, request)
                 case PairOpened() | PairJoined() | PairMsg() | PairClose():
                     if self.mailbox:
@@ -337,7 +350,8 @@ class Conversation:
                 for _, entry, n, _ in rows:
                     self._have[entry] = n
                 self.state.sent += len(rows)
-                await self._line.ask(Push(b=[blob for *_, blob in rows]))
+                self._expect_answer(self._line.queue(Push(b=[blob for *_, blob in rows])), rows)
+                await self._line.flush()
                 if is_later or not more:
                     break
             await self._tell_news()
@@ -431,15 +445,44 @@ class Conversation:
                 async with asyncio.timeout(PING_S):
                     await self._looking.wait()
                 self._looking.clear()
-                deadline_s = PROBE_S if self._is_direct else PING_DEADLINE_S
+                if not self.state.is_silent:
+                    deadline_s = self._time_for_what_is_on_its_way(PROBE_S if self._is_direct else RELAY_PROBE_S)
             except TimeoutError:
                 if loop.time() - self._line.heard_s < PING_S / 2:
                     continue
-            sent_at = loop.time()
+            self._heard.clear()
             await self._line.send(Ping(t=self._sync.now_ms()))
-            await asyncio.sleep(deadline_s)
-            if self._line.heard_s < sent_at:
-                raise Offline(f"{self.state.name} does not answer any more.")
+            try:
+                async with asyncio.timeout(deadline_s):
+                    await self._heard.wait()
+            except TimeoutError as error:
+                raise Offline(f"{self.state.name} does not answer any more.") from error
+
+    def _expect_answer(self, request: int, rows: list[Row]) -> None:
+        """A push went out: whoever takes it says so soon. One timer, however many there are."""
+        self._unanswered[request] = sum(len(blob) for *_, blob in rows)
+        if self._answer_due is None:
+            self._watch_for_answer()
+
+    def _watch_for_answer(self) -> None:
+        loop, patience_s = asyncio.get_running_loop(), self._time_for_what_is_on_its_way(ANSWER_S)
+        self._answer_due = loop.call_later(patience_s, self._look_for_answer, loop.time())
+
+    def _look_for_answer(self, since_s: float) -> None:
+        """Nothing was heard since then: this way is not shown as one in use, and the other side is asked."""
+        self._answer_due = None
+        if not self._unanswered:
+            return
+        if self._line.heard_s >= since_s:
+            self._watch_for_answer()
+            return
+        self.state.is_silent = True
+        self._sync.peers.changed()
+        self._looking.set()
+
+    def _time_for_what_is_on_its_way(self, seconds: float) -> float:
+        """Pushes that were not acknowledged may still be on a slow line, and a ping is behind them."""
+        return seconds + sum(self._unanswered.values()) / SLOWEST_BYTES_PER_S
 
     async def _wait_for_end(self) -> None:
         await self._ended.wait()

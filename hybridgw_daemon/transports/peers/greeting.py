@@ -267,7 +267,7 @@ def closed_by_peer(frame: Err, peer: str) -> HybridGWError:
     """The last frame of the other side, as an error."""
     refusal = REFUSALS.get(frame.code)
     if refusal is not None:
-        return refusal(f"{peer} refuses this device: {frame.msg}")
+        return refusal(f"{peer} refuses this device: {frame.msg}", told=True)
     return RemoteClosed(f"{peer} closed: {frame.msg}", remote_code=frame.code, retry_ms=frame.retry)
 
 

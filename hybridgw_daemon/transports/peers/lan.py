@@ -114,8 +114,10 @@ class LanGateway:
                 await self._nearby.forget(row.device)
 
     def members_changed(self) -> None:
-        """Control records came: addresses of devices that are out are not tried again."""
+        """Control records came: addresses of devices that are out are not tried again, and those are at once that
+        refused this device or were refused, which may belong together now."""
         self._changed.set()
+        self._look()
 
     def _look(self) -> None:
         """Candidates may have changed: try them now, but not more often than makes sense."""

@@ -46,10 +46,14 @@ class Line:
 
     async def ask(self, frame: Frame) -> int:
         """Send a request; returns the id that its answer will carry."""
-        self._trace("out", frame, 0, "")
-        number = self.link.ask(frame)
+        number = self.queue(frame)
         await self.flush()
         return number
+
+    def queue(self, frame: Frame) -> int:
+        """The same without sending it: whoever calls `flush` after it knows the id before any answer can come."""
+        self._trace("out", frame, 0, "")
+        return self.link.ask(frame)
 
     async def flush(self) -> None:
         """Send what is queued, in the order in which it was queued. Raises: Offline."""

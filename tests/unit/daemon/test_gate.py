@@ -47,6 +47,10 @@ def headers(**more: str) -> dict[str, str]:
         ({"Origin": PAGE, "Sec-Fetch-Site": "cross-site", CLIENT_HEADER: "x"}, Verdict.ADMITTED),
         ({"Origin": PAGE, "Sec-Fetch-Site": "nonsense", CLIENT_HEADER: "x"}, Verdict.FORBIDDEN),
         ({"Sec-Fetch-Site": "cross-site"}, Verdict.FORBIDDEN),
+        ({"Origin": OWN, "Sec-Fetch-Site": "same-origin", "Sec-Fetch-Dest": "script"}, Verdict.ADMITTED),
+        ({"Origin": OWN, "Sec-Fetch-Site": "same-origin", "Sec-Fetch-Dest": "empty"}, Verdict.FORBIDDEN),
+        ({"Origin": OWN, "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "script"}, Verdict.FORBIDDEN),
+        ({"Origin": PAGE, "Sec-Fetch-Site": "same-origin", "Sec-Fetch-Dest": "script"}, Verdict.FORBIDDEN),
         ({"Origin": PAGE, "Host": "evil.example", **WEBSOCKET}, Verdict.MISDIRECTED),
     ],
 )  # fmt: skip

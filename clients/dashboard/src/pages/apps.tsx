@@ -48,7 +48,8 @@ export function scopeText(scope: string): string {
   }
 }
 
-function Asking({ grant, done }: { grant: Grant; done: () => void }) {
+/** A request that waits for the person: who, what, the code, and the decision. */
+export function Asking({ grant, done }: { grant: Grant; done: () => void }) {
   const db = useDaemon()
   const action = useAction()
   const now = useNow()

@@ -1,18 +1,22 @@
-/** The devices of the person, and how another one is added: a code, a QR code, four words on both screens. */
+/** The devices of the person: which there are, how another one is added, the recovery words, what lost ones wrote. */
 
-import { useEffect, useState } from 'preact/hooks'
-import type { HybridGW } from '../../../js/src/client.js'
-import type { Device, Items, Pairing, PairingOffer, Relay } from '../api.js'
+import type { Device, Items, Quarantined } from '../api.js'
 import { call } from '../api.js'
-import { useAction, useAnswer, useDaemon, useNow, type Action } from '../daemon.js'
-import { ago, count, duration, oneLine } from '../format.js'
-import { Badge, Button, Card, Empty, Field, Loaded, Notice, Page, Problem, Said } from '../parts.js'
-import { Qr } from '../qr.js'
+import { useAction, useAnswer, useDaemon, useNow } from '../daemon.js'
+import { ago, count, oneLine, time } from '../format.js'
+import { Pair } from '../pairing.js'
+import { Badge, Card, Empty, Loaded, Page, Problem, Said, Sure, type Tone } from '../parts.js'
+import { RecoveryWords } from '../words.js'
 
-const POLL_MS = 400
-const MEET_MS = 60_000
+export const WAYS = { relay: 'by relay', lan: 'direct', both: 'direct and by relay', none: '' } as const
 
-const WAYS = { relay: 'by relay', lan: 'direct', both: 'direct and by relay', none: '' } as const
+/** What is said of a device that does not belong, or of one that does. */
+export const STANDING: Readonly<Record<Device['state'], { tone: Tone; text: string }>> = {
+  active: { tone: 'good', text: 'belongs' },
+  removed: { tone: 'bad', text: 'removed' },
+  left: { tone: 'calm', text: 'has left' },
+  expelled: { tone: 'bad', text: 'out for good' },
+}
 
 /** All devices. */
 export function DevicesPage() {
@@ -25,172 +29,59 @@ export function DevicesPage() {
         <Loaded answer={devices}>{({ items }) => items.length === 0 ? <Empty>This device has no keys yet.</Empty> : (
           <ul class="rows">
             {[...items].sort((one, other) => Number(other.own) - Number(one.own) || Number(other.state === 'active') - Number(one.state === 'active')).map((device) => (
-              <li key={device.id} data-device={device.id}>
+              <li key={device.id} data-device={device.id} class="with-action">
                 <div>
                   <strong><Said text={device.name} most={64} /></strong>{' '}
                   {device.own && <Badge tone="good">this device</Badge>}{' '}
                   {!device.own && device.state === 'active' && device.path !== 'none' && <Badge tone="calm">{WAYS[device.path]}</Badge>}{' '}
-                  {device.state !== 'active' && <Badge tone="bad">{device.state}</Badge>}
+                  {device.state !== 'active' && <Badge tone={STANDING[device.state].tone}>{STANDING[device.state].text}{device.removed_by.length > 0 && ` by ${oneLine(device.removed_by.join(', '), 80)}`}</Badge>}
+                  <p class="quiet">
+                    {device.platform !== null && <><Said text={device.platform} most={30} />, </>}
+                    fingerprint <code>{oneLine(device.fingerprint, 60)}</code>
+                    {!device.own && <>, seen {ago(device.last_seen_ms, now)}</>}
+                    {(device.behind ?? 0) > 0 && <>, {count(device.behind ?? 0, 'batch', 'batches')} of it to come</>}
+                  </p>
                 </div>
-                <p class="quiet">
-                  {device.platform !== null && <><Said text={device.platform} most={30} />, </>}
-                  fingerprint <code>{oneLine(device.fingerprint, 60)}</code>
-                  {!device.own && <>, seen {ago(device.last_seen_ms, now)}</>}
-                  {(device.behind ?? 0) > 0 && <>, {count(device.behind ?? 0, 'batch', 'batches')} of it to come</>}
-                </p>
+                <a class="button" href={`#/devices/${encodeURIComponent(device.id)}`}>Manage<span class="hidden"> {oneLine(device.name, 64)}</span></a>
               </li>
             ))}
           </ul>
         )}</Loaded>
       </Card>
+      <RecoveryWords />
+      <Quarantine />
     </Page>
   )
 }
 
-type Stage =
-  | { name: 'none' }
-  | { name: 'show'; offer: PairingOffer; pairing: Pairing | null }
-  | { name: 'join'; pairing: Pairing }
-  | { name: 'ended'; isDone: boolean; text: string }
-
-function Pair({ paired }: { paired: () => void }) {
+/** What lost devices wrote and does not count. of: only that device. */
+export function Quarantine({ of }: { of?: string }) {
   const db = useDaemon()
+  const found = useAnswer<Items<Quarantined>>('devices.quarantine', {}, ['devices'], 60_000)
   const action = useAction()
-  const [stage, set] = useState<Stage>({ name: 'none' })
-  const id = stage.name === 'show' ? stage.offer.id : stage.name === 'join' ? stage.pairing.id : null
-
-  // How far it is, until it is over.
-  useEffect(() => {
-    if (id === null) return
-    const timer = setInterval(() => {
-      void call<Pairing>(db, 'pairing.get', { id }).then((pairing) => {
-        set((before) => {
-          if (before.name !== 'show' && before.name !== 'join') return before
-          if (pairing.state === 'failed') return { name: 'ended', isDone: false, text: pairing.error ?? 'It failed. Begin again with a new code.' }
-          if (pairing.state === 'done') {
-            paired()
-            return { name: 'ended', isDone: true, text: before.name === 'show' ? `${oneLine(pairing.peer?.name ?? 'The device', 40)} is one of your devices now. It fetches your data by itself.` : 'This device has joined. Your data comes by itself.' }
-          }
-          return { ...before, pairing }
-        })
-      }, () => undefined)
-    }, POLL_MS)
-    return () => clearInterval(timer)
-  }, [db, id, paired])
-
-  const cancel = (): void => {
-    if (id !== null) void refuse(db, id).catch(() => undefined)
-    action.clear()
-    set({ name: 'none' })
+  const items = (found.data?.items ?? []).filter((one) => of === undefined || one.device.id === of)
+  const take = (id: string) => async (): Promise<void> => {
+    await call(db, 'devices.quarantine.import', { id }, 60_000)
+    found.reload()
   }
-  switch (stage.name) {
-    case 'show':
-      return <Showing offer={stage.offer} pairing={stage.pairing} action={action} cancel={cancel} />
-    case 'join':
-      return <Card title="Join my other devices"><Progress pairing={stage.pairing} action={action} cancel={cancel} /></Card>
-    case 'ended':
-      return <Notice tone={stage.isDone ? 'good' : 'bad'} actions={<Button onClick={() => set({ name: 'none' })}>{stage.isDone ? 'Good' : 'Try again'}</Button>}><span data-ended={stage.isDone ? 'done' : 'failed'}>{oneLine(stage.text, 500)}</span></Notice>
-    case 'none':
-      return <Begin action={action} show={(offer) => set({ name: 'show', offer, pairing: null })} join={(pairing) => set({ name: 'join', pairing })} />
-  }
-}
-
-/** End it, whatever it is doing: a first no may only be noted, a further one stops it. */
-async function refuse(db: HybridGW, id: string): Promise<void> {
-  for (let turn = 0; turn < 3; turn++) {
-    await call(db, 'pairing.confirm', { id, accept: false })
-    await new Promise((resolve) => setTimeout(resolve, POLL_MS))
-    if (['done', 'failed'].includes((await call<Pairing>(db, 'pairing.get', { id })).state)) return
-  }
-}
-
-function Begin({ action, show, join }: { action: Action; show: (offer: PairingOffer) => void; join: (pairing: Pairing) => void }) {
-  const db = useDaemon()
-  const relays = useAnswer<Items<Relay>>('relays.list', {}, ['sync'])
-  const [code, setCode] = useState('')
-  const [relay, setRelay] = useState('')
-  const known = relays.data?.items ?? []
-  const start = async (): Promise<void> => show(await call<PairingOffer>(db, 'pairing.start', relay === '' ? {} : { relay }, MEET_MS))
-  const enter = async (): Promise<void> => join(await call<Pairing>(db, 'pairing.join', { code: code.trim() }, MEET_MS))
+  if (items.length === 0 && action.error === null) return null
   return (
-    <>
-      <div class="two">
-        <Card title="Add another device">
-          <p>Shows a code to enter there. It works once, for ten minutes.</p>
-          {known.length > 1 && (
-            <Field label="Through this relay">
-              <select value={relay} onChange={(event) => setRelay(event.currentTarget.value)}>
-                <option value="">the first one</option>
-                {known.map((one) => <option key={one.url} value={one.url}>{oneLine(one.url, 80)}</option>)}
-              </select>
-            </Field>
-          )}
-          <Button kind="main" data-pair busy={action.isRunning} onClick={() => void action.run(start)}>Show a code</Button>
-        </Card>
-        <Card title="Join my other devices">
-          <form onSubmit={(event) => { event.preventDefault(); void action.run(enter) }}>
-            <Field label="The code that the other device shows" hint="Like 417-803-265@relay.example.com, or the link of the QR code.">
-              <input name="code" value={code} onInput={(event) => setCode(event.currentTarget.value)} required autocomplete="off" spellcheck={false} />
-            </Field>
-            <Button type="submit" busy={action.isRunning}>Join</Button>
-          </form>
-        </Card>
-      </div>
+    <Card title="Kept aside">
+      <p class="quiet">Lost devices wrote this after you had them last, so it does not count. What you take keeps its times: where somebody wrote something else meanwhile, that becomes a conflict, and nothing is written over.</p>
       <Problem error={action.error} />
-    </>
-  )
-}
-
-function Showing({ offer, pairing, action, cancel }: { offer: PairingOffer; pairing: Pairing | null; action: Action; cancel: () => void }) {
-  const now = useNow()
-  const left = (offer.expires_ms - now) / 1000
-  if (pairing !== null && pairing.state !== 'waiting') return <Card title="Add another device"><Progress pairing={pairing} action={action} cancel={cancel} /></Card>
-  return (
-    <Card title="Add another device" actions={<Button onClick={cancel}>Cancel</Button>}>
-      <div class="offer">
-        <Qr text={offer.link} />
-        <div>
-          <p>On the other device open its dashboard, choose <em>Join my other devices</em>, and enter:</p>
-          <p><strong class={offer.code === '' ? 'code long' : 'code'} data-offer>{oneLine(offer.code === '' ? offer.link : offer.code, 400)}</strong></p>
-          <p>In a terminal there: <code>hybridgw pair {oneLine(offer.code === '' ? `'${offer.link}'` : offer.code, 400)}</code></p>
-          <p class="quiet" role="status">{left > 0 ? `Waiting for it; the code works once, for ${duration(left)} more. The relay never sees its last six digits.` : 'The code is too old now. Cancel, and ask for another one.'}</p>
-        </div>
-      </div>
-    </Card>
-  )
-}
-
-/** From the moment the two have met: who is there, the words, the decision. */
-function Progress({ pairing, action, cancel }: { pairing: Pairing; action: Action; cancel: () => void }) {
-  const db = useDaemon()
-  const [isSaid, say] = useState(false)
-  const agree = async (): Promise<void> => {
-    await call(db, 'pairing.confirm', { id: pairing.id, accept: true }, MEET_MS)
-    say(true)
-  }
-  const peer = pairing.peer
-  return (
-    <>
-      {peer !== null && <p><strong><Said text={peer.name} most={40} /></strong> (<Said text={peer.platform} most={30} />), fingerprint <code>{oneLine(peer.fingerprint, 60)}</code></p>}
-      {pairing.words !== null && !isSaid
-        ? (
-          <div class="words" role="status">
-            <p>Both screens show four words. Are these the same on the other one?</p>
-            <p><strong class="code" data-words>{oneLine(pairing.words, 100)}</strong></p>
-            <p class="quiet">If they differ, somebody is in between: say no, and ask for a new code.</p>
-            <Problem error={action.error} />
-            <div class="actions">
-              <Button kind="main" data-agree busy={action.isRunning} onClick={() => void action.run(agree)}>The words are the same</Button>
-              <Button kind="danger" onClick={cancel}>They differ</Button>
+      <ul class="rows">
+        {items.map((one) => (
+          <li key={one.device.id} class="with-action" data-kept={one.device.id}>
+            <div>
+              <strong>{count(one.operations, 'change')}</strong> of <Said text={one.device.name} most={64} />
+              {one.first_ms !== null && <>, {time(one.first_ms)}{one.last_ms !== one.first_ms && <> to {time(one.last_ms)}</>}</>}
+              {one.documents.length > 0 && <p class="quiet">{oneLine(one.documents.slice(0, 5).join(', '), 300)}{one.documents.length > 5 && ' …'}</p>}
+              {one.readable < one.batches && <p class="quiet">{count(one.batches - one.readable, 'batch', 'batches')} of it cannot be opened here.</p>}
             </div>
-          </div>
-        )
-        : (
-          <div class="words" role="status">
-            <p class="quiet">{isSaid || pairing.state === 'joining' ? 'Waiting until the other device agrees …' : 'Meeting the other device …'}</p>
-            <Button onClick={cancel}>Cancel</Button>
-          </div>
-        )}
-    </>
+            {one.operations > 0 && <Sure label="Take it after all" question="It will count as if this device had written it then." yes="Take it" no="Leave it" action={action} work={take(one.device.id)} small />}
+          </li>
+        ))}
+      </ul>
+    </Card>
   )
 }

@@ -5,6 +5,7 @@ import type { Component, HealthReport, Items, LogEntry } from '../api.js'
 import { useAnswer } from '../daemon.js'
 import { bytes, duration, ms, oneLine } from '../format.js'
 import { Badge, Card, Empty, Facts, Field, Loaded, Page, Said, type Tone } from '../parts.js'
+import { Doctor } from './doctor.js'
 
 const TONES: Readonly<Record<string, Tone>> = { ok: 'good', starting: 'calm', not_configured: 'calm', degraded: 'warn', failed: 'bad' }
 
@@ -24,6 +25,7 @@ export function HealthPage() {
           </div>
         </>
       )}</Loaded>
+      <Doctor />
       <Logs />
     </Page>
   )

@@ -8,8 +8,8 @@ import { useAction, useAnswer, useDaemon, useNow } from '../daemon.js'
 import { ago, bytes, count, ms, oneLine } from '../format.js'
 import { Badge, Button, Card, Loaded, Page, Problem, Said, type Tone } from '../parts.js'
 import { remember, remembered } from '../theme.js'
+import { FIRST_STEPS } from './start.js'
 
-const DONE = 'first-steps'
 
 /** The first page. */
 export function HomePage() {
@@ -19,6 +19,7 @@ export function HomePage() {
   const devices = useAnswer<Items<Device>>('devices.list', {}, ['devices'], 30_000)
   const grants = useAnswer<Items<Grant>>('auth.grants.list', {}, ['grants'], 15_000)
   const alarms = useAnswer<Items<Alarm>>('alarms.list', {}, ['alarms'], 30_000)
+  const notes = useAnswer<{ waiting: number }>('messages.notifications', { limit: 1 }, ['messages'], 30_000)
   const action = useAction()
   const own = devices.data?.items.find((device) => device.own)
   const syncNow = async (): Promise<void> => {
@@ -31,7 +32,7 @@ export function HomePage() {
         <>
           <State sync={status} ready={ready.data} action={(status.relays.length > 0 || status.direct.length > 0) && <Button kind="main" busy={action.isRunning} onClick={() => void action.run(syncNow)}>Sync now</Button>} />
           <Problem error={action.error} />
-          <Waiting grants={grants.data?.items ?? []} sync={status} alarms={alarms.data?.items ?? []} />
+          <Waiting grants={grants.data?.items ?? []} notes={notes.data?.waiting ?? 0} sync={status} alarms={alarms.data?.items ?? []} />
           <Steps ready={ready.data} sync={status} devices={devices.data?.items ?? []} grants={grants.data?.items ?? []} />
           {status.relays.length + status.direct.length > 0 && <Ways sync={status} />}
         </>
@@ -86,13 +87,14 @@ function State({ sync, ready, action }: { sync: SyncStatus; ready: Readiness | n
   )
 }
 
-function Waiting({ grants, sync, alarms }: { grants: Grant[]; sync: SyncStatus; alarms: Alarm[] }) {
+function Waiting({ grants, notes, sync, alarms }: { grants: Grant[]; notes: number; sync: SyncStatus; alarms: Alarm[] }) {
   const pending = grants.filter((grant) => grant.state === 'pending')
-  if (pending.length === 0 && sync.conflicts === 0 && alarms.length === 0) return null
+  if (pending.length + notes === 0 && sync.conflicts === 0 && alarms.length === 0) return null
   return (
     <Card title="Waits for you" tone="warn">
       <ul class="links">
         {pending.map((grant) => <li key={grant.id}><a href="#/apps"><Said text={grant.origin ?? `The program “${grant.name}”`} most={80} /> asks to be let in</a></li>)}
+        {notes > 0 && <li><a href="#/messages">{count(notes, 'message')} that nobody has dealt with</a></li>}
         {sync.conflicts > 0 && <li><a href="#/conflicts">{count(sync.conflicts, 'document')} changed on two devices at once</a></li>}
         {alarms.slice(0, 3).map((alarm) => <li key={alarm.id}><a href="#/alarms">{oneLine(alarm.message, 160)}</a></li>)}
         {alarms.length > 3 && <li><a href="#/alarms">{count(alarms.length - 3, 'more alarm')}</a></li>}
@@ -102,7 +104,7 @@ function Waiting({ grants, sync, alarms }: { grants: Grant[]; sync: SyncStatus; 
 }
 
 function Steps({ ready, sync, devices, grants }: { ready: Readiness | null; sync: SyncStatus; devices: Device[]; grants: Grant[] }) {
-  const [isHidden, hide] = useState(() => remembered(DONE) === 'hidden')
+  const [isHidden, hide] = useState(() => remembered(FIRST_STEPS) === 'hidden')
   const isOpen = sync.state !== 'locked'
   const steps: [boolean, string, ComponentChildren][] = [
     [ready?.ready === true, 'HybridGW runs', 'This computer keeps your data, with or without a network.'],
@@ -114,12 +116,12 @@ function Steps({ ready, sync, devices, grants }: { ready: Readiness | null; sync
   const done = steps.filter(([isDone]) => isDone).length
   if (isHidden || ready === null || done === steps.length) return null
   const dismiss = (): void => {
-    remember(DONE, 'hidden')
+    remember(FIRST_STEPS, 'hidden')
     hide(true)
   }
   return (
-    <Card title="First steps" actions={<Button onClick={dismiss}>Hide</Button>}>
-      <p class="quiet">{done} of {steps.length} done. <a href="#/health">Check everything</a></p>
+    <Card title="First steps" actions={<><a class="button main" href="#/start">Set up, step by step</a><Button onClick={dismiss}>Hide</Button></>}>
+      <p class="quiet">{done} of {steps.length} done. <a href="#/start/check">Check everything</a></p>
       <ol class="steps">
         {steps.map(([isDone, title, text]) => (
           <li key={title} class={isDone ? 'done' : ''}>

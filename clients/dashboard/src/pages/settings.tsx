@@ -25,6 +25,9 @@ export function SettingsPage({ session, leave }: { session: Session; leave: (eve
           </div>
         </Card>
       </div>
+      <Card title="Setting up">
+        <p>Name, further devices, recovery words, apps and relay, one after the other: <a href="#/start">step by step</a></p>
+      </Card>
       <Card title="Configuration in force">
         <p class="quiet">It is changed in the file, then counts from the next start: <code>{paths.data === null ? 'hybridgw paths' : oneLine(String(paths.data['config']), 300)}</code></p>
         <Loaded answer={config}>{({ items, warnings }) => (
