@@ -72,7 +72,6 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def __init__(self, seed: object, *, start_s: float = 0.0) -> None:
         self._rng = random.Random(f"loop {seed}")
         self._now = start_s
-        self._end_s = math.inf  # of what is played now
         self._ready: dict[Process | None, deque[events.Handle]] = {}
         self._timers: list[tuple[float, int, events.TimerHandle]] = []
         self._sequence = 0
@@ -174,11 +173,11 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         return task
 
     # ---- running --------------------------------------------------------------------------------------------------
-    def step(self) -> bool:
-        """Run one callback; first let time go on if nothing is ready. False: nothing is left to do."""
+    def step(self, until_s: float = math.inf) -> bool:
+        """Run one callback; first let time go on if nothing is ready. False: nothing is left to do until then."""
         while True:
             while not self._ready:
-                if not self._jump():
+                if not self._jump(until_s):
                     return False
             if self.before_step is not None:
                 self.before_step()  # may kill
@@ -195,11 +194,13 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
                 handle._run()
                 return True
 
-    def _jump(self) -> bool:
-        """To the next timer, not beyond what is played now; queues all that are due then. Timers that were cancelled,
-        or of processes that were killed, are passed over."""
-        while self._timers and self._timers[0][0] <= self._end_s:
+    def _jump(self, until_s: float) -> bool:
+        """To the next timer that nobody has cancelled, if it is due until then; queues all that are due with it."""
+        while self._timers and self._timers[0][0] <= until_s:
             when = self._timers[0][0]
+            if self._timers[0][2].cancelled():
+                heapq.heappop(self._timers)
+                continue
             self._now = max(self._now, when)
             found = False
             while self._timers and self._timers[0][0] <= when:
@@ -218,20 +219,13 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         Returns whether it holds. Raises: Stuck: more callbacks than *most_steps*.
         """
         end_s, last_step = self._now + most_s, self.steps + most_steps
-        outer, self._end_s = self._end_s, end_s
-        try:
-            return self._run_until(is_done, end_s, last_step)
-        finally:
-            self._end_s = outer
-
-    def _run_until(self, is_done: Callable[[], bool], end_s: float, last_step: int) -> bool:
         with self._running():
             while not is_done():
-                if not self.step():
+                if not self.step(end_s):
                     self._now = max(self._now, end_s)
                     return is_done()
                 if self.steps > last_step:
-                    raise Stuck(f"too many callbacks until {end_s} s of virtual time")
+                    raise Stuck(f"{most_steps} callbacks in {most_s} s of virtual time")
         return True
 
     def run_for(self, seconds: float) -> None:
