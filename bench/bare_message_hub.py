@@ -26,23 +26,21 @@ SAME = """
 CREATE TABLE message(
   rid INTEGER PRIMARY KEY, sender BLOB, id BLOB, kind TEXT, name TEXT, place TEXT, type TEXT, client TEXT,
   principal TEXT, priority INT, created_ms INT, expires_ms INT, digest BLOB, reply BLOB, body BLOB, gap INT,
-  changes INT, is_open INT, UNIQUE(sender, id));
+  is_open INT, UNIQUE(id, sender));
 CREATE INDEX message_type ON message(type, rid);
 CREATE INDEX message_end ON message(expires_ms) WHERE is_open = 1;
 CREATE TABLE delivery(
   rid INT, recipient BLOB, priority INT, stream INT, seq INT, state TEXT, at_ms INT, next_ms INT, tries INT, error TEXT,
-  PRIMARY KEY(rid, recipient)) WITHOUT ROWID;
+  changes INT, PRIMARY KEY(rid, recipient)) WITHOUT ROWID;
 CREATE INDEX delivery_waiting ON delivery(rid) WHERE recipient = x'' AND state = 'delivered';
-CREATE TABLE copy(listener INT, rid INT, priority INT, state INT, PRIMARY KEY(listener, rid)) WITHOUT ROWID;
-CREATE INDEX copy_waiting ON copy(listener, priority, rid) WHERE state = 0;
-CREATE INDEX copy_of ON copy(rid);
+CREATE TABLE copy(listener INT, priority INT, rid INT, PRIMARY KEY(listener, priority, rid)) WITHOUT ROWID;
 """
 ONE = "CREATE TABLE message(rid INTEGER PRIMARY KEY, id BLOB, body BLOB);"
 MESSAGE = (
     "INSERT INTO message VALUES(?, x'', ?, 'client', 'reader', '', 'bench', 'local_install/a', 'owner', 1, ?, ?, ?, "
-    "x'', ?, 0, 0, 1)"
+    "x'', ?, 0, 1)"
 )
-DELIVERY = "INSERT INTO delivery VALUES(?, x'', 1, 0, 0, 'delivered', ?, NULL, 0, NULL)"
+DELIVERY = "INSERT INTO delivery VALUES(?, x'', 1, 0, 0, 'delivered', ?, NULL, 0, NULL, 0)"
 
 
 async def main(path: str, is_same: bool) -> None:
@@ -62,7 +60,7 @@ async def main(path: str, is_same: bool) -> None:
             if is_same:
                 connection.execute(MESSAGE, (at, mid, now_ms, now_ms + 604_800_000, mid, body))
                 connection.execute(DELIVERY, (at, now_ms))
-                connection.execute("INSERT INTO copy VALUES(1, ?, 1, 0)", (at,))
+                connection.execute("INSERT INTO copy VALUES(1, 1, ?)", (at,))
             else:
                 connection.execute("INSERT INTO message VALUES(?, ?, ?)", (at, mid, body))
 
@@ -76,11 +74,11 @@ async def main(path: str, is_same: bool) -> None:
 
         def work(connection: sqlite3.Connection) -> None:
             for at in map(int, ids):
-                connection.execute("UPDATE copy SET state = 1 WHERE listener = 1 AND rid = ?", (at,))
+                connection.execute("DELETE FROM copy WHERE listener = 1 AND priority = 1 AND rid = ?", (at,))
                 connection.execute(
-                    "UPDATE delivery SET state = 'handled', at_ms = ? WHERE rid = ? AND recipient = x''", (now_ms, at)
+                    "UPDATE delivery SET state = 'handled', at_ms = ?, changes = 1 WHERE rid = ? AND recipient = x''",
+                    (now_ms, at),
                 )
-                connection.execute("UPDATE message SET changes = changes + 1 WHERE rid = ?", (at,))
 
         await committer.commit(work)
 

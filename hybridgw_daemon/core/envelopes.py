@@ -60,9 +60,31 @@ class Receipt(msgspec.Struct, frozen=True, array_like=True):
 
 
 Receipts = Annotated[list[Receipt], Meta(max_length=MAX_RECEIPTS)]
+MAX_PROGRAMS: Final = 64
+
+
+class Here(msgspec.Struct, frozen=True, array_like=True):
+    """A program that listens on a device. seen_ms: when it was there last, by that device's clock."""
+
+    client: Name
+    app: Annotated[str, Meta(max_length=64)]
+    topics: Annotated[list[Name], Meta(max_length=50)]
+    is_here: bool
+    seen_ms: int
+
+
+class Presence(msgspec.Struct, frozen=True, array_like=True):
+    """A device is here, with these programs. wants: the others are to say the same of themselves."""
+
+    at_ms: int
+    wants: bool
+    programs: Annotated[list[Here], Meta(max_length=MAX_PROGRAMS)]
+
+
 _pack: Final = msgspec.msgpack.Encoder().encode
 _content: Final = msgspec.msgpack.Decoder(Content)
 _receipts: Final = msgspec.msgpack.Decoder(Receipts)
+_presence: Final = msgspec.msgpack.Decoder(Presence)
 
 
 def message_key(space_key: bytes, sender: DeviceId, recipient: DeviceId) -> bytes:
@@ -85,13 +107,29 @@ def decode_content(raw: bytes) -> Content:
     return _read(_content, raw)
 
 
+def encode_presence(told: Presence) -> bytes:
+    """As it is sealed, and kept. Without topics if it would be longer than a message may be."""
+    raw = _pack(told)
+    if len(raw) <= MAX_MESSAGE_BODY_BYTES:
+        return raw
+    return _pack(
+        Presence(told.at_ms, told.wants, [Here(x.client, x.app, [], x.is_here, x.seen_ms) for x in told.programs])
+    )
+
+
+def decode_presence(raw: bytes) -> Presence:
+    """Inverse of encode_presence. Raises: CannotOpen."""
+    return _read(_presence, raw)
+
+
 def seal_message(
-    header: EnvelopeHeader, content: Content | list[Receipt], *, space_key: bytes, sign_secret: bytes
+    header: EnvelopeHeader, content: Content | list[Receipt] | Presence, *, space_key: bytes, sign_secret: bytes
 ) -> Envelope:
     """An envelope ready to be put. Args: header: its `kid` names *space_key*, its nonce is 24 fresh random bytes."""
     raw = encode_envelope_header(header)
     key = message_key(space_key, header.sender, header.recipient)
-    ciphertext = crypto_aead_xchacha20poly1305_ietf_encrypt(pad(_pack(content)), raw, header.nonce, key)
+    plain = encode_presence(content) if isinstance(content, Presence) else _pack(content)
+    ciphertext = crypto_aead_xchacha20poly1305_ietf_encrypt(pad(plain), raw, header.nonce, key)
     digest = hash_ciphertext(ciphertext)
     return Envelope(
         header, raw, ciphertext, digest, crypto_sign(envelope_hash(raw, digest), sign_secret)[:SIGNATURE_BYTES]
@@ -106,6 +144,11 @@ def open_message(envelope: Envelope, space_key: bytes) -> Content:
 def open_receipts(envelope: Envelope, space_key: bytes) -> list[Receipt]:
     """The same for a receipt. Raises: CannotOpen."""
     return _read(_receipts, _open(envelope, space_key))
+
+
+def open_presence(envelope: Envelope, space_key: bytes) -> Presence:
+    """The same for what a device tells of its programs. Raises: CannotOpen."""
+    return decode_presence(_open(envelope, space_key))
 
 
 def _read(decoder: msgspec.msgpack.Decoder[T], plain: bytes) -> T:

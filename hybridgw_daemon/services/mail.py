@@ -14,6 +14,7 @@ from itertools import groupby
 from typing import Final, NamedTuple
 
 from hybridgw_protocol.envelope import (
+    FLAG_PRESENCE,
     FLAG_RECEIPT,
     Envelope,
     EnvelopeHeader,
@@ -24,18 +25,20 @@ from hybridgw_protocol.envelope import (
 from hybridgw_protocol.errors import CannotOpen, HybridGWError, SecretsLocked
 from hybridgw_protocol.frames import MsgPut, MsgStored
 from hybridgw_protocol.ids import DeviceId, LogId
-from hybridgw_protocol.limits import HOLD_MS, MAX_FRAME_ENVELOPES, MAX_RECEIPTS, MESSAGE_TTL_MS
+from hybridgw_protocol.limits import AWAY_MS, EARLY_MS, HOLD_MS, MAX_FRAME_ENVELOPES, MAX_RECEIPTS, MESSAGE_TTL_MS
 from hybridgw_protocol.membership import DeviceInfo
 from hybridgw_protocol.messages import MessageState, Priority, Turns
 from hybridgw_storage.database import Connection, Database, Tx
 
 from ..core.envelopes import (
     Content,
+    Presence,
     Receipt,
     content_digest,
     decode_content,
     encode_content,
     open_message,
+    open_presence,
     open_receipts,
     seal_message,
 )
@@ -143,6 +146,7 @@ class Taken(NamedTuple):
     kept: list[bytes]
 
 
+Opened = Content | list[Receipt] | Presence | None  # None: a tombstone
 Stream = tuple[bytes, int, int]  # sender, stream, priority
 
 
@@ -155,6 +159,7 @@ class _Came:
         self.receipts: list[tuple[bytes, bytes, MessageState, int]] = []
         self.ears: set[int] = set()
         self.changed: list[Change] = []
+        self.here: list[DeviceId] = []
         self.shown = 0
         self.conflicts = 0
         self._last: dict[Stream, int] = {}
@@ -269,6 +274,29 @@ class MailService:
         parcel.frame.m.append(blob)
         return len(blob)
 
+    def compose_presence(self, told: int, only: bytes | None = None) -> tuple[int, Parcel] | None:
+        """Who is here, for all other devices or one, and which version of it; None: it was told, or nobody can be told.
+
+        Args: told: version that was told; 0: none, so the others are asked too.
+        """
+        presence = self._messages.presence
+        sealer = self._space.sealer() if presence.version != told and self._space.locked is None else None
+        if sealer is None:
+            return None
+        others = (
+            [only] if only is not None else [place.device for place in self._messages.addressing.members.others() or ()]
+        )
+        parcel, now_ms = Parcel(MsgPut(m=[], x=[]), {}, {}), self._clock()
+        content = presence.own(wants=told == 0)
+        for device in others[:MAX_FRAME_ENVELOPES]:
+            header = EnvelopeHeader(
+                FLAG_PRESENCE, sealer.space, new_uuid7(now_ms, self._entropy(10)), sealer.device, DeviceId(device),
+                LogId(0), 0, Priority.NORMAL, now_ms, now_ms + AWAY_MS, sealer.kid, self._entropy(24),
+            )  # fmt: skip
+            sealed = seal_message(header, content, space_key=sealer.key, sign_secret=sealer.sign_secret)
+            parcel.frame.m.append(sealed.blob)
+        return (presence.version, parcel) if others else None
+
     def _compose_receipts(self, sealer: Sealer, found: Sequence[ReceiptRow], now_ms: int) -> Parcel:
         parcel = Parcel(MsgPut(m=[], x=[]), {}, {})
         by_recipient: dict[bytes, list[ReceiptRow]] = {}
@@ -324,7 +352,7 @@ class MailService:
         Raises: BadFrame: bytes that are no envelope: whoever passed them on breaks the protocol.
         """
         taken = Taken([], [])
-        items: list[tuple[Envelope, Content | list[Receipt] | None]] = []
+        items: list[tuple[Envelope, Opened]] = []
         came = [(blob, parse_envelope(blob)) for blob in envelopes]
         came += [(blob, parse_tombstone(blob)) for blob in tombstones]
         active = {info.device for info in self._space.active_devices()}
@@ -343,7 +371,8 @@ class MailService:
                 taken.done.append(envelope.header.sender_key)
                 continue
             items.append((envelope, opened))
-            taken.done.append(envelope.header.sender_key)
+            if not envelope.header.is_presence:  # nobody keeps it
+                taken.done.append(envelope.header.sender_key)
         if items:
             now_ms = self._clock()
 
@@ -352,9 +381,12 @@ class MailService:
                 for sender in {envelope.header.sender for envelope, _ in items}:
                     control.saw_device(tx, sender, now_ms)
                 for envelope, opened in items:
-                    if isinstance(opened, list):
+                    if isinstance(opened, Presence):
+                        self._messages.presence.heard(tx, envelope.header.sender, opened)
+                        came.here.append(envelope.header.sender)
+                    elif isinstance(opened, list):
                         self._take_receipts(tx, envelope.header, opened, came)
-                    elif not envelope.header.is_receipt:
+                    elif not envelope.header.flags:
                         self._take_message(tx, envelope.header, opened, now_ms, came)
                 came.write()
                 return came
@@ -382,7 +414,7 @@ class MailService:
 
         self._tell(await self._database.write(write))
 
-    def _open(self, envelope: Envelope, active: Collection[DeviceId]) -> Content | list[Receipt] | None:
+    def _open(self, envelope: Envelope, active: Collection[DeviceId]) -> Opened:
         """Raises: _NotYet; BadSignature, CannotOpen: it is worth nothing."""
         header, space = envelope.header, self._space
         identity = space.identity
@@ -395,10 +427,14 @@ class MailService:
         if header.sender not in active:
             raise CannotOpen("A message of a device that was put out came.")
         if envelope.ciphertext is None:
+            if header.expires_ms > self._clock() + EARLY_MS:
+                raise CannotOpen("A message came without its content, and its time is not over.")
             return None
         key = space.key(header.kid)
         if key is None:
             raise _NotYet
+        if header.is_presence:
+            return open_presence(envelope, key)
         return open_receipts(envelope, key) if header.is_receipt else open_message(envelope, key)
 
     def _take_receipts(self, tx: Tx, header: EnvelopeHeader, receipts: Sequence[Receipt], came: _Came) -> None:
@@ -465,6 +501,8 @@ class MailService:
             self._messages.arrived(came.ears, came.shown)
         if came.changed:
             self._messages.told(came.changed)
+        if came.here:
+            self._messages.presence.after(came.here)
         self._wake()
 
     # ---- time ------------------------------------------------------------------------------------------------------
@@ -501,6 +539,8 @@ class MailService:
         due_ms = self._database.peek(message_rows.next_due_ms)
         if due_ms is not None and due_ms <= now_ms:
             self._again()
+        if self._messages.presence.tend():
+            self._wake()
 
     def _again(self) -> None:
         """There may be something to put that lies before what was put last."""

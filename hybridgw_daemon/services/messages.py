@@ -42,6 +42,7 @@ from .listeners import Listeners
 from .message_history import MessageHistory, parse_message_id
 from .outbox import Letter, Outbox
 from .ports import Principal
+from .presence import PresenceService
 from .routing import RoutingService
 
 log = logging.getLogger(__name__)
@@ -63,12 +64,13 @@ class MessageService:
         routed: Callable[[str, int], None] = lambda _kind, _count: None, rules: Sequence[Rule] = (),
     ) -> None:  # fmt: skip
         """Args: clock: Unix ms; published: tells local listeners that `messages` or `programs` changed; routed: told of
-        messages, by kind and how many; rules: of the configuration, for messages without a target."""
+        messages: their kind, and how many; rules: of the configuration, for messages without a target."""
         self._database, self._clock, self._entropy = database, clock, entropy
         self._published, self._routed = published, routed
         self.addressing = Addressing(database, clock)
-        self.routing = RoutingService(database, self.addressing, rules)
-        self.listeners = Listeners(database, self.addressing, clock=clock, published=published)
+        self.listeners = Listeners(database, self.addressing, clock=clock, published=self._programs_changed)
+        self.presence = PresenceService(database, self.addressing, self.listeners, clock=clock, published=published)
+        self.routing = RoutingService(database, self.addressing, rules, self.presence.of)
         self.history = MessageHistory(database, self.addressing, self.listeners)
         self._outbox = Outbox(
             database, self.addressing, self.routing, clock=clock, entropy=entropy, resolve=self.resolve,
@@ -76,6 +78,10 @@ class MessageService:
         )  # fmt: skip
         self.wake_mail: Callable[[], None] = lambda: None
         self.resolved: Callable[[], None] = lambda: None  # messages of long ago have their recipients now
+
+    def _programs_changed(self, kind: str) -> None:
+        self._published(kind)
+        self.presence.changed()
 
     # ---- sending ---------------------------------------------------------------------------------------------------
     def post(self, principal: Principal, command: SendMessage, client: str | None = None) -> Posted:

@@ -78,16 +78,22 @@ class Outbox:
                         if not letter.waiter.done():
                             letter.waiter.set_exception(error)
                     continue
-                self._sent([letter for letter in part if letter.failure is None])
-                for letter in part:
-                    if letter.waiter.done():  # nobody waits any more
-                        continue
-                    if letter.failure is not None:
-                        letter.waiter.set_exception(letter.failure)
-                    else:
-                        letter.waiter.set_result(letter.entered)
+                try:
+                    self._sent([letter for letter in part if letter.failure is None])
+                finally:  # it is durable, whatever those who are told of it make of it
+                    self._answer(part)
         finally:
             self._task = None
+
+    @staticmethod
+    def _answer(letters: Sequence[Letter]) -> None:
+        for letter in letters:
+            if letter.waiter.done():  # nobody waits any more
+                continue
+            if letter.failure is not None:
+                letter.waiter.set_exception(letter.failure)
+            else:
+                letter.waiter.set_result(letter.entered)
 
     # ---- on the writer's thread ------------------------------------------------------------------------------------
     def _write(self, tx: Tx, letters: Sequence[Letter]) -> None:

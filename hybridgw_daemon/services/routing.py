@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from hybridgw_protocol.errors import BadValue, NotFound
 from hybridgw_protocol.ids import check_topic
@@ -18,19 +18,25 @@ from hybridgw_protocol.localapi_messages import (
 )
 from hybridgw_storage.database import Connection, Database
 
-from ..core.targets import HERE, PERSON, Rule, Target, check_rule, decide, parse_target
+from ..core.envelopes import Here
+from ..core.targets import HERE, PERSON, Listener, Rule, Target, check_rule, decide, parse_target
 from ..stores import copies
 from ..stores.messages import THIS
-from .addressing import Addressing
+from .addressing import Addressing, Place
 from .ports import Principal
+
+Known = tuple[bool | None, list[Here]]
 
 
 class RoutingService:
     """One per daemon."""
 
-    def __init__(self, database: Database, addressing: Addressing, fixed: Sequence[Rule] = ()) -> None:
-        """Args: fixed: rules of the configuration: asked first, and not changed by the API."""
-        self._database, self._addressing, self._fixed = database, addressing, tuple(fixed)
+    def __init__(
+        self, database: Database, addressing: Addressing, fixed: Sequence[Rule], presence: Callable[[bytes], Known]
+    ) -> None:
+        """Args: fixed: rules of the configuration: asked first, and not changed by the API; presence: what is known of
+        another device."""
+        self._database, self._addressing, self._fixed, self._presence = database, addressing, tuple(fixed), presence
 
     def _all(self, connection: Connection) -> list[Rule]:
         return [*self._fixed, *copies.rules(connection)]
@@ -85,7 +91,8 @@ class RoutingService:
         if self._addressing.is_here(target):
             known = self._database.peek(copies.read_listeners)
             programs = [x.client for x, _ in known if x.is_meant(target.kind, target.name)]
-            devices.append(RouteDevice(device=self._addressing.device_name(THIS), here=True, programs=programs))
+            name = self._addressing.device_name(THIS)
+            devices.append(RouteDevice(device=name, here=True, programs=programs, online=True))
             if not programs:
                 problem = "no program here listens for it yet; it waits for one"
         if target.place != HERE and (target.place == "" or not devices):
@@ -93,7 +100,17 @@ class RoutingService:
             if others is None:
                 problem = "the keys of this device are not open, so other devices are not known yet; it waits for that"
             meant = [o for o in others or () if target.place == "" or o.is_meant(target.place)]
-            devices += [RouteDevice(device=o.name, here=False, programs=[]) for o in meant]
+            devices += [self._other(other, target) for other in meant]
             if others is not None and not devices:
                 problem = f"there is no device {target.place!r}"
         return RouteStep(to=text, why=why, devices=devices, problem=problem)
+
+    def _other(self, other: Place, target: Target) -> RouteDevice:
+        online, programs = self._presence(other.device)
+        meant = [x.client for x in programs if _listener(x).is_meant(target.kind, target.name)]
+        return RouteDevice(device=other.name, here=False, programs=meant, online=online)
+
+
+def _listener(told: Here) -> Listener:
+    mode, _, client_id = told.client.partition("/")
+    return Listener(0, "", mode, client_id, told.app, frozenset(told.topics))

@@ -374,6 +374,14 @@ CREATE TABLE copy_new(
 INSERT INTO copy_new SELECT listener, priority, rid FROM copy WHERE state = 0;
 DROP TABLE copy;
 ALTER TABLE copy_new RENAME TO copy;
+
+-- What other devices told of their programs last.
+CREATE TABLE presence(
+  device  BLOB PRIMARY KEY,
+  at_ms   INTEGER NOT NULL,         -- when it came, by our clock
+  told_ms INTEGER NOT NULL,         -- when it was said, by theirs
+  said    BLOB NOT NULL             -- as it was sealed
+) STRICT, WITHOUT ROWID;
 """
 
 _0006: Final = """

@@ -32,7 +32,8 @@ from .limits import (
 from .messages import Priority
 
 FLAG_RECEIPT: Final = 1  # says what became of messages; has no place in a stream and is never acknowledged itself
-KNOWN_FLAGS: Final = FLAG_RECEIPT
+FLAG_PRESENCE: Final = 2  # says who is here; no place in a stream either, never acknowledged, and kept by no relay
+KNOWN_FLAGS: Final = (0, FLAG_RECEIPT, FLAG_PRESENCE)
 
 _HEADER: Final = struct.Struct(">BB16s16s16s16sqQBQQ8s24s")
 _PARTS: Final = ENVELOPE_HEADER_BYTES
@@ -58,6 +59,11 @@ class EnvelopeHeader(msgspec.Struct, frozen=True):
     def is_receipt(self) -> bool:
         """Does it tell of other messages."""
         return bool(self.flags & FLAG_RECEIPT)
+
+    @property
+    def is_presence(self) -> bool:
+        """Does it tell which programs are at the sender."""
+        return bool(self.flags & FLAG_PRESENCE)
 
     @property
     def sender_key(self) -> bytes:
@@ -138,13 +144,13 @@ def _read_header(blob: bytes) -> EnvelopeHeader:
     )
     if version != ENVELOPE_VERSION:
         raise BadFrame(f"Envelope version {version} is not known here; a newer program wrote it.")
-    if flags & ~KNOWN_FLAGS:
+    if flags not in KNOWN_FLAGS:
         raise BadFrame(f"Envelope flags {flags:#x} are not known here.")
     if priority > Priority.URGENT:
         raise BadFrame(f"Priority {priority} is not known.")
-    if flags & FLAG_RECEIPT:
+    if flags:
         if seq or stream:
-            raise BadFrame("A receipt has no place in a stream.")
+            raise BadFrame("What tells of messages or programs has no place in a stream.")
     elif not 1 <= seq <= MAX_INT:
         raise BadFrame(f"Message number {seq} is out of range.")
     if not 0 <= created < expires <= created + MAX_MESSAGE_TTL_MS or expires > MAX_INT:

@@ -218,6 +218,37 @@ class ListAddressees(Command):
     """Which devices messages may be sent to."""
 
 
+class ProgramPresence(Result):
+    """A program that listens for messages on a device. last_seen_ms: by that device's clock."""
+
+    client: str
+    app: str
+    online: bool
+    last_seen_ms: int
+
+
+class DevicePresence(Result):
+    """A device. online: it was heard of within five minutes; last_seen_ms: when it told last, null: never; programs:
+    as it told then."""
+
+    device: str
+    here: bool
+    online: bool
+    last_seen_ms: int | None
+    programs: list[ProgramPresence]
+
+
+class PresenceList(Result):
+    """This device first."""
+
+    items: list[DevicePresence]
+    next_cursor: str | None = None
+
+
+class ListPresence(Command):
+    """Which devices and which programs on them are here now, and when those that are not were."""
+
+
 class RouteRule(Result):
     """One rule for messages without a target. type: exact, or with * at its end; go_on: later rules are asked too;
     fixed: it stands in the configuration, and no call changes it."""
@@ -254,11 +285,13 @@ class ExplainMessage(Command):
 
 
 class RouteDevice(Result):
-    """A device that would get it. programs: here, those that would be shown it; of other devices it is not known."""
+    """A device that would get it. programs: those that would be shown it, on another device as it told last; online: is
+    it here, null: it never told."""
 
     device: str
     here: bool
     programs: list[str]
+    online: bool | None = None
 
 
 class RouteStep(Result):

@@ -31,9 +31,9 @@ def read_header(blob: bytes) -> dict[str, object]:
         "created": number(blob, 83), "expires": number(blob, 91), "kid": blob[99:107], "nonce": blob[107:131],
     }  # fmt: skip
     lived = number(blob, 91) - number(blob, 83)
-    is_placed = head["seq"] == 0 and head["stream"] == "0" if blob[1] & 1 else 1 <= number(blob, 74) < 2**53
+    is_placed = head["seq"] == 0 and head["stream"] == "0" if blob[1] else 1 <= number(blob, 74) < 2**53
     if (
-        blob[0] != 1 or blob[1] > 1 or head["sender"] == head["recipient"] or blob[82] > 3 or not is_placed
+        blob[0] != 1 or blob[1] > 2 or head["sender"] == head["recipient"] or blob[82] > 3 or not is_placed
         or not 0 < lived <= 2_592_000_000
     ):  # fmt: skip
         raise Refused("header")

@@ -94,9 +94,11 @@ class Process:
 class RelayMachine(Process):
     """hybridgw-relay on a port that it keeps."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, public: int | None = None) -> None:
+        """Args: public: the port that devices dial, if something stands between."""
         self.data = root / "relay"
         self.port = 0
+        self.public = public
         super().__init__([], self.data, "relay")
 
     def start(self, ready: str = r"http://127\.0\.0\.1:(\d+)") -> str:
@@ -104,6 +106,8 @@ class RelayMachine(Process):
             sys.executable, "-m", "hybridgw_relay", "serve", "--data", str(self.data), "--host", "127.0.0.1",
             "--port", str(self.port),
         ]  # fmt: skip
+        if self.public is not None:
+            self.arguments += ["--public-url", f"http://127.0.0.1:{self.public}"]
         self.port = int(super().start(ready))
         return f"http://127.0.0.1:{self.port}"
 
@@ -174,11 +178,15 @@ def pair(first: DeviceMachine, second: DeviceMachine) -> None:
     until(lambda: second.get(f"/api/devices/pair/{joined['id']}")["state"] == "done", what="the pairing to end")
 
 
-def household(root: Path) -> tuple[RelayMachine, DeviceMachine, DeviceMachine]:
-    """A relay and two paired devices, running."""
-    relay, a, b = RelayMachine(root), DeviceMachine(root, "a"), DeviceMachine(root, "b")
+def household(
+    root: Path, public: int | None = None, listens: Callable[[int], None] = lambda _port: None
+) -> tuple[RelayMachine, DeviceMachine, DeviceMachine]:
+    """A relay and two paired devices, running. Args: public: the port that devices dial, if something stands between;
+    listens: told of the relay's own port."""
+    relay, a, b = RelayMachine(root, public), DeviceMachine(root, "a"), DeviceMachine(root, "b")
     try:
         relay.start()
+        listens(relay.port)
         for device in (a, b):
             device.start()
         link = relay.invite()

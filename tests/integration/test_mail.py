@@ -20,14 +20,16 @@ from hybridgw_protocol.envelope import EnvelopeHeader
 from hybridgw_protocol.errors import BadFrame, NotFound
 from hybridgw_protocol.ids import DeviceId, LogId
 from hybridgw_protocol.invite import format_invite
-from hybridgw_protocol.limits import HOLD_MS
+from hybridgw_protocol.limits import AWAY_MS, HEARTBEAT_MS, HOLD_MS
 from hybridgw_protocol.localapi_devices import RenameDevice
 from hybridgw_protocol.localapi_messages import (
     AckMessages,
+    ExplainMessage,
     GetMessage,
     ListAddressees,
     ListenMessages,
     ListMessages,
+    ListPresence,
     SendMessage,
 )
 from hybridgw_protocol.messages import Priority
@@ -40,11 +42,15 @@ class Talking:
 
     def __init__(self, folder: Path, name: str) -> None:
         self.device = Device(folder, name)
-        self.messages = MessageService(self.device.database, clock=self.device.clock, entropy=os.urandom)
+        self.later_ms = 0  # its clock is so far ahead
+        self.messages = MessageService(self.device.database, clock=self.now_ms, entropy=os.urandom)
         self.mail = self.device.sync.mail = MailService(
-            self.device.database, self.device.space, self.messages, clock=self.device.clock, entropy=os.urandom,
+            self.device.database, self.device.space, self.messages, clock=self.now_ms, entropy=os.urandom,
             wake=self.device.sync.peers.wake,
         )  # fmt: skip
+
+    def now_ms(self) -> int:
+        return self.device.clock() + self.later_ms
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -116,6 +122,39 @@ async def test_spec_R4_a_message_arrives_and_its_sender_sees_every_state(tmp_pat
         for path in database.parent.iterdir():  # blind
             for word in (b"planted-url", b"note", b"tabs", b"web_app"):
                 assert word not in path.read_bytes() or path.suffix == ".log", path
+
+
+async def test_spec_R2_devices_know_of_each_others_programs_when_they_come_and_go(tmp_path: Path) -> None:
+    async with pairs(tmp_path) as (a, b, database):
+
+        async def seen() -> list[tuple[str, bool, list[tuple[str, bool]]]]:
+            found = await a.messages.presence.devices(OWNER, ListPresence())
+            return [(d.device, d.online, [(p.client, p.online) for p in d.programs]) for d in found.items]
+
+        async def becomes_seen(wanted: list[tuple[str, bool, list[tuple[str, bool]]]]) -> None:
+            async with asyncio.timeout(10):
+                while await seen() != wanted:  # noqa: ASYNC110 - what is waited for has no event
+                    await asyncio.sleep(0.02)
+
+        await becomes_seen([("laptop", True, []), ("phone", True, [])])
+        asked = ListenMessages(app="planted-app", topics=["news"])
+        ear, _ = await b.messages.listeners.listen(OWNER, "web_app", "tabs", asked, asyncio.Event())
+        await becomes_seen([("laptop", True, []), ("phone", True, [("web_app/tabs", True)])])
+        for to, programs in (("topic:news@phone", ["web_app/tabs"]), ("app:other@phone", [])):
+            report = await a.messages.routing.explain(OWNER, ExplainMessage(type="note", to=to))
+            assert [(d.device, d.online, d.programs) for d in report.steps[0].devices] == [("phone", True, programs)]
+        ear.close()
+        await becomes_seen([("laptop", True, []), ("phone", True, [("web_app/tabs", False)])])
+        a.later_ms = AWAY_MS
+        await becomes_seen([("laptop", True, []), ("phone", False, [("web_app/tabs", False)])])
+        report = await a.messages.routing.explain(OWNER, ExplainMessage(type="note", to="topic:news@phone"))
+        assert [(d.online, d.programs) for d in report.steps[0].devices] == [(False, ["web_app/tabs"])]
+        b.later_ms = HEARTBEAT_MS  # it tells again
+        await becomes_seen([("laptop", True, []), ("phone", True, [("web_app/tabs", False)])])
+        rows = a.device.database.peek(lambda c: c.execute("SELECT * FROM message").fetchall())
+        assert rows == []
+        for path in database.parent.iterdir():  # blind, and nothing is kept
+            assert b"planted-app" not in path.read_bytes(), path
 
 
 async def test_a_renamed_device_is_found_and_shown_by_its_new_name(tmp_path: Path) -> None:

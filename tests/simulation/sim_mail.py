@@ -7,8 +7,10 @@ over, the run is held against the reference of delivery (tests/models/delivery_m
 
 from __future__ import annotations
 
+import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,13 +19,16 @@ from hybridgw_daemon.services.mail import MailService
 from hybridgw_daemon.services.messages import MessageService
 from hybridgw_daemon.services.ports import OWNER
 from hybridgw_protocol.frames import FrameType
+from hybridgw_protocol.ids import DeviceId
 from hybridgw_protocol.localapi_messages import AckMessages, SendMessage
+from hybridgw_relay.stores.base import MailRow
+from hybridgw_relay.stores.sqlite import SqliteRelayStore
 from tests.models.delivery_model import Shown, Truth, judge
 from tests.simulation.sim_checks import Violation, demand
 from tests.simulation.sim_device import Device
 from tests.simulation.sim_net import End
 from tests.simulation.sim_replicas import scratch
-from tests.simulation.sim_world import World
+from tests.simulation.sim_world import Parts, World
 
 QUIET_S = (
     4 * 3600.0
@@ -74,14 +79,66 @@ class MailDevice(Device):
             await self.messages.ack(OWNER, AckMessages(ids=[text]), None)
 
 
+class Mood:
+    """What a hostile relay feels like. is_hostile: until faults stop."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(f"hostile {seed}")
+        self.is_hostile = True
+        self.counts: Counter[str] = Counter()
+
+    def does(self, what: str, chance: float) -> bool:
+        """Now and then."""
+        if not self.is_hostile or self.rng.random() >= chance:
+            return False
+        self.counts[f"relay {what}"] += 1
+        return True
+
+
+def hostile_store(mood: Mood) -> type[SqliteRelayStore]:
+    """The store of a relay that loses what it says it has stored, keeps things back, repeats, mixes up, and empties."""
+
+    class Hostile(SqliteRelayStore):
+        async def put_mail(self, sid: int, rows: Sequence[MailRow], now_ms: int) -> list[bool]:
+            kept = [row for row in rows if not mood.does("lost what it had stored", 0.15)]
+            if kept:
+                await super().put_mail(sid, kept, now_ms)
+            return [True] * len(rows)
+
+        def mail(
+            self, sid: int, dest: DeviceId, priority: int, after: int, max_bytes: int
+        ) -> list[tuple[int, MailRow]]:
+            if mood.does("kept messages back", 0.1):
+                return []
+            found = super().mail(sid, dest, priority, after, max_bytes)
+            if len(found) > 1 and mood.does("mixed messages up", 0.2):
+                mood.rng.shuffle(found)  # what is sent before the last of them comes again
+            if found and mood.does("emptied messages", 0.1):
+                found = [(rid, replace(row, body=None)) for rid, row in found]
+            return found
+
+        async def done_mail(self, sid: int, dest: DeviceId, keys: Sequence[bytes]) -> None:
+            if not mood.does("repeats messages", 0.2):
+                await super().done_mail(sid, dest, keys)
+
+    return Hostile
+
+
 class MailWorld(World):
-    """One life with messages. mail: the product's class; a seeded fault replaces it; quiet_s: how long all may take."""
+    """One life with messages. mail: the product's class; a seeded fault replaces it; quiet_s: how long all may take;
+    hostile: relays lie about messages."""
 
     def __init__(
-        self, seed: int, folder: Path, *, mail: type[MailService] = MailService, quiet_s: float = QUIET_S
-    ) -> None:
-        super().__init__(seed, folder, devices=2 + seed % 2)
-        self.copying, self.quiet_s = False, quiet_s
+        self, seed: int, folder: Path, *, mail: type[MailService] = MailService, quiet_s: float = QUIET_S,
+        hostile: bool = False,
+    ) -> None:  # fmt: skip
+        self.mood = Mood(seed)
+        parts = Parts(store=hostile_store(self.mood)) if hostile else None
+        super().__init__(seed, folder, devices=2 + seed % 2, parts=parts)
+        self.is_hostile = hostile
+        # What a relay has lost often enough is put again after many hours.
+        self.copying, self.quiet_s = False, 48 * 3600.0 if hostile else quiet_s
+        self.latest_ms = 0  # of any clock, before it was set
         self.accepted: set[tuple[str, str]] = set()
         self.numbers = 0
         self.mails: list[MailDevice] = []
@@ -109,6 +166,7 @@ class MailWorld(World):
     def wind(self, device: Device) -> None:
         """A clock is set, by minutes."""
         machine = self.rng.choice((device, device, self.rng.choice(self.relays)))
+        self.latest_ms = max(self.latest_ms, machine.clock.now_ms())
         machine.clock.jump(self.rng.choice((0, -60_000, 60_000, 300_000)))
         self.sometimes("clock jumped")
 
@@ -140,15 +198,25 @@ class MailWorld(World):
                 self.pair(device)
                 self.run_for(5.0)
                 waited += 5.0
+        self.identities = {device.name: device.space.identity.device for device in self.mails}
         self.loop.before_step = self.strike
-        for _ in range(steps):
+        for k in range(steps):
             self.step()
+            if k % 10 == 9:
+                self.check_states()
         self.heal_mail()
         self.judge()
 
     def heal_mail(self) -> None:
         """Faults stop; everything arrives or ends."""
         self.log("world", "heal")
+        self.check_states()
+        if self.is_hostile:
+            self.mood.is_hostile = False
+            for relay in self.relays:  # what it has kept and its connections count as sent goes anew
+                if relay.process.alive:
+                    relay.kill()
+        self.counts += self.mood.counts
         self.doomed.clear()
         self.net.heal()
         self.net.latency_s, self.net.bytes_per_s = 0.01, 10e6
@@ -156,6 +224,7 @@ class MailWorld(World):
             connection.latency_s, connection.bytes_per_s = 0.01, 10e6
         latest_ms = max(machine.clock.offset_ms for machine in (*self.devices, *self.relays))
         for machine in (*self.devices, *self.relays):
+            self.latest_ms = max(self.latest_ms, machine.clock.now_ms())
             machine.clock.jump(latest_ms)
             if machine.process.alive:
                 machine.disk.crash_at, machine.disk.fails_once = None, False
@@ -169,9 +238,40 @@ class MailWorld(World):
             for machine in (*self.devices, *self.relays):
                 if not machine.process.alive:
                     machine.start()
-            self.run_for(20.0)
-            waited += 20.0
+            step_s = max(20.0, waited / 8)  # tries are ever further apart
+            self.run_for(step_s)
+            waited += step_s
         self.counts["quiet after s"] = max(self.counts["quiet after s"], int(waited))
+
+    def check_states(self) -> None:
+        """What senders are shown is true at any moment: delivered is there, handled is handled there."""
+        states: dict[tuple[bytes, bytes, bytes], str] = {}  # (device, sender, id) -> what the recipient says itself
+        for device in self.mails:
+            own = self.identities[device.name]
+            rows = device.peek(
+                lambda c: c.execute(
+                    "SELECT m.sender, m.id, d.state FROM message m JOIN delivery d USING(rid) WHERE m.sender <> x''"
+                ).fetchall()
+            )
+            states |= {(own, sender, mid): state for sender, mid, state in rows}
+        for device in self.mails:
+            own = self.identities[device.name]
+            told = device.peek(
+                lambda c: c.execute(
+                    "SELECT d.recipient, m.id, d.state FROM message m JOIN delivery d USING(rid) WHERE m.sender = x'' "
+                    "AND d.state IN ('delivered', 'handled') AND d.recipient <> x''"
+                ).fetchall()
+            )
+            for recipient, mid, state in told:
+                there = states.get((recipient, own, mid))
+                demand(there is not None, "I11", f"{device.name} is told {state} and it is not there", mid.hex())
+                demand(
+                    state == "delivered" or there == "handled",
+                    "I11",
+                    f"{device.name} is told {state}",
+                    mid.hex(),
+                    there,
+                )
 
     def waiting(self) -> list[Any]:
         """Deliveries that are still open, messages that wait for their turn, receipts that are not told."""
@@ -215,7 +315,7 @@ class MailWorld(World):
                 demand(
                     name != device.name or id.replace("-", "") in kept, "I2", "an answered message is gone", name, id
                 )
-        judge(truths, shown, states, max(d.clock.now_ms() for d in self.devices))
+        judge(truths, shown, states, max(self.latest_ms, *(d.clock.now_ms() for d in self.devices)))
         for relay in self.relays:
             relay.kill()
             for path in sorted(self.folder.glob(f"{relay.name}.*")):
@@ -224,11 +324,16 @@ class MailWorld(World):
 
 
 def play(
-    seed: int, *, steps: int = 60, mail: type[MailService] = MailService, quiet_s: float = QUIET_S
+    seed: int,
+    *,
+    steps: int = 60,
+    mail: type[MailService] = MailService,
+    quiet_s: float = QUIET_S,
+    hostile: bool = False,
 ) -> Counter[str]:
     """One life from its seed. Raises what is wrong, with the seed as a note."""
     with scratch() as folder:
-        world = MailWorld(seed, folder, mail=mail, quiet_s=quiet_s)
+        world = MailWorld(seed, folder, mail=mail, quiet_s=quiet_s, hostile=hostile)
         try:
             world.run(steps)
         except BaseException as error:

@@ -26,6 +26,7 @@ from tests.simulation.sim_mail import play
 from tests.simulation.sim_replicas import open_database, scratch
 
 PARTS, PART, SOAK = 5, 12, 10
+CUTS = ("connection cut", "half-open connection", "device killed", "relay killed", "killed between two callbacks")
 SOMETIMES = (
     "connection cut", "half-open connection", "device killed", "relay killed", "killed between two callbacks",
     "crash before a commit", "crash after a commit, before its answer", "relay put back", "clock jumped",
@@ -43,13 +44,42 @@ def quiet() -> Iterator[None]:
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_spec_R4_delivered_is_sent_minus_expired_each_once_in_order(part: int) -> None:
-    """Over all parts some 300 connections break and processes are killed."""
+    """Over all parts at least 200 connections break or end with a process that is killed."""
     counts: Counter[str] = Counter()
     for seed in range(part * PART, (part + 1) * PART):
         counts += play(seed)
     assert counts["shown"] > 300
+    assert sum(counts[what] for what in CUTS) >= 200 / PARTS
     rare = ("relay put back", "shown after a gap", "key rotated", "disk full refused a write", "relay killed")
     assert [what for what in SOMETIMES if what not in rare and not counts[what]] == []
+
+
+LIES = tuple(
+    f"relay {what}"
+    for what in (
+        "lost what it had stored",
+        "kept messages back",
+        "mixed messages up",
+        "emptied messages",
+        "repeats messages",
+    )
+)
+
+
+def test_sec_R4_a_relay_that_lies_cannot_make_a_shown_state_wrong() -> None:
+    """It drops, repeats, mixes up, keeps back and empties messages; what it only delays arrives once it stops."""
+    counts: Counter[str] = Counter()
+    for seed in range(PART):
+        counts += play(seed, hostile=True)
+    assert [what for what in LIES if not counts[what]] == []
+    assert counts["shown"] > 300
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("part", range(PARTS))
+def test_many_lives_with_a_relay_that_lies(part: int) -> None:
+    for seed in range(part * SOAK * PART, (part + 1) * SOAK * PART):
+        play(seed, hostile=True)
 
 
 @pytest.mark.soak

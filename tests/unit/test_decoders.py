@@ -21,7 +21,14 @@ from msgspec import msgpack
 from hybridgw_daemon.core import api_keys, scopes, targets
 from hybridgw_daemon.core.addresses import parse_address
 from hybridgw_daemon.core.body import decode_body, decode_body_exactly, read_composite
-from hybridgw_daemon.core.envelopes import Content, decode_content, encode_content, open_message, open_receipts
+from hybridgw_daemon.core.envelopes import (
+    Content,
+    decode_content,
+    encode_content,
+    open_message,
+    open_presence,
+    open_receipts,
+)
 from hybridgw_daemon.core.key_wraps import open_carried, open_key
 from hybridgw_daemon.core.letters import Said, key_pair, open_letter, read_said, read_told, verify_letter
 from hybridgw_daemon.core.rest import Purpose, RestSealer
@@ -136,6 +143,8 @@ TABLE = [
     Decoder("parse_address", _text(people.parse_address), [case["link"].encode() for case in PEOPLE["addresses"]]),
     Decoder("parse_number", _text(people.parse_number), [case["link"].encode() for case in PEOPLE["numbers"]]),
     Decoder("parse_relay", _text(parse_relay), [b"relay.example.com:8080", b"http://127.0.0.1:9"]),
+    Decoder("open_presence decode_presence",
+            lambda blob: open_presence(parse_envelope(blob), raw(MESSAGES["keys"]["space_key"])), ENVELOPES),
     Decoder("decode_content", decode_content, [encode_content(Content(kind="all", type="t", body=b"1", name="n"))]),
     Decoder("parse_app_key", _text(parse_app_key), [b"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"]),
     Decoder("parse_target", _text(targets.parse_target), [b"client:tabs@laptop", b"device:phone", b"all"]),

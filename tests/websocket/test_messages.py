@@ -296,7 +296,9 @@ async def test_spec_R2_rules_decide_and_say_why(api: Api) -> None:
         assert [(s["to"], s["why"]) for s in report["steps"]] == [
             ("client:tabs", "rule 'tabs'"), ("app:log", "rule 'log'"), ("client:tabs", "rule 'log'"),
         ]  # fmt: skip
-        assert report["steps"][1]["devices"] == [{"device": "here", "here": True, "programs": ["web_app/logger"]}]
+        assert report["steps"][1]["devices"] == [
+            {"device": "here", "here": True, "programs": ["web_app/logger"], "online": True}
+        ]
         assert (await api.call("GET", "/api/messages")).body["items"] == []  # a dry run
         sent = (await api.call("POST", "/api/messages", {"type": "tab.open", "body": 1})).body
         assert len(sent["also"]) == 1

@@ -7,8 +7,9 @@ from typing import Final
 import msgspec
 from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
 
-from hybridgw_daemon.core.envelopes import Content, Receipt, content_digest, message_key, seal_message
+from hybridgw_daemon.core.envelopes import Content, Here, Presence, Receipt, content_digest, message_key, seal_message
 from hybridgw_protocol.envelope import (
+    FLAG_PRESENCE,
     FLAG_RECEIPT,
     Envelope,
     EnvelopeHeader,
@@ -36,10 +37,12 @@ def vectors() -> dict[str, object]:
     whole = Content(kind="client", name="tabs", type="tab.open", body=b'{"url":"https://example.com"}',
                     client="browser_extension/one", reply=bytes(16))  # fmt: skip
     receipts = [Receipt(ID, MessageState.DELIVERED, NOW_MS), Receipt(bytes(16), MessageState.HANDLED, NOW_MS + 1)]
+    programs = [Here("web_app/tabs", "Tabs", ["news"], True, NOW_MS), Here("local_install/a", "", [], False, 1)]
+    here = Presence(NOW_MS, True, programs)
     good = _seal(note)
     return {
-        "about": 'Envelopes, tombstones and receipts; protocol/SPEC.md, "Messages". All are signed by sign_public and '
-        "sealed under space_key. The stream is text, for it has 64 bits.",
+        "about": 'Envelopes, tombstones, receipts and presence; protocol/SPEC.md, "Messages". All are signed by '
+        "sign_public and sealed under space_key. The stream is text, for it has 64 bits.",
         "keys": {
             "space_key": SPACE_KEY, "sign_seed": SIGN_SEED, "sign_public": SIGN_PUBLIC, "sender": SENDER,
             "recipient": RECIPIENT, "space": SPACE, "message_key": message_key(SPACE_KEY, SENDER, RECIPIENT),
@@ -49,6 +52,7 @@ def vectors() -> dict[str, object]:
             _case("all keys", whole, _seal(whole, stream=-5, seq=2**53 - 1, priority=Priority.URGENT)),
             _case("greatest body", _greatest(), _seal(_greatest(), priority=Priority.BULK)),
             _case("receipts", receipts, _seal(receipts, flags=FLAG_RECEIPT, seq=0, stream=0)),
+            _case("presence", here, _seal(here, flags=FLAG_PRESENCE, seq=0, stream=0)),
         ],
         "digests": [{"content": _shown(content), "digest": content_digest(content)} for content in (note, whole)],
         "refused": _refused(good),
@@ -61,7 +65,7 @@ def _greatest() -> Content:
 
 
 def _seal(
-    content: Content | list[Receipt], *, flags: int = 0, stream: int = 7, seq: int = 1,
+    content: Content | list[Receipt] | Presence, *, flags: int = 0, stream: int = 7, seq: int = 1,
     priority: Priority = Priority.NORMAL,
 ) -> Envelope:  # fmt: skip
     header = EnvelopeHeader(
@@ -71,11 +75,11 @@ def _seal(
     return seal_message(header, content, space_key=SPACE_KEY, sign_secret=_SIGN_SECRET)
 
 
-def _shown(content: Content | list[Receipt]) -> object:
+def _shown(content: Content | list[Receipt] | Presence) -> object:
     return msgspec.to_builtins(content, builtin_types=(bytes,))
 
 
-def _case(name: str, content: Content | list[Receipt], sealed: Envelope) -> dict[str, object]:
+def _case(name: str, content: Content | list[Receipt] | Presence, sealed: Envelope) -> dict[str, object]:
     h = sealed.header
     return {
         "name": name, "flags": h.flags, "id": h.id, "stream": str(h.stream), "seq": h.seq, "priority": int(h.priority),
@@ -104,7 +108,9 @@ def _refused(good: Envelope) -> list[dict[str, object]]:
         ("truncated", blob[:-1], "bad_frame"),
         ("too long", blob + bytes(70_000), "bad_frame"),
         ("version 2", _changed(blob, 0, b"\x02"), "bad_frame"),
-        ("unknown flag", _changed(blob, 1, b"\x02"), "bad_frame"),
+        ("unknown flag", _changed(blob, 1, b"\x04"), "bad_frame"),
+        ("two flags", _changed(_changed(blob, 1, b"\x03"), 66, bytes(16)), "bad_frame"),
+        ("presence with a number", _changed(blob, 1, b"\x02"), "bad_frame"),
         ("a receipt with a number", _changed(blob, 1, b"\x01"), "bad_frame"),
         ("to its own sender", _changed(blob, 50, SENDER), "bad_frame"),
         ("seq 0", _changed(blob, 74, bytes(8)), "bad_frame"),

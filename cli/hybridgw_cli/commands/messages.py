@@ -222,11 +222,35 @@ def explain(app: App, kind: str, to: tuple[str, ...]) -> None:
         app.out.result(f"{clean(step['to'])}  ({clean(step['why'])})")
         for device in step["devices"]:
             programs = ", ".join(map(clean, device["programs"])) or ("nobody listens yet" if device["here"] else "")
-            app.out.result(f"  {clean(device['device'])}{': ' + programs if programs else ''}")
+            away = "" if device["online"] is not False else "  (away: it waits for it)"
+            app.out.result(f"  {clean(device['device'])}{': ' + programs if programs else ''}{away}")
         if step["problem"]:
             app.out.result(f"  note: {clean(step['problem'])}")
     if not found["steps"]:
         app.out.result("Nowhere: no rule is for this type, so it would be refused.")
+
+
+@messages.command(cls=Command)
+@json_option
+@pass_app
+def presence(app: App) -> None:
+    """List which of your devices are here now, and which programs on them listen for messages."""
+    found: Json = app.client.get("/api/messages/presence")
+    if app.out.as_json:
+        app.out.json(found)
+        return
+    now_ms = int(time.time() * 1000)
+    rows = []
+    for device in found["items"]:
+        rows.append((clean(device["device"]), "", "", _seen(device, now_ms)))
+        rows += [("", clean(p["client"]), clean(p["app"]), _seen(p, now_ms)) for p in device["programs"]]
+    app.out.table(rows, ("device", "program", "app", "seen"))
+
+
+def _seen(item: Json, now_ms: int) -> str:
+    if item["online"]:
+        return "here"
+    return "never" if item["last_seen_ms"] is None else ago_text(item["last_seen_ms"], now_ms)
 
 
 @messages.command(cls=Command)

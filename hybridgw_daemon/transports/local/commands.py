@@ -454,6 +454,8 @@ def message_rows(m: MessageService) -> tuple[Command, ...]:
                 m.history.devices),
         Command("messages.programs", "GET", f"{base}/programs", said.ListPrograms, said.ProgramList, "admin",
                 m.history.programs),
+        Command("messages.presence", "GET", f"{base}/presence", said.ListPresence, said.PresenceList, "admin",
+                m.presence.devices),
         Command("messages.explain", "POST", f"{base}/route", said.ExplainMessage, said.RouteReport, "admin",
                 m.routing.explain, "*"),
         Command("messages.rules", "GET", rules, said.ListRules, said.RuleList, "admin", m.routing.rules),

@@ -32,6 +32,7 @@ class MailPump:
         self._turns = Turns()
         self._after = dict.fromkeys(Priority, 0)
         self._round = mail.round
+        self._told_here = 0  # version of who is here that was told
         self._flying: dict[int, Parcel] = {}
         self._put: set[tuple[int, bytes]] = set()  # deliveries of these parcels
         self._told_ids: set[bytes] = set()  # receipts of these parcels
@@ -56,6 +57,9 @@ class MailPump:
                     [blob for blob in kept if len(blob) != TOMBSTONE_BYTES],
                     [blob for blob in kept if len(blob) == TOMBSTONE_BYTES],
                 )
+            if (here := self._mail.compose_presence(self._told_here, self._only)) is not None:
+                self._told_here = here[0]
+                await self._ask(here[1].frame)
             while len(self._flying) < FLYING:
                 parcel = self._mail.compose(self._turns, self._after, self._put, self._told_ids, self._only)
                 if parcel is None:

@@ -262,6 +262,11 @@ class Conversation:
         if self._letters is not None and not self._is_over:
             self._letters.wake()
 
+    def pass_on(self, frame: Msg) -> None:
+        """What another device has to say just now; a reader that is slow misses it."""
+        if not self._outlet.is_congested:
+            self._send_mail(frame)
+
     def tell_control(self, records: Sequence[bytes]) -> None:
         """There are new control records in the space."""
         if self._link.state is State.READY and not self._is_over and records:

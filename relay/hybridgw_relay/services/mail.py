@@ -45,6 +45,13 @@ class MailService:
             if header.space != space.id or header.sender != device:
                 raise BadFrame("A message of another space or device was put.")
             if space.is_active(header.recipient):
+                if header.is_presence:  # for who is connected now; nobody else wants to know
+                    answer.ids.append(header.recipient_key)
+                    if envelope.ciphertext is not None:
+                        for member in tuple(space.members):
+                            if member.device == header.recipient:
+                                member.pass_on(Msg(m=[envelope.blob], x=[]))
+                    continue
                 kept.append(envelope)
             else:
                 answer.no.append(header.recipient_key)
@@ -63,8 +70,8 @@ class MailService:
             else:
                 answer.no.append(envelope.header.recipient_key)
                 answer.why.append("quota")
-        if answer.ids:
-            self.stored += len(answer.ids)
+        if any(taken):
+            self.stored += sum(taken)
             self._fanout.publish(space.id, News.MAIL)
         return answer
 

@@ -12,6 +12,7 @@ from typing import Protocol
 from weakref import WeakValueDictionary
 
 from hybridgw_protocol.errors import HybridGWError, NotAdmitted, Revoked
+from hybridgw_protocol.frames import Msg
 from hybridgw_protocol.ids import DeviceId, LogId, SpaceId
 from hybridgw_protocol.limits import SHORT_HASH_BYTES
 from hybridgw_protocol.membership import Close
@@ -46,6 +47,10 @@ class Member(Protocol):
 
     def wake_mail(self) -> None:
         """There may be new messages for its device."""
+        ...
+
+    def pass_on(self, frame: Msg) -> None:
+        """What another device has to say just now."""
         ...
 
     def fail(self, error: HybridGWError) -> None:

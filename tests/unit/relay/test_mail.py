@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hybridgw_protocol.envelope import EnvelopeHeader, encode_envelope_header
+from hybridgw_protocol.envelope import FLAG_PRESENCE, EnvelopeHeader, encode_envelope_header
 from hybridgw_protocol.errors import BadFrame
 from hybridgw_protocol.frames import Msg, MsgPut
 from hybridgw_protocol.ids import DeviceId, KeyId, LogId, SpaceId
@@ -36,10 +36,24 @@ class Store:
         return found[:16]
 
 
+class Member:
+    """A connection of a device."""
+
+    def __init__(self, device: DeviceId) -> None:
+        self.device = device
+        self.passed: list[Msg] = []
+
+    def pass_on(self, frame: Msg) -> None:
+        self.passed.append(frame)
+
+
 class Space:
     """Of which A and B are active."""
 
     sid, id = 1, SPACE
+
+    def __init__(self) -> None:
+        self.members: list[Member] = []
 
     def is_active(self, device: DeviceId) -> bool:
         return device != GONE
@@ -95,3 +109,18 @@ async def test_spec_R3_the_most_urgent_first_in_a_window() -> None:
     await asyncio.sleep(0.01)
     assert sum(len(frame.m) for frame in sent) == WINDOW - RESERVED + 10
     running.cancel()
+
+
+async def test_presence_is_passed_on_to_who_is_connected_and_kept_for_nobody(service: MailService) -> None:
+    space, store = Space(), service._store
+    space.members = [Member(A), Member(B), Member(B)]
+    here = envelope(flags=FLAG_PRESENCE, stream=LogId(0), seq=0)
+    answer = await service.put(space, A, MsgPut(m=[here], x=[]))  # type: ignore[arg-type]
+    assert (answer.ids, answer.no, service.stored) == ([B + bytes(16)], [], 0)
+    assert [member.passed for member in space.members] == [[], [Msg(m=[here], x=[])], [Msg(m=[here], x=[])]]
+    dead = here[:131] + bytes(32 + 64)
+    assert (await service.put(space, A, MsgPut(m=[], x=[dead]))).ids == answer.ids  # type: ignore[arg-type]
+    gone = envelope(flags=FLAG_PRESENCE, stream=LogId(0), seq=0, recipient=GONE)
+    assert (await service.put(space, A, MsgPut(m=[gone], x=[]))).why == ["revoked"]  # type: ignore[arg-type]
+    assert [len(member.passed) for member in space.members] == [0, 1, 1]
+    assert store.rows == []  # type: ignore[attr-defined]
