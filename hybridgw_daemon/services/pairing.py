@@ -14,7 +14,16 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from hybridgw_protocol.auth import endpoint
-from hybridgw_protocol.errors import BadValue, Busy, HybridGWError, LocalError, NotFound, Offline, PairingFailed
+from hybridgw_protocol.errors import (
+    BadValue,
+    Busy,
+    HybridGWError,
+    LocalError,
+    NeedsPerson,
+    NotFound,
+    Offline,
+    PairingFailed,
+)
 from hybridgw_protocol.invite import Invite
 from hybridgw_protocol.limits import PAIRING_DEAD_CODES_PER_HOUR, PAIRING_NAMEPLATE_DIGITS, PAIRING_TTL_MS
 from hybridgw_protocol.localapi_devices import Pairing, PairingOffer, Peer
@@ -110,9 +119,12 @@ class PairingService:
     async def start(self, relay: str | None = None) -> PairingOffer:
         """Show a code, at a relay if one is connected, else on this network.
 
-        Raises: Offline: neither is to be had; SecretsLocked; Busy: one is going on.
+        Raises: Offline: neither is to be had; NeedsPerson: this device is out of its space; SecretsLocked; Busy: one is
+        going on.
         """
         self._sync.identity  # noqa: B018 - raises SecretsLocked
+        if (out := self._sync.outside()) is not None:
+            raise NeedsPerson(out.message)
         running = self._begin()
         try:
             mailbox, url, authority = await self._open(relay)
@@ -140,7 +152,7 @@ class PairingService:
         Raises: BadValue: no code; LocalError: this device belongs to other devices already; SecretsLocked; Busy.
         """
         code = parse_code(text)
-        own_only = self._space.check_may_join(anew=anew or self._sync.peers.is_refused())
+        own_only = self._space.check_may_join(anew=anew or self._sync.peers.refusal() is not None)
         if not code.relay and (why := "" if self._direct is None else await self._direct.why_not()) is not None:
             reasons = (
                 "This code does not say which relay.",

@@ -241,10 +241,10 @@ class Peers:
             received_bytes=state_of.bytes_in,
         )
 
-    def is_refused(self) -> bool:
-        """Has somebody told this device that it does not belong any more."""
+    def refusal(self) -> Revoked | None:
+        """What somebody said who told this device that it does not belong any more; None: nobody did."""
         told = (*self.errors.values(), *self.lan.errors.values())
-        return any(isinstance(error, Revoked) and error.detail.get("told") for error in told)
+        return next((error for error in told if isinstance(error, Revoked) and error.detail.get("told")), None)
 
     def on_reconnect(self, action: Callable[[bool], None]) -> None:
         """What `reconnect` does; the gateway's."""

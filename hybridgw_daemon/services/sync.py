@@ -25,10 +25,12 @@ from hybridgw_protocol.vectors import Heads, is_equal
 from hybridgw_storage.database import Database, Tx
 
 from ..stores import alarms, control, documents, oplog
+from .device_names import given_names
 from .mail import MailService
 from .peers import Peers
 from .replica import DECIDE, End, Incoming, Keys, Replica, Stored
 from .space import Identity, Space
+from .standing import Outside, outside
 
 T = TypeVar("T")
 _DEVICE: Final = re.compile("[0-9a-f]{32}")
@@ -570,9 +572,11 @@ class SyncService:
         own = None if self.space.locked else self.identity.device
         to_send = sum(max(0, r.stored.n - best.get(log_id, 0)) for log_id, r in rows.items() if r.device == own)
         conflicts = self._database.peek(documents.count_conflicts)
-        state, message = "in_step", None
+        state, message, out = "in_step", None, self.outside()
         if self.space.locked:
             state, message = "locked", self.space.locked
+        elif out is not None:
+            state, message = "offline", out.message
         elif not self.peers.conversations:
             state = "offline"
             error = next(iter(self.peers.errors.values()), None)
@@ -583,8 +587,9 @@ class SyncService:
             state = "syncing"
         return SyncStatus(
             state=state,  # type: ignore[arg-type]
+            standing="active" if out is None else out.how,
             path=self.peers.path(),
-            path_reason=self.why_this_path(),
+            path_reason=self.why_this_path() if out is None else out.message,
             pending=writes,
             to_send=to_send,
             waiting=waiting,
@@ -609,6 +614,13 @@ class SyncService:
             last_sync_ms=self.peers.last_sync_ms,
             message=message,
         )
+
+    def outside(self) -> Outside | None:
+        """How this device is out of its space; None: it belongs, as far as it knows or is told."""
+        refusal = None if self.peers.conversations else self.peers.refusal()
+        if self.space.locked or (self.space.is_active and refusal is None):
+            return None
+        return outside(self.space, self._database.peek(given_names), refusal)
 
     def why_this_path(self) -> str:
         """One sentence on the ways in use, and on one that is not."""
@@ -646,7 +658,11 @@ class SyncService:
         self.peers.reconnect(full=full)
         self.peers.wake()
         status = "started" if wait or await self.peers.any_contact(CONTACT_S) else "offline"
-        if wait and await self._may_come_into_step() and await self._wait_for_step(timeout_s):
+        if self.outside() is not None:
+            await self.peers.any_contact(CONTACT_S)  # it may have been let in again
+        if self.outside() is not None:
+            status = "out"
+        elif wait and await self._may_come_into_step() and await self._wait_for_step(timeout_s):
             status = "done"
         elif wait:
             status = "timeout" if self.peers.conversations else "offline"

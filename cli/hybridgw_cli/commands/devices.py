@@ -210,6 +210,8 @@ def leave(app: App, yes: bool) -> None:
     _ask(app, "Leave the space with this device? Your other devices keep everything.", yes)
     change: Json = app.client.post("/api/devices/leave", timeout_s=SLOW_S)
     _changed(app, change, "This device has left. Its data is still here.")
+    if not app.out.as_json:
+        app.out.say(f"To join again: {app.command('pair CODE')}")
 
 
 # ---- a lost device ---------------------------------------------------------------------------------------------------

@@ -368,6 +368,8 @@ def _sync(app: App) -> Iterator[Check]:
         parts = app.client.get("/health/ready")["components"]
         helps = next((part.get("help") for part in parts if part["name"] == "keys"), None)
         yield Check("sync", "fail", "It waits until the keys are open.", app.told(helps or "hybridgw up"))
+    elif status["standing"] != "active":
+        yield Check("sync", "fail", f"{text}{f'. Waiting: {waits}.' if waits else ''}", app.command("pair CODE"))
     elif status["state"] in ("offline", "parked") and status["relays"]:
         yield Check(
             "sync", "warn", f"{text} {f'Waiting: {waits}.' if waits else ''}".strip(), app.command("relay test")
