@@ -410,10 +410,13 @@ class TestRelay(Command):
 
 
 class RelayCheck(Result):
-    """What a relay answered. clock_offset_ms: its clock less ours; quota_bytes: what the space may store there."""
+    """What a relay answered. admitted: does it let this device in; None: it is none of this device's relays, or was
+    slow to say; if false, `ok` is too, and `error` says why. clock_offset_ms: its clock less ours; quota_bytes: what
+    the space may store there."""
 
     url: str
     ok: bool
+    admitted: bool | None = None
     tls: bool = False
     rtt_ms: float | None = None
     clock_offset_ms: int | None = None
