@@ -107,6 +107,7 @@ class SyncService:
         self._counted = counted
         self.mail: MailService | None = None  # messages to other devices go over the same conversations
         self.peers = Peers(database, clock=clock, published=published)
+        self.peers.ask_step(self._is_in_step)
         self._unsealed = asyncio.Event()
         self._tend_due = asyncio.Event()
         self._sealed_at = 0.0
@@ -540,6 +541,9 @@ class SyncService:
 
         Args: since_s: only a peer counts that was heard out after it, a time of the event loop.
         """
+        return self._is_in_step(since_s)
+
+    def _is_in_step(self, since_s: float = 0.0) -> bool:
         rows = self._database.peek(oplog.logs)
         writes, _ = self._database.peek(oplog.pending_size)
         ours = {log_id: row.stored for log_id, row in rows.items() if row.stored.n}
@@ -583,8 +587,10 @@ class SyncService:
             message = error.message if error else NO_CONTACT if self.peers.known else NO_RELAY
         elif parked:
             state, message = "parked", "Another device's clock is ahead; what it wrote is shown when its time has come."
-        elif not await self.is_in_step():
+        elif not self._is_in_step():
             state = "syncing"
+        else:
+            self.peers.note_step()
         return SyncStatus(
             state=state,  # type: ignore[arg-type]
             standing="active" if out is None else out.how,

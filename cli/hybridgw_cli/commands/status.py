@@ -159,8 +159,8 @@ def _relay_line(app: App, sync: Json, relay: Json) -> str:
 
 def _device_line(device: Json, now_ms: int) -> str:
     behind = f", {count_text(device['behind'], 'batch', 'batches')} of it to come" if device.get("behind") else ""
-    seen = ago_text(device.get("last_seen_ms"), now_ms)
-    return f"{clean(device['name'], 40)}  {clean(device['fingerprint'])}  seen {seen}{behind}"
+    heard = ago_text(device.get("last_seen_ms"), now_ms)
+    return f"{clean(device['name'], 40)}  {clean(device['fingerprint'])}  last heard {heard}{behind}"
 
 
 def _next(app: App, sync: Json, devices: list[Json]) -> list[str]:
