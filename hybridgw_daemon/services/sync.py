@@ -663,9 +663,8 @@ class SyncService:
         await self.seal()
         self.peers.reconnect(full=full)
         self.peers.wake()
-        status = "started" if wait or await self.peers.any_contact(CONTACT_S) else "offline"
-        if self.outside() is not None:
-            await self.peers.any_contact(CONTACT_S)  # it may have been let in again
+        is_looked_for = self.outside() is not None or not wait  # one that is out may have been let in again
+        status = "started" if not is_looked_for or await self.peers.any_contact(CONTACT_S) else "offline"
         if self.outside() is not None:
             status = "out"
         elif wait and await self._may_come_into_step() and await self._wait_for_step(timeout_s):

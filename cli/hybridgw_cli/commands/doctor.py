@@ -331,8 +331,8 @@ def _relays(app: App) -> Iterator[Check]:
         name = clean(relay["url"])
         if not check["ok"]:
             text = app.told(check.get("error") or "no answer")
-            if check["admitted"] is False:  # the text says what helps
-                yield Check("relay", "fail", f"{name} refuses this device: {text}")
+            if check["admitted"] is False:  # the text says which relay, and what helps
+                yield Check("relay", "fail", text)
             else:
                 yield Check("relay", "fail", f"{name}: {text}", app.command("relay test"))
             continue

@@ -99,7 +99,7 @@ def test(app: App, url: str | None) -> None:
 def _show_check(app: App, check: Json) -> None:
     out = app.out
     if not check["ok"]:
-        what = "refuses this device" if check["admitted"] is False else "not reached"
+        what = "refused" if check["admitted"] is False else "not reached"
         out.result(f"  {out.paint(what, 'red')}: {app.told(check.get('error') or 'it did not answer')}")
         return
     facts = [
