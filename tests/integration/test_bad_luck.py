@@ -159,7 +159,7 @@ async def test_who_says_yes_second_or_twice_is_no_fault(tmp_path: Path) -> None:
         await until(lambda: shown.state == joined.state == "confirm")
         for _ in range(2):
             await a.pairing.confirm(offer.id, True)
-        await until(lambda: joined.state == "done")
+        await until(lambda: shown.state == joined.state == "done")
         for device, number in ((a, offer.id), (b, joined.id)):
             assert (await device.pairing.confirm(number, True)).state == "done"
 
