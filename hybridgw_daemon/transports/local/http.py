@@ -99,12 +99,13 @@ _MISDIRECTED: Final = problem(
 )
 _FORBIDDEN: Final = problem(403, "forbidden", "Requests of this page are not admitted.", False, None)
 _ADDRESS: Final = problem(403, "forbidden", "Requests from this address are not admitted.", False, None)
-_NO_CREDENTIAL: Final = (
-    "A bearer token is needed: for a script make a key with 'hybridgw keys create', an app asks to be let in."
-)
-_BAD_CREDENTIAL: Final = (  # expired, revoked, or never there: a stranger does not hear which
-    "This key or token does not count, or not any more. For a script 'hybridgw keys' shows the keys there are, and "
-    "'hybridgw keys create' makes another; an app asks to be let in again."
+_UNAUTHORIZED: Final = problem(  # the same for everybody: a stranger does not hear whether a key was ever there
+    401,
+    "unauthorized",
+    "A bearer token is needed that counts; one that was shown has expired, was revoked, or never was. 'hybridgw keys' "
+    "shows the keys there are, and 'hybridgw keys create' makes another; an app asks to be let in.",
+    False,
+    None,
 )
 
 
@@ -362,7 +363,7 @@ class HttpApi:
             if principal is None and (route is None or not route.row.is_open):
                 self._note_stranger(headers, origin, query)
                 if shown or not is_upgrade:
-                    raise Unauthorized(_BAD_CREDENTIAL if shown else _NO_CREDENTIAL)
+                    raise Unauthorized("")
             if is_socket and self._sockets is not None:
                 accepted = self._sockets.accept(request, path, request_id)
                 self._log(request, template, 101, started, request_id, None, principal)
@@ -501,8 +502,7 @@ class HttpApi:
         ends = bool(detail.pop("close", False))
         more = limit
         if isinstance(error, Unauthorized):
-            body = problem(401, error.code, error.message, False, None)  # the same for all, whatever they asked for
-            return Answer(401, body, request_id, kind=PROBLEM, more=f"{limit}WWW-Authenticate: Bearer\r\n")
+            return Answer(401, _UNAUTHORIZED, request_id, kind=PROBLEM, more=f"{limit}WWW-Authenticate: Bearer\r\n")
         if isinstance(error, MethodNotAllowed):
             more += f"Allow: {detail['allow']}\r\n"
         elif isinstance(error, UpgradeRequired):
