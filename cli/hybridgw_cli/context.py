@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from hybridgw_client import Client, Profile
 
 F = TypeVar("F", bound=Callable[..., Any])
-_COMMAND: Final = re.compile(r"\bhybridgw (?=[a-z])")  # in a sentence; with options before the word it is complete
+# In a sentence; with options before the word it is complete, and after "there: " it is for another device.
+_COMMAND: Final = re.compile(r"(?<!there: )\bhybridgw (?=[a-z])")
 
 
 class App:

@@ -115,7 +115,8 @@ class DeviceService:
 
     def _shown(self, info: DeviceInfo, facts: _Facts) -> Device:
         name, platform = self._space.name_of(info)
-        own = info.device == self._space.identity.device
+        own, path = info.device == self._space.identity.device, self._sync.peers.path(info.device)
+        is_here = path in ("lan", "both")  # it is connected with this device, not only with a relay
         logs = [row for row in facts.rows.values() if row.device == info.device]
         had: dict[int, int] = {}
         for row in logs:
@@ -134,9 +135,9 @@ class DeviceService:
             fingerprint=fingerprint(info.device),
             state=info.status.value,  # type: ignore[arg-type]
             own=own,
-            last_seen_ms=self._sync.now_ms() if own else facts.seen.get(info.device),
+            last_seen_ms=self._sync.now_ms() if own or is_here else max(facts.seen.get(info.device, 0), info.added_ms),
             behind=sum(row.stored.n - row.applied.n for row in logs),
-            path="none" if own else self._sync.peers.path(info.device),
+            path="none" if own else path,
             lacks=None if own or not any(row.stored.n for row in logs) else lacks,
             added_ms=info.added_ms,
             removed_by=sorted(self.name_of(seat) for by in removers if (seat := self._space.control.seat(by))),

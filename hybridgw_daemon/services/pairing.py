@@ -2,7 +2,8 @@
 
 The exchange itself is in protocol/hybridgw_protocol/pairing.py (SPAKE2 and sealed messages); here it meets a mailbox
 (a relay's, or a device's on this network), the control log and the person who compares four words. One pairing at a
-time; nothing survives a restart.
+time; nothing survives a restart. A new one takes the place of one that nobody can miss: a code that no device has used,
+or a pairing that no program has asked about for a while, because its window was closed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,16 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from hybridgw_protocol.auth import endpoint
-from hybridgw_protocol.errors import BadValue, Busy, HybridGWError, LocalError, NotFound, Offline, PairingFailed
+from hybridgw_protocol.errors import (
+    BadValue,
+    Busy,
+    HybridGWError,
+    LocalError,
+    NeedsPerson,
+    NotFound,
+    Offline,
+    PairingFailed,
+)
 from hybridgw_protocol.invite import Invite
 from hybridgw_protocol.limits import PAIRING_DEAD_CODES_PER_HOUR, PAIRING_NAMEPLATE_DIGITS, PAIRING_TTL_MS
 from hybridgw_protocol.localapi_devices import Pairing, PairingOffer, Peer
@@ -47,14 +57,18 @@ log = logging.getLogger(__name__)
 
 KEPT: Final = 8  # finished pairings whose outcome can still be asked for
 HOUR_MS: Final = 3_600_000
+FORSAKEN_MS: Final = 60_000  # whoever follows a pairing asks again sooner, unless a person is comparing four words
+STOP_S: Final = 5.0  # so long the other side is given to hear that it is over
+REPLACED: Final = "Another code was asked for meanwhile, so this one does not work any more."
 RECORD_S: Final = 5.0  # so long the relay may take to store the record of a new device
 
 
 class _Running:
     """One pairing: what the API shows of it, and the person's answer."""
 
-    def __init__(self, number: str) -> None:
+    def __init__(self, number: str, now_ms: int) -> None:
         self.shown = Pairing(id=number, state="waiting")
+        self.asked_ms = now_ms  # when a program last asked how far it is
         self.answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.task: asyncio.Task[None] | None = None
         self.decides = False  # the other device waits for this person's word
@@ -62,6 +76,12 @@ class _Running:
     @property
     def is_over(self) -> bool:
         return self.shown.state in ("done", "failed")
+
+    def may_be_replaced(self, now_ms: int) -> bool:
+        """Would nobody miss it. Not while the new device is let in, nor before it has begun."""
+        if self.task is None or self.shown.state == "joining":
+            return False
+        return self.shown.state == "waiting" or not 0 <= now_ms - self.asked_ms < FORSAKEN_MS
 
 
 class _Inbox:
@@ -110,10 +130,13 @@ class PairingService:
     async def start(self, relay: str | None = None) -> PairingOffer:
         """Show a code, at a relay if one is connected, else on this network.
 
-        Raises: Offline: neither is to be had; SecretsLocked; Busy: one is going on.
+        Raises: Offline: neither is to be had; NeedsPerson: this device is out of its space; SecretsLocked; Busy: one is
+        going on.
         """
         self._sync.identity  # noqa: B018 - raises SecretsLocked
-        running = self._begin()
+        if (out := self._sync.outside()) is not None:
+            raise NeedsPerson(out.message)
+        running = await self._begin()
         try:
             mailbox, url, authority = await self._open(relay)
         except BaseException:
@@ -140,7 +163,7 @@ class PairingService:
         Raises: BadValue: no code; LocalError: this device belongs to other devices already; SecretsLocked; Busy.
         """
         code = parse_code(text)
-        own_only = self._space.check_may_join(anew=anew or self._sync.peers.is_refused())
+        own_only = self._space.check_may_join(anew=anew or self._sync.peers.refusal() is not None)
         if not code.relay and (why := "" if self._direct is None else await self._direct.why_not()) is not None:
             reasons = (
                 "This code does not say which relay.",
@@ -148,7 +171,7 @@ class PairingService:
                 "Type it as shown, like 417-803-265@relay.example.com.",
             )
             raise BadValue(" ".join(filter(None, reasons)))
-        running = self._begin()
+        running = await self._begin()
         running.task = self._group.create_task(
             self._guard(running, partial(self._join, running, code, name, own_only)), name="pairing"
         )
@@ -171,6 +194,7 @@ class PairingService:
         """How far it is. Raises: NotFound."""
         if number not in self._running:
             raise NotFound("There is no such pairing; start a new one with 'hybridgw pair'.")
+        self._running[number].asked_ms = self._clock()
         return self._running[number].shown
 
     async def confirm(self, number: str, accept: bool) -> Pairing:
@@ -191,12 +215,22 @@ class PairingService:
             running.answer.set_result(True)
         return shown
 
-    def _begin(self) -> _Running:
-        if any(not r.is_over for r in self._running.values()):
-            raise Busy("A pairing is going on already; finish it, or wait until its code has expired.")
+    async def _begin(self) -> _Running:
+        """Make room for a new one. Raises: Busy: one is going on that somebody would miss."""
+        while going_on := [running for running in self._running.values() if not running.is_over]:
+            now_ms = self._clock()
+            for running in going_on:
+                if running.task is None or not running.may_be_replaced(now_ms):
+                    raise Busy(
+                        "A pairing is going on in another window. Finish it there, or end it with Ctrl-C. If that "
+                        "window is gone, 'hybridgw pair' works again in a minute."
+                    )
+                running.task.cancel()
+                await asyncio.wait({running.task}, timeout=STOP_S)
+                running.shown.state, running.shown.error = "failed", REPLACED
         for old in list(self._running)[:-KEPT]:
             del self._running[old]
-        running = _Running(self._entropy(8).hex())
+        running = _Running(self._entropy(8).hex(), self._clock())
         self._running[running.shown.id] = running
         return running
 

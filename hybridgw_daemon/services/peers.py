@@ -121,6 +121,7 @@ class Peers:
         self._to_save = asyncio.Event()
         self._waiters: list[asyncio.Event] = []
         self._reconnect: Callable[[bool], None] = lambda _full: None
+        self._is_in_step: Callable[[], bool] = lambda: False
 
     # ---- reported by conversations --------------------------------------------------------------------------------
     def connected(self, conversation: Conversation) -> None:
@@ -134,6 +135,8 @@ class Peers:
     def disconnected(self, conversation: Conversation) -> None:
         """It ended."""
         if self.conversations.get(conversation.state.peer) is conversation:
+            if not conversation.state.is_silent:
+                self.note_step()
             del self.conversations[conversation.state.peer]
             self.changed()
             self._published("sync")
@@ -244,10 +247,20 @@ class Peers:
             received_bytes=state_of.bytes_in,
         )
 
-    def is_refused(self) -> bool:
-        """Has somebody told this device that it does not belong any more."""
+    def refusal(self) -> Revoked | None:
+        """What somebody said who told this device that it does not belong any more; None: nobody did."""
         told = (*self.errors.values(), *self.lan.errors.values())
-        return any(isinstance(error, Revoked) and error.detail.get("told") for error in told)
+        return next((error for error in told if isinstance(error, Revoked) and error.detail.get("told")), None)
+
+    def ask_step(self, is_in_step: Callable[[], bool]) -> None:
+        """Where to ask whether this device is in step now; the sync service's."""
+        self._is_in_step = is_in_step
+
+    def note_step(self) -> None:
+        """A good moment to take note if this device is in step: somebody was heard, or is about to be gone."""
+        with suppress(HybridGWError):  # a database that cannot be read says so elsewhere
+            if self._is_in_step():
+                self.last_sync_ms = self._clock()
 
     def on_reconnect(self, action: Callable[[bool], None]) -> None:
         """What `reconnect` does; the gateway's."""

@@ -85,7 +85,7 @@ class RecoveryService:
         does not know the space; Offline; RemoteError kinds: what is held there does not lead from the words.
         """
         root = RootKeys.from_seed(words_to_seed(command.words))
-        if self._space.check_may_join(anew=self._sync.peers.is_refused()):
+        if self._space.check_may_join(anew=self._sync.peers.refusal() is not None):
             self._space.check_is_own(root.space)
         if command.relay is None:
             await self._from_devices(root, command.name)

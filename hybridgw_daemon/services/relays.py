@@ -6,7 +6,18 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from hybridgw_protocol.errors import AlreadyExists, NotAdmitted, NotFound, Revoked, StateError
+import msgspec
+
+from hybridgw_protocol.errors import (
+    AlreadyExists,
+    NeedsPerson,
+    NotAdmitted,
+    NotFound,
+    RemoteClosed,
+    RemoteError,
+    Revoked,
+    StateError,
+)
 from hybridgw_protocol.invite import Invite, parse_invite
 from hybridgw_protocol.localapi import Relay, RelayCheck
 from hybridgw_storage.database import Database, Tx
@@ -54,7 +65,8 @@ class RelayService:
     async def add(self, link: str) -> Relay:
         """Use a relay: from an invite link, or by its address when it knows the space already.
 
-        Raises: BadValue: no link; StateError kinds: nothing answers there (nothing is kept then).
+        Raises: BadValue: no link; StateError kinds: nothing answers there; NotAdmitted, NeedsPerson: it does not let
+        this device in (nothing is kept then, unless it was in use before).
         """
         invite = parse_invite(link)
         self._sync.identity  # noqa: B018 - raises SecretsLocked: there is no key to show there
@@ -66,10 +78,15 @@ class RelayService:
             raise StateError(f"{check.error} Nothing was added; check the link, then try again.", url=invite.url)
         was_used = any(row.url == invite.url for row in self._database.peek(control.relays))
         await self.keep(invite)
+        self._sync.peers.reconnect()  # one that is in use may have refused this device, and wait long to be asked again
         refusal = await self._sync.peers.first_contact(invite.url, CONTACT_S)
-        if isinstance(refusal, NotAdmitted | Revoked) and not was_used:
-            await self.remove(invite.url)
-            raise NotAdmitted(STRANGER) if isinstance(refusal, NotAdmitted) else refusal
+        if isinstance(refusal, NotAdmitted | Revoked):
+            out = self._sync.outside()
+            if not was_used:
+                await self.remove(invite.url)
+            if out is not None:
+                raise NeedsPerson(out.message)
+            raise NotAdmitted(STRANGER if not was_used else refusal.message)
         return await self._one(invite.url)
 
     async def keep(self, invite: Invite) -> None:
@@ -126,12 +143,29 @@ class RelayService:
         self.start()
 
     async def test(self, url: str | None) -> RelayCheck:
-        """Try a relay without changing anything. Raises: NotFound: none is known."""
+        """Try a relay; of one that is in use also whether it lets this device in. Raises: NotFound: none is known."""
         known = [row.url for row in self._database.peek(control.relays)]
         target = url or (known[0] if known else None)
         if target is None:
             raise NotFound("No relay is known; add one with 'hybridgw relay add LINK'.")
-        return await self._gateway.check(target)
+        check = await self._gateway.check(target)
+        if not check.ok or target not in known or self._sync.space.locked:
+            return check
+        return await self._asked_to_admit(check)
+
+    async def _asked_to_admit(self, check: RelayCheck) -> RelayCheck:
+        """A relay that answers may refuse this device all the same."""
+        peers, refusal = self._sync.peers, None
+        if peers.conversation(check.url) is None:
+            peers.reconnect()
+            refusal = await peers.first_contact(check.url, CONTACT_S)
+        if refusal is None:
+            return msgspec.structs.replace(check, admitted=True)
+        if not isinstance(refusal, RemoteError) or isinstance(refusal, RemoteClosed):
+            return check  # it is busy, or the connection broke: it goes on by itself
+        out = self._sync.outside()
+        error = out.message if out is not None else refusal.message
+        return msgspec.structs.replace(check, ok=False, admitted=False, error=error)
 
     async def _one(self, url: str) -> Relay:
         return next(r for r in await self.list() if r.url == url)

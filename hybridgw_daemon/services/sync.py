@@ -25,11 +25,13 @@ from hybridgw_protocol.vectors import Heads, is_equal
 from hybridgw_storage.database import Database, Tx
 
 from ..stores import alarms, control, documents, oplog
+from .device_names import given_names
 from .letters import LetterService
 from .mail import MailService
 from .peers import Peers
 from .replica import DECIDE, End, Incoming, Keys, Replica, Stored
 from .space import Identity, Space
+from .standing import Outside, outside
 
 T = TypeVar("T")
 _DEVICE: Final = re.compile("[0-9a-f]{32}")
@@ -107,6 +109,7 @@ class SyncService:
         self.mail: MailService | None = None  # messages to other devices go over the same conversations
         self.letters: LetterService | None = None  # and those to other people
         self.peers = Peers(database, clock=clock, published=published)
+        self.peers.ask_step(self._is_in_step)
         self._unsealed = asyncio.Event()
         self._tend_due = asyncio.Event()
         self._sealed_at = 0.0
@@ -540,6 +543,9 @@ class SyncService:
 
         Args: since_s: only a peer counts that was heard out after it, a time of the event loop.
         """
+        return self._is_in_step(since_s)
+
+    def _is_in_step(self, since_s: float = 0.0) -> bool:
         rows = self._database.peek(oplog.logs)
         writes, _ = self._database.peek(oplog.pending_size)
         ours = {log_id: row.stored for log_id, row in rows.items() if row.stored.n}
@@ -572,21 +578,26 @@ class SyncService:
         own = None if self.space.locked else self.identity.device
         to_send = sum(max(0, r.stored.n - best.get(log_id, 0)) for log_id, r in rows.items() if r.device == own)
         conflicts = self._database.peek(documents.count_conflicts)
-        state, message = "in_step", None
+        state, message, out = "in_step", None, self.outside()
         if self.space.locked:
             state, message = "locked", self.space.locked
+        elif out is not None:
+            state, message = "offline", out.message
         elif not self.peers.conversations:
             state = "offline"
             error = next(iter(self.peers.errors.values()), None)
             message = error.message if error else NO_CONTACT if self.peers.known else NO_RELAY
         elif parked:
             state, message = "parked", "Another device's clock is ahead; what it wrote is shown when its time has come."
-        elif not await self.is_in_step():
+        elif not self._is_in_step():
             state = "syncing"
+        else:
+            self.peers.note_step()
         return SyncStatus(
             state=state,  # type: ignore[arg-type]
+            standing="active" if out is None else out.how,
             path=self.peers.path(),
-            path_reason=self.why_this_path(),
+            path_reason=self.why_this_path() if out is None else out.message,
             pending=writes,
             to_send=to_send,
             waiting=waiting,
@@ -611,6 +622,13 @@ class SyncService:
             last_sync_ms=self.peers.last_sync_ms,
             message=message,
         )
+
+    def outside(self) -> Outside | None:
+        """How this device is out of its space; None: it belongs, as far as it knows or is told."""
+        refusal = None if self.peers.conversations else self.peers.refusal()
+        if self.space.locked or (self.space.is_active and refusal is None):
+            return None
+        return outside(self.space, self._database.peek(given_names), refusal)
 
     def why_this_path(self) -> str:
         """One sentence on the ways in use, and on one that is not."""
@@ -647,8 +665,11 @@ class SyncService:
         await self.seal()
         self.peers.reconnect(full=full)
         self.peers.wake()
-        status = "started" if wait or await self.peers.any_contact(CONTACT_S) else "offline"
-        if wait and await self._may_come_into_step() and await self._wait_for_step(timeout_s):
+        is_looked_for = self.outside() is not None or not wait  # one that is out may have been let in again
+        status = "started" if not is_looked_for or await self.peers.any_contact(CONTACT_S) else "offline"
+        if self.outside() is not None:
+            status = "out"
+        elif wait and await self._may_come_into_step() and await self._wait_for_step(timeout_s):
             status = "done"
         elif wait:
             status = "timeout" if self.peers.conversations else "offline"

@@ -216,7 +216,10 @@ class RequestTimeout(LocalError):
 
 # ---- what another machine did ----------------------------------------------------------------------------------------
 class RemoteError(HybridGWError):
-    """A violation by the other end. Its link is closed with this code; nothing it sent is applied."""
+    """A violation by the other end. Its link is closed with this code; nothing it sent is applied.
+
+    Where it refuses what a caller here asked for, that is no fault of this daemon either: HTTP 409.
+    """
 
     code = "bad_frame"
 
@@ -243,18 +246,21 @@ class Revoked(RemoteError):
     """The device is not, or no longer, an active member of the space."""
 
     code = "revoked"
+    http_status = 409
 
 
 class NotAdmitted(RemoteError):
     """The relay does not know the space, and no usable invite came with it."""
 
     code = "not_admitted"
+    http_status = 409
 
 
 class QuotaExceeded(RemoteError):
     """Bytes or devices of an account are used up."""
 
     code = "quota"
+    http_status = 409
 
 
 class RateLimited(RemoteError):
@@ -299,6 +305,7 @@ class PairingFailed(RemoteError):
     """Wrong code, expired code, or an attack on the pairing; the code is burned."""
 
     code = "pairing_failed"
+    http_status = 409
 
 
 class RemoteClosed(RemoteError):

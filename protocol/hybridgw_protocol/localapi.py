@@ -318,10 +318,12 @@ class SyncStatus(Result):
 
     pending: local writes not sealed yet; to_send: batches nobody else has confirmed; waiting: batches not applied yet.
 
-    message: what a person should know or do, when the state asks for it; alarms: open ones.
+    message: what a person should know or do, when the state asks for it; alarms: open ones; standing: does this device
+    belong to its space; `refused`: it was told that it does not, and has no record of why.
     """
 
     state: SyncState
+    standing: Literal["active", "left", "removed", "expelled", "refused"] = "active"
     path: Literal["relay", "lan", "both", "none"] = "none"
     path_reason: str = ""
     pending: int = 0
@@ -355,10 +357,11 @@ class TriggerSync(Command):
 
 
 class SyncResult(Result):
-    """What one run did. sent, received: operations or batches of `sync_type`, as the service counts them."""
+    """What one run did. status: `out`: this device does not belong to its space any more, a person is needed; sent,
+    received: operations or batches of `sync_type`, as the service counts them."""
 
     sync_type: str
-    status: Literal["done", "started", "offline", "timeout", "parked", "locked"]
+    status: Literal["done", "started", "offline", "timeout", "parked", "locked", "out"]
     path: str
     sent: int = 0
     received: int = 0
@@ -408,10 +411,13 @@ class TestRelay(Command):
 
 
 class RelayCheck(Result):
-    """What a relay answered. clock_offset_ms: its clock less ours; quota_bytes: what the space may store there."""
+    """What a relay answered. admitted: does it let this device in; None: it is none of this device's relays, or was
+    slow to say; if false, `ok` is too, and `error` says why. clock_offset_ms: its clock less ours; quota_bytes: what
+    the space may store there."""
 
     url: str
     ok: bool
+    admitted: bool | None = None
     tls: bool = False
     rtt_ms: float | None = None
     clock_offset_ms: int | None = None

@@ -65,6 +65,22 @@ def test_spec_F1_up_status_down(tmp_path: Path) -> None:
         assert not (cli.home / "endpoint.json").exists()
 
 
+def test_a_daemon_whose_endpoint_file_is_damaged_is_named_at_once(tmp_path: Path) -> None:
+    with profile(tmp_path / "home") as cli:
+        cli.up()
+        pid = cli.pid
+        (cli.home / "endpoint.json").write_text("{")
+        assert f"A daemon runs (process {pid})" in cli("status", code=3).talk
+        checked = cli("doctor", code=3).out
+        assert f"--home {cli.home.name} down; hybridgw" in checked
+        began = time.monotonic()
+        assert f"(process {pid})" in cli.up(code=1).talk
+        assert time.monotonic() - began < 10
+        assert "stopped" in cli("down").talk
+        cli.up()
+        assert cli.pid != pid
+
+
 def test_a_killed_daemon_is_noticed_and_started_again(tmp_path: Path) -> None:
     with profile(tmp_path / "home") as cli:
         cli.up()

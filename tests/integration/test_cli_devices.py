@@ -132,13 +132,17 @@ def test_spec_D2_what_is_on_one_is_on_the_other(first: Cli, second: Cli) -> None
     assert "desktop" in status.out
 
 
-def test_ctrl_c_takes_the_code_back(first: Cli) -> None:
-    for _ in range(4):  # a code that nobody tried does not count: the last one is as short as the first
+def test_however_the_command_ends_its_code_is_in_nobodys_way(first: Cli) -> None:
+    lost = Showing(first)
+    lost.process.kill()  # nobody takes this one back
+    assert lost.finish() == -signal.SIGKILL
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):  # its terminal was closed, a polite kill, Ctrl-C
         showing = Showing(first)
-        showing.process.send_signal(signal.SIGINT)
+        showing.process.send_signal(number)
         assert showing.finish() == 130
         assert "Cancelled" in showing.printed
-        assert showing.code[3] == "-"
+        assert showing.code[3] == "-"  # a code that nobody tried does not count: the last one is as short as the first
+        assert showing.code != lost.code
 
 
 def test_a_code_works_once_and_a_wrong_one_is_burned(first: Cli, tmp_path: Path) -> None:

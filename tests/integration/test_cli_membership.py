@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,6 +44,15 @@ def join(first: Cli, other: Cli, name: str) -> str:
     return showing.printed
 
 
+def status_when_out(device: Cli) -> str:
+    """What it says once the relay has told it."""
+    ended = time.monotonic() + 10
+    while (ran := device("status", code=None)).code != 4 and time.monotonic() < ended:
+        time.sleep(0.05)
+    assert ran.code == 4, ran.out
+    return ran.out
+
+
 def words_of(device: Cli) -> str:
     return " ".join(device("recovery", "show", "--yes", "--json").json["words"])
 
@@ -64,7 +74,18 @@ def test_spec_D4_remove_asks_does_and_is_taken_back(first: Cli, second: Cli) -> 
     assert "removed by" in first("devices").out
     again = first("devices", "remove", "phone", "--yes", code=1)
     assert "out already" in again.talk
-    assert "removed from its space" in second("status", code=5).out
+    removed = status_when_out(second)
+    assert "removed from its space" in removed
+    assert f"{second.home.name} pair CODE" in removed
+    phone = next(d["fingerprint"] for d in first("devices", "--json").json["items"] if d["name"] == "phone")
+    assert f"there: hybridgw devices restore {phone}" in removed  # as it is typed on the other device
+    began = time.monotonic()
+    waited = second("sync", "--wait", "--timeout", "30", code=4)
+    assert time.monotonic() - began < 10
+    assert "pair CODE" in waited.out
+    assert "goes on by itself" not in waited.talk
+    assert "removed from its space" in second("pair", code=4).talk
+    assert "removed from its space" in second("doctor", code=1).out
     assert first("devices", "restore", "phone", "--json").json["device"]["state"] == "active"
     assert "not removed" in first("devices", "restore", "phone", code=1).talk
     second("data", "put", "tasks", "back", "title=Here again")
@@ -83,6 +104,13 @@ def test_spec_D4_rename_and_leave(first: Cli, second: Cli) -> None:
     assert "Nothing was changed" in second("leave", typed="n\n", code=4).talk
     assert "has left" in second("leave", typed="y\n").out
     assert "left" in first("devices").out
+    second("data", "put", "tasks", "late", "title=Stays here")
+    status = second("status", code=4).out
+    assert "has left its space" in status
+    assert "relay add" not in status
+    assert "1 change kept here" in status
+    assert second("status", "--json", code=4).json["sync"]["standing"] == "left"
+    assert "has left its space" in second("sync", "--wait", "--timeout", "30", code=4).out
     assert "only device" in first("leave", "--yes", code=1).talk
     assert second("leave", "--yes", code=1).out == ""
 
@@ -110,7 +138,7 @@ def test_spec_D4_lost_asks_when_it_was_yours_last(first: Cli, second: Cli, tmp_p
         assert words not in refused.talk
         assert second(*now, typed="", code=4).out == ""
         assert "is out for good" in second(*now, typed=words).out
-        assert "removed from its space" in first("status", code=5).out
+        assert "removed from its space" in status_when_out(first)
         both_in_step(second, third)
         assert "expelled" in third("devices").out
         assert "out for good already" in second(*now, typed=words, code=1).talk

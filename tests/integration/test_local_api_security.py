@@ -197,6 +197,8 @@ async def test_sec_L12_a_bad_credential(api: Api, credential: str) -> None:
     got = await api.send(head.encode("latin-1"))
     assert got.startswith(b"HTTP/1.1 401 "), got
     assert b"WWW-Authenticate: Bearer" in got
+    assert b"hybridgw keys create" in got  # what helps a script; not the owner's token
+    assert b"endpoint" not in got
 
 
 async def test_sec_P7_sec_L12_without_a_token_every_path_looks_the_same(api: Api) -> None:

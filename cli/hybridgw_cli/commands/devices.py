@@ -30,8 +30,9 @@ _DATES: Final = ("%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M", "%Y-%m-%d")
 def devices(ctx: click.Context) -> None:
     """List the devices of the space; rename, remove and restore them.
 
-    `to come` is what a device wrote and this one has still to get. For a device that is lost or stolen:
-    'hybridgw devices remove NAME --lost'.
+    `last heard` is when something of a device arrived here last; one that is on and writes nothing is not heard
+    through a relay. `to come` is what a device wrote and this one has still to get. For a device that is lost or
+    stolen: 'hybridgw devices remove NAME --lost'.
     """
     if ctx.invoked_subcommand is None:
         _list(ctx.ensure_object(App))
@@ -210,6 +211,8 @@ def leave(app: App, yes: bool) -> None:
     _ask(app, "Leave the space with this device? Your other devices keep everything.", yes)
     change: Json = app.client.post("/api/devices/leave", timeout_s=SLOW_S)
     _changed(app, change, "This device has left. Its data is still here.")
+    if not app.out.as_json:
+        app.out.say(f"To join again: {app.command('pair CODE')}")
 
 
 # ---- a lost device ---------------------------------------------------------------------------------------------------
@@ -279,7 +282,7 @@ def _list(app: App) -> None:
             ]
             for device in found
         ],
-        ["device", "fingerprint", "platform", "state", "path", "seen", "to come"],
+        ["device", "fingerprint", "platform", "state", "path", "last heard", "to come"],
     )
     if any(device["quarantined"] for device in found):
         app.out.say(f"Some of what lost devices wrote does not count: {app.command('devices quarantine')}")

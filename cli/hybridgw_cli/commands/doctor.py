@@ -220,7 +220,10 @@ def _daemon(app: App) -> Iterator[Check]:
         app.client.get("/health")
         ready = app.client.get("/health/ready")
     except NotRunning as error:
-        yield Check("daemon", "fail", clean(error.message), app.command("up"))
+        if "lost_pid" in error.detail:
+            yield Check("daemon", "fail", app.told(error.message), f"{app.command('down')}; {app.command('up')}")
+            return
+        yield Check("daemon", "fail", app.told(error.message), app.command("up"))
         yield from _start(app)
         return
     except HybridGWError as error:
@@ -327,9 +330,11 @@ def _relays(app: App) -> Iterator[Check]:
         check = app.client.post("/api/relays/test", {"url": relay["url"]}, timeout_s=60)
         name = clean(relay["url"])
         if not check["ok"]:
-            yield Check(
-                "relay", "fail", f"{name}: {app.told(check.get('error') or 'no answer')}", app.command("relay test")
-            )
+            text = app.told(check.get("error") or "no answer")
+            if check["admitted"] is False:  # the text says which relay, and what helps
+                yield Check("relay", "fail", text)
+            else:
+                yield Check("relay", "fail", f"{name}: {text}", app.command("relay test"))
             continue
         rtt = f" in {check['rtt_ms']:.0f} ms" if check.get("rtt_ms") is not None else ""
         yield Check("relay", "ok", f"{name} answers{rtt}.")
@@ -368,6 +373,8 @@ def _sync(app: App) -> Iterator[Check]:
         parts = app.client.get("/health/ready")["components"]
         helps = next((part.get("help") for part in parts if part["name"] == "keys"), None)
         yield Check("sync", "fail", "It waits until the keys are open.", app.told(helps or "hybridgw up"))
+    elif status["standing"] != "active":
+        yield Check("sync", "fail", f"{text}{f'. Waiting: {waits}.' if waits else ''}", app.command("pair CODE"))
     elif status["state"] in ("offline", "parked") and status["relays"]:
         yield Check(
             "sync", "warn", f"{text} {f'Waiting: {waits}.' if waits else ''}".strip(), app.command("relay test")

@@ -7,7 +7,11 @@ the four words differ: that is why a person compares them.
 from __future__ import annotations
 
 import shlex
+import signal
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import click
@@ -50,10 +54,29 @@ def pair(
         raise click.UsageError("--anew goes with entering a CODE; the device that shows it decides by saying yes.")
     if app.out.as_json and not yes:
         raise click.UsageError("--json does not ask, so it goes with --yes.")
-    if code:
-        _join(app, " ".join(code), name, yes, anew=anew)
-    else:
-        _show(app, relay, yes, with_qr=not no_qr)
+    with _ended_by_its_window():
+        if code:
+            _join(app, " ".join(code), name, yes, anew=anew)
+        else:
+            _show(app, relay, yes, with_qr=not no_qr)
+
+
+@contextmanager
+def _ended_by_its_window() -> Iterator[None]:
+    """A terminal that is closed, or a polite kill, ends a pairing as Ctrl-C does: the code shall not live on unseen."""
+    names = [name for name in ("SIGHUP", "SIGTERM") if hasattr(signal, name)]
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may; a program that runs commands in another one ends them itself
+        return
+    before = {getattr(signal, name): signal.getsignal(getattr(signal, name)) for name in names}
+    try:
+        for number, was in before.items():
+            if was is not signal.SIG_IGN:  # nohup
+                signal.signal(number, signal.default_int_handler)
+        yield
+    finally:
+        for number, was in before.items():
+            signal.signal(number, signal.SIG_DFL if was is None else was)
 
 
 # ---- the device that shows the code --------------------------------------------------------------------------------
@@ -72,7 +95,7 @@ def _show(app: App, relay: str | None, yes: bool, *, with_qr: bool) -> None:
                 raise Finished(Exit.NEEDS_PERSON)
             _agree(app, offer["id"])
             shown = _wait(app, offer["id"], "Letting it in ...", _OVER)
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt, OSError):  # OSError: the terminal is gone
         _cancel(app, offer["id"])
         raise
     if shown.get("error"):
@@ -144,7 +167,7 @@ def _join(app: App, code: str, name: str | None, yes: bool, *, anew: bool) -> No
             _agree(app, began["id"])
         if shown["state"] not in _OVER:
             shown = _wait(app, began["id"], "Waiting until the other device agrees ...", _OVER)
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt, OSError):  # OSError: the terminal is gone
         _cancel(app, began["id"])
         raise
     _ended(app, shown, "This device has joined. Your data comes by itself.")
@@ -192,9 +215,11 @@ def _refuse(app: App, number: str) -> None:
 def _cancel(app: App, number: str) -> None:
     try:
         _refuse(app, number)
-        app.out.say("Cancelled; the code does not work any more.")
+        text = "Cancelled; the code does not work any more."
     except HybridGWError:
-        app.out.say("The code stops working after ten minutes.")
+        text = "The code stops working after ten minutes."
+    with suppress(OSError):  # the terminal may be gone
+        app.out.say(text)
 
 
 def _peer_name(shown: Json) -> str:

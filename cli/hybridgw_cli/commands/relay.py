@@ -32,6 +32,8 @@ def add(app: App, link: str) -> None:
         return
     app.out.result(f"{clean(added['url'])} is added.")
     _show_check(app, check)
+    if check["ok"] and not check["admitted"]:
+        app.out.say("It has not let this device in yet; it is asked again by itself, within a minute.")
     app.out.say(f"Next, for your second device: {app.command('pair')}")
 
 
@@ -70,7 +72,10 @@ def remove(app: App, url: str) -> None:
 @json_option
 @pass_app
 def test(app: App, url: str | None) -> None:
-    """Try a relay without changing anything; without a URL, every one that is known."""
+    """Try a relay without changing anything; without a URL, every one that is known.
+
+    Exit codes: 0 fine, 4 it refuses this device, 5 it is not reached.
+    """
     urls = [url] if url else [found["url"] for found in app.client.pages("/api/relays")]
     if not urls:
         app.out.say(f"No relay yet. Add one: {app.command('relay add LINK')} (LINK is from 'hybridgw-relay invite').")
@@ -88,13 +93,14 @@ def test(app: App, url: str | None) -> None:
     failed = [check for check in checks if not check["ok"]]
     if failed:
         app.out.say(f"{count_text(len(failed), 'relay')} of {len(checks)} cannot be used now.")
-        raise Finished(Exit.PARTIAL)
+        raise Finished(Exit.NEEDS_PERSON if any(c["admitted"] is False for c in failed) else Exit.PARTIAL)
 
 
 def _show_check(app: App, check: Json) -> None:
     out = app.out
     if not check["ok"]:
-        out.result(f"  {out.paint('not reached', 'red')}: {clean(check.get('error') or 'it did not answer')}")
+        what = "refused" if check["admitted"] is False else "not reached"
+        out.result(f"  {out.paint(what, 'red')}: {app.told(check.get('error') or 'it did not answer')}")
         return
     facts = [
         "encrypted connection (TLS)" if check["tls"] else "connection without TLS; the data in it is sealed anyway"

@@ -58,7 +58,7 @@ def _items(app: App, path: str) -> list[Json]:
 
 def exit_code(sync: Json, alarms: list[Json]) -> Exit:
     """What the state of sync and the open alarms amount to. A device that is alone is complete, not offline."""
-    if sync["state"] == "locked" or alarms:
+    if sync["state"] == "locked" or sync["standing"] != "active" or alarms:
         return Exit.NEEDS_PERSON
     if sync["state"] == "parked" or (sync["state"] == "offline" and not is_alone(sync)):
         return Exit.PARTIAL
@@ -67,7 +67,7 @@ def exit_code(sync: Json, alarms: list[Json]) -> Exit:
 
 def is_alone(sync: Json) -> bool:
     """There is nobody it could be in step with."""
-    return not sync["relays"] and sync["devices"] < 2
+    return sync["standing"] == "active" and not sync["relays"] and sync["devices"] < 2
 
 
 def _show(app: App, sync: Json, ready: Json, devices: list[Json], alarms: list[Json]) -> None:
@@ -82,7 +82,8 @@ def _show(app: App, sync: Json, ready: Json, devices: list[Json], alarms: list[J
         ("sync", _sync_line(app, sync, now_ms)),
     ]
     facts += [("waiting", line)] if (line := waiting_line(sync)) else []
-    facts += [("path", _path_line(app, sync))] if sync["state"] != "locked" and not is_alone(sync) else []
+    has_path = sync["state"] != "locked" and sync["standing"] == "active" and not is_alone(sync)
+    facts += [("path", _path_line(app, sync))] if has_path else []
     facts += [("relay", _relay_line(app, sync, relay)) for relay in sync["relays"]] or [("relay", "none")]
     facts += [("direct", _direct_line(link)) for link in sync["direct"]]
     facts += [("device", _device_line(d, int(now_ms))) for d in devices if not d["own"] and d["state"] == "active"]
@@ -106,11 +107,12 @@ def part_text(app: App, part: Json) -> str:
 
 
 def _sync_line(app: App, sync: Json, now_ms: float) -> str:
-    out, state = app.out, sync["state"]
+    out, state = app.out, sync["state"] if sync["standing"] == "active" else "out"
     words = {
         "in_step": out.paint("in step", "green"),
         "syncing": "syncing",
         "offline": "on this device only" if is_alone(sync) else out.paint("offline", "yellow"),
+        "out": out.paint("out", "red"),
         "parked": out.paint("waiting", "yellow"),
         "locked": out.paint("locked", "red"),
     }.get(state, clean(state))
@@ -123,10 +125,10 @@ def _sync_line(app: App, sync: Json, now_ms: float) -> str:
 
 def waiting_line(sync: Json) -> str:
     """What has not left this device, and what has arrived and is not applied; "" if nothing."""
-    parts = []
+    parts, belongs = [], sync["standing"] == "active"
     if sync["pending"]:
-        parts.append(f"{count_text(sync['pending'], 'change')} to seal")
-    if sync["to_send"] and not is_alone(sync):
+        parts.append(f"{count_text(sync['pending'], 'change')} {'to seal' if belongs else 'kept here'}")
+    if belongs and sync["to_send"] and not is_alone(sync):
         parts.append(f"{count_text(sync['to_send'], 'batch', 'batches')} to send")
     if sync["waiting"]:
         parts.append(f"{count_text(sync['waiting'], 'batch', 'batches')} received and not applied yet")
@@ -157,12 +159,12 @@ def _relay_line(app: App, sync: Json, relay: Json) -> str:
 
 def _device_line(device: Json, now_ms: int) -> str:
     behind = f", {count_text(device['behind'], 'batch', 'batches')} of it to come" if device.get("behind") else ""
-    seen = ago_text(device.get("last_seen_ms"), now_ms)
-    return f"{clean(device['name'], 40)}  {clean(device['fingerprint'])}  seen {seen}{behind}"
+    heard = ago_text(device.get("last_seen_ms"), now_ms)
+    return f"{clean(device['name'], 40)}  {clean(device['fingerprint'])}  last heard {heard}{behind}"
 
 
 def _next(app: App, sync: Json, devices: list[Json]) -> list[str]:
-    if sync["state"] == "locked":
+    if sync["state"] == "locked" or sync["standing"] != "active":
         return []
     if not sync["relays"] and sync["lan"]:
         if not is_alone(sync):

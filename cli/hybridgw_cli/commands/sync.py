@@ -11,7 +11,13 @@ from ..exits import Exit, Finished
 from ..output import count_text
 from .status import is_alone, waiting_line
 
-_EXITS: Final = {"offline": Exit.PARTIAL, "timeout": Exit.PARTIAL, "parked": Exit.PARTIAL, "locked": Exit.NEEDS_PERSON}
+_EXITS: Final = {
+    "offline": Exit.PARTIAL,
+    "timeout": Exit.PARTIAL,
+    "parked": Exit.PARTIAL,
+    "locked": Exit.NEEDS_PERSON,
+    "out": Exit.NEEDS_PERSON,
+}
 _STEP_S: Final = 2.0  # asked for piece by piece, so that progress can be shown and Ctrl-C works
 
 

@@ -99,8 +99,13 @@ _MISDIRECTED: Final = problem(
 )
 _FORBIDDEN: Final = problem(403, "forbidden", "Requests of this page are not admitted.", False, None)
 _ADDRESS: Final = problem(403, "forbidden", "Requests from this address are not admitted.", False, None)
-_UNAUTHORIZED: Final = problem(
-    401, "unauthorized", "A valid bearer token is needed; the endpoint file of the profile holds it.", False, None
+_UNAUTHORIZED: Final = problem(  # the same for everybody: a stranger does not hear whether a key was ever there
+    401,
+    "unauthorized",
+    "A bearer token is needed that counts; one that was shown has expired, was revoked, or never was. 'hybridgw keys' "
+    "shows the keys there are, and 'hybridgw keys create' makes another; an app asks to be let in.",
+    False,
+    None,
 )
 
 

@@ -491,6 +491,7 @@ class Conversation:
                     await self._heard.wait()
             except TimeoutError as error:
                 raise Offline(f"{self.state.name} does not answer any more.") from error
+            self._sync.peers.note_step()
 
     def _expect_answer(self, request: int, rows: list[Row]) -> None:
         """A push went out: whoever takes it says so soon. One timer, however many there are."""

@@ -23,7 +23,7 @@ from .mailbox import Desk, FrameMailbox, JoinMailbox
 
 log = logging.getLogger(__name__)
 
-NOBODY: Final = "No device on this network shows this code."
+NOBODY: Final = "No device on this network shows this code; compare its first three digits with those that are shown."
 HELPS: Final = "Both machines must be on one network; or name the other one's address first: hybridgw lan add HOST:PORT"
 
 

@@ -49,7 +49,9 @@ class FrameMailbox:
             await self.receive()  # raises, with the relay's reason
 
     def received(self, frame: Frame) -> None:
-        """A frame for this mailbox arrived."""
+        """A frame for this mailbox arrived; before it has a nameplate, one for the mailbox before it on this line."""
+        if self.nameplate < 0 and not isinstance(frame, PairOpened):
+            return  # that one is over, and a relay that opens no other says so in an error
         match frame:
             case PairOpened(np=np):
                 self.nameplate = np

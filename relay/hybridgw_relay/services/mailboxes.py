@@ -102,7 +102,10 @@ class Mailboxes:
             raise RateLimited("Too many pairing codes were tried. Wait a minute.", retry_ms=wait_ms)
         box = self._by_nameplate.get(nameplate)
         if box is None or box.expires_ms <= now_ms:
-            raise PairingFailed("No such code is open here; it may be older than ten minutes. Make a new one.")
+            raise PairingFailed(
+                "No such code is open here. Compare its first three digits with those that are shown and type it "
+                "again; it is still good. If they are the same, it is too old or was used: make a new one."
+            )
         if box.joiner is not None:
             self._end(box, "joined")
             raise PairingFailed("This code was used already, perhaps by somebody else. Make a new one.")

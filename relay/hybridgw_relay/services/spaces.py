@@ -25,10 +25,7 @@ from .tail import Tail
 
 log = logging.getLogger(__name__)
 
-REMOVED = (
-    "The device was removed from its space. If that was a mistake, restore it on the device that removed it: "
-    "hybridgw devices restore NAME"
-)
+REMOVED = "The device was removed from its space."  # what can be done about it, the device itself knows better
 GONE = "This relay does not serve the space any more. Ask whoever runs it."
 
 

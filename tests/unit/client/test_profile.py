@@ -77,6 +77,23 @@ def test_a_process_that_is_alive_but_holds_no_lock_is_not_the_daemon(profile: Pr
         find_endpoint(profile)
 
 
+@LINUX
+def test_a_daemon_that_cannot_be_found_any_more_is_told_from_none(profile: Profile) -> None:
+    with lock_holder(profile) as pid:
+        with pytest.raises(NotRunning, match=f"process {pid}.* is starting") as starting:
+            find_endpoint(profile)
+        assert starting.value.detail == {}
+        publish(profile, pid)
+        profile.endpoint.write_text("{")
+        with pytest.raises(NotRunning, match=rf"process {pid}.* cannot be read.* down, then hybridgw .* up") as damaged:
+            find_endpoint(profile)
+        assert damaged.value.detail == {"lost_pid": pid}
+        profile.endpoint.unlink()
+        os.utime(profile.lock, (1, 1))  # it has run for long
+        with pytest.raises(NotRunning, match=rf"process {pid}.* is not there"):
+            find_endpoint(profile)
+
+
 @pytest.mark.parametrize("mode", [0o644, 0o620, 0o604])
 def test_a_file_that_others_can_read_or_write_is_not_trusted(profile: Profile, mode: int) -> None:
     publish(profile, 1)

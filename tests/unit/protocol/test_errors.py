@@ -8,7 +8,16 @@ from collections.abc import Iterator
 import pytest
 
 from hybridgw_protocol import errors
-from hybridgw_protocol.errors import HybridGWError, LocalError, RemoteError, StateError
+from hybridgw_protocol.errors import (
+    HybridGWError,
+    LocalError,
+    NotAdmitted,
+    PairingFailed,
+    QuotaExceeded,
+    RemoteError,
+    Revoked,
+    StateError,
+)
 
 
 def tree(kind: type[HybridGWError] = HybridGWError) -> Iterator[type[HybridGWError]]:
@@ -57,3 +66,9 @@ def test_an_error_carries_its_message_and_facts() -> None:
     assert error.detail == {"log": -3, "have": 5}
     assert error.retryable
     assert error.code == "gap"
+
+
+@pytest.mark.parametrize("kind", [NotAdmitted, PairingFailed, QuotaExceeded, Revoked])
+def test_what_the_other_end_refuses_is_no_fault_of_the_daemon(kind: type[RemoteError]) -> None:
+    """A used invite is counted as a mistake of the caller, not among the errors that the health report tells of."""
+    assert 400 <= kind.http_status < 500

@@ -129,7 +129,7 @@ def test_joins_are_limited_per_network_and_in_all() -> None:
             pass
     assert refused > 80  # of 200 networks within no time, together
     world.now_ms += 60_000
-    with pytest.raises(PairingFailed):
+    with pytest.raises(PairingFailed, match="first three digits"):
         world.boxes.join(Side(), 7, "192.0.2.1")
 
 
