@@ -181,13 +181,14 @@ def invite(
     max_bytes = _size(size)
     secret, now_ms = os.urandom(INVITE_SECRET_BYTES), _now_ms()
     name = account or f"invited-{datetime.now(UTC):%Y-%m-%d}-{os.urandom(3).hex()}"
+    address = url or next(iter(config.public_urls), None)
+    if address is None and not config.database.exists():  # a mistyped folder is not made
+        raise _not_run_yet(config)
     with admin.opened(config.database, stamp=_stamp(), must_exist=False) as database:
         known = (database.peek(lambda c: admin.read_meta(c, "urls")) or "").split()
-        address = url or next(iter((*config.public_urls, *known)), None)
+        address = address or next(iter(known), None)
         if address is None:
-            raise BadValue(
-                "This relay has not run yet, so its address is not known. Start it, or say --url https://relay.example.com."
-            )
+            raise _not_run_yet(config)
         link = format_invite(normal_url(address), secret)
         expires_ms = now_ms + int(hours * 3_600_000)
         row = database.write_now(
@@ -221,6 +222,13 @@ def invite(
             "It works for devices on this machine only. For others serve with the address that they dial, like "
             f"--public-url {_example_url(address)}", err=True,
         )  # fmt: skip
+
+
+def _not_run_yet(config: configuration.Config) -> BadValue:
+    return BadValue(
+        f"No relay has run in {config.data} yet, so its address is not known. Start it, or say "
+        "--url https://relay.example.com."
+    )
 
 
 # ---- accounts --------------------------------------------------------------------------------------------------------

@@ -64,6 +64,7 @@ def test_an_invite_before_the_first_start_needs_an_address(tmp_path: Path) -> No
     failed = relay.command("invite", check=False)
     assert failed.returncode == 1
     assert "--url" in failed.stderr
+    assert not relay.data.exists(), "a mistyped folder was made"
     printed = json.loads(relay.command("invite", "--url", "http://10.0.0.7:8080", "--json").stdout)
     assert printed["link"].startswith("http://10.0.0.7:8080/#hgw-invite=")
     assert printed["max_devices"] == 32
@@ -259,6 +260,22 @@ def test_a_taken_port_is_named(relay: RelayProcess, tmp_path: Path) -> None:
     assert "Traceback" not in failed.stderr
 
 
+def test_a_second_relay_on_the_same_folder_is_refused(tmp_path: Path) -> None:
+    """Devices of one would hear of nothing that the other stores, and invites would name the one that started last."""
+    relay = RelayProcess(tmp_path / "data")
+    with relay:
+        assert relay.process is not None
+        first = relay.url
+        failed = relay.command("serve", "--host", "127.0.0.1", "--port", "0", check=False)
+        assert failed.returncode == 1
+        assert f"Another relay (process {relay.process.pid}) serves this folder already" in failed.stderr
+        assert "Traceback" not in failed.stderr
+        assert relay.command("invite").stdout.startswith(f"{first}/#")
+        relay.kill()
+    with relay:  # what a killed process leaves behind means nothing
+        pass
+
+
 def test_a_newer_database_is_refused_untouched(tmp_path: Path) -> None:
     relay = RelayProcess(tmp_path / "data")
     with relay:
@@ -290,6 +307,9 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     )
     assert failed.returncode == 1
     assert "folder" in failed.stderr
+    failed = RelayProcess(tmp_path / "file").command("serve", "--host", "127.0.0.1", "--port", "0", check=False)
+    assert failed.returncode == 1
+    assert "there is a file of that name" in failed.stderr
 
 
 async def test_tls_without_a_proxy(tmp_path: Path, family: Family) -> None:
