@@ -42,7 +42,7 @@ def test_spec_F1_up_status_down(tmp_path: Path) -> None:
         started = cli.up()
         assert "runs at http://127.0.0.1:" in started.out
         assert "Next:" in started.talk
-        assert f"hybridgw --home {cli.home.name} relay add LINK" in started.talk
+        assert f"hybridgw --home {cli.home} relay add LINK" in started.talk
         again = cli.up("--json")
         assert again.json["already_running"] is True
         assert again.json["pid"] == cli.pid
@@ -79,6 +79,22 @@ def test_a_killed_daemon_is_noticed_and_started_again(tmp_path: Path) -> None:
         cli.up()
         assert cli.pid != pid
         assert cli("data", "get", "tasks", "milk").json["title"] == "Buy milk"
+
+
+def test_a_daemon_that_cannot_be_found_is_named_at_once(tmp_path: Path) -> None:
+    with profile(tmp_path / "home") as cli:
+        cli.up()
+        pid = cli.pid
+        (cli.home / "endpoint.json").write_text("{")
+        for words in (("status",), ("up",)):
+            began = time.monotonic()
+            told = cli(*words, code=3).talk
+            assert time.monotonic() - began < 10
+            assert f"A daemon runs for this profile (process {pid}), but {cli.home / 'endpoint.json'} cannot" in told
+        assert f"helps: hybridgw --home {cli.home} down; hybridgw --home {cli.home} up" in cli("doctor", code=3).out
+        (cli.home / "endpoint.json").unlink()
+        assert f"(process {pid}), but {cli.home / 'endpoint.json'} is not there" in cli("status", code=3).talk
+        assert "stopped" in cli("down").talk
 
 
 def test_two_starts_at_once_make_one_daemon(tmp_path: Path) -> None:
@@ -280,7 +296,7 @@ def test_a_profile_keeps_the_store_it_began_with(tmp_path: Path) -> None:
         cli("up", "--port", "0")
         assert "on this device only" in cli("status").out
         assert cli("up", "--foreground", code=1).out == ""
-        assert "down, then hybridgw --home home up --port 1 --dev" in cli("up", "--port", "1", "--dev").talk
+        assert f"down, then hybridgw --home {cli.home} up --port 1 --dev" in cli("up", "--port", "1", "--dev").talk
 
 
 # ---- documents -------------------------------------------------------------------------------------------------------

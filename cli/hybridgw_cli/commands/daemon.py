@@ -104,10 +104,21 @@ def up(
 
 
 def _is_running(app: App) -> bool:
+    """Raises: NotRunning: one runs that no program can find, so a second one would only be refused."""
     try:
         return Client(app.profile, timeout_s=5).get("/health") is not None
-    except NotRunning:
+    except NotRunning as error:
+        if error.detail.get("pid") is not None and not _may_be_starting(app):
+            raise
         return False
+
+
+def _may_be_starting(app: App) -> bool:
+    """May the holder of the lock be about to write its endpoint file; it took the lock when it wrote into that."""
+    try:
+        return not app.profile.endpoint.exists() and time.time() - app.profile.lock.stat().st_mtime < START_S
+    except OSError:
+        return True
 
 
 def _kept_store(app: App) -> str | None:

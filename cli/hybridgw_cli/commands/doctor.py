@@ -220,6 +220,9 @@ def _daemon(app: App) -> Iterator[Check]:
         app.client.get("/health")
         ready = app.client.get("/health/ready")
     except NotRunning as error:
+        if error.detail.get("pid") is not None:
+            yield Check("daemon", "fail", clean(error.message), f"{app.command('down')}; {app.command('up')}")
+            return
         yield Check("daemon", "fail", clean(error.message), app.command("up"))
         yield from _start(app)
         return

@@ -71,8 +71,7 @@ class Profile:
         """A command of ours as the person has to type it for this profile, for messages."""
         if self.home is None or self.home == _absolute(os.environ.get(HOME_VARIABLE)):
             return f"hybridgw {command}"
-        near = os.path.relpath(self.home)
-        return f"hybridgw --home {shlex.quote(min(near, self.home, key=len))} {command}"
+        return f"hybridgw --home {shlex.quote(self.home)} {command}"  # absolute: it is typed anywhere
 
 
 def find_profile(home: str | os.PathLike[str] | None = None) -> Profile:
@@ -102,7 +101,8 @@ def _absolute(home: str | None) -> str | None:
 def find_endpoint(profile: Profile) -> Endpoint:
     """How to reach the running daemon of this profile.
 
-    Raises: NotRunning: none runs, or it is still starting; StateError: the file is not its owner's alone, or names a
+    Raises: NotRunning: none runs, or one does that cannot be found (`detail["pid"]`): it is still starting, or its file is
+    gone or unreadable; StateError: the file is not its owner's alone, or names a
     place that is not on this machine: no token is sent then.
     """
     try:
@@ -116,7 +116,10 @@ def find_endpoint(profile: Profile) -> Endpoint:
             f"{profile.endpoint} is open to other users of this machine, so it is not trusted. "
             f"Restart the daemon, which writes it anew: {profile.to_command('down')}; {profile.to_command('up')}",
         )
-    endpoint = decode_endpoint(raw)
+    try:
+        endpoint = decode_endpoint(raw)
+    except NotRunning as error:
+        raise _not_found(profile, f"{profile.endpoint} cannot be read") from error
     if not is_loopback(endpoint.url):
         raise StateError(f"{profile.endpoint} names {endpoint.url}, which is not on this machine: not trusted.")
     if not is_alive(profile, endpoint.pid):
@@ -129,8 +132,21 @@ def find_endpoint(profile: Profile) -> Endpoint:
 
 def _not_running(profile: Profile, error: OSError) -> NotRunning | StateError:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return NotRunning(f"No daemon runs for this profile. Start it: {profile.to_command('up')}")
+        return _not_found(profile, "")
     return StateError(f"{profile.endpoint} cannot be read: {error.strerror}.")
+
+
+def _not_found(profile: Profile, why: str) -> NotRunning:
+    """Args: why: what is wrong with the endpoint file; "" if there is none."""
+    held_by = holder(profile)
+    if held_by is None:
+        reason = f" ({why})" if why else ""
+        return NotRunning(f"No daemon runs for this profile{reason}. Start it: {profile.to_command('up')}")
+    return NotRunning(
+        f"A daemon runs for this profile (process {held_by}), but {why or f'{profile.endpoint} is not there'}, by which it "
+        f"is found. If it is not just starting: {profile.to_command('down')}, then {profile.to_command('up')}",
+        pid=held_by,
+    )
 
 
 def holder(profile: Profile) -> int | None:

@@ -89,8 +89,21 @@ def test_a_file_that_others_can_read_or_write_is_not_trusted(profile: Profile, m
 def test_a_damaged_file_says_what_to_do(profile: Profile, content: str) -> None:
     publish(profile, 1)
     profile.endpoint.write_text(content)
-    with pytest.raises(NotRunning, match="hybridgw up"):
+    with pytest.raises(NotRunning, match=r"cannot be read.* up$") as caught:
         find_endpoint(profile)
+    assert "pid" not in caught.value.detail
+
+
+@LINUX
+@pytest.mark.parametrize("content", [None, "{"])
+def test_a_daemon_that_runs_and_cannot_be_found_is_named(profile: Profile, content: str | None) -> None:
+    with lock_holder(profile) as pid:
+        if content is not None:
+            publish(profile, pid)
+            profile.endpoint.write_text(content)
+        with pytest.raises(NotRunning, match=rf"A daemon runs .*process {pid}.* down, then .* up$") as caught:
+            find_endpoint(profile)
+        assert caught.value.detail == {"pid": pid}
 
 
 @pytest.mark.parametrize(
@@ -116,7 +129,7 @@ def test_profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     named = find_profile("near")
     assert named.database == tmp_path / "near" / "hybridgw.db"
     assert named.log == tmp_path / "near" / "logs" / "daemon.log"
-    assert named.to_command("up") == "hybridgw --home near up"
+    assert named.to_command("up") == f"hybridgw --home {tmp_path / 'near'} up"
     own = find_profile()
     assert own.home is None
     assert own.to_command("up") == "hybridgw up"
