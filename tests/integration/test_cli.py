@@ -192,12 +192,12 @@ def test_sec_no_keyring_serves_data_and_says_what_helps(tmp_path: Path) -> None:
         for _ in range(2):  # the first start says it, too, and the second one tries anew
             ran = cli.up(store="keyring", code=4, **no_keyring)
             assert "There is no keyring here" in ran.talk
-            assert "What helps: hybridgw --home home up --secret-store passphrase" in ran.talk
+            assert f"What helps: hybridgw --home {cli.home} up --secret-store passphrase" in ran.talk
             assert "relay add" not in ran.talk  # it could not work
         cli("data", "put", "tasks", "milk", "title=Buy milk")
         status = cli("status", code=4)
         assert "locked" in status.out
-        assert status.out.count("hybridgw --home home up --secret-store passphrase") == 1  # the command that helps
+        assert status.out.count(f"hybridgw --home {cli.home} up --secret-store passphrase") == 1
         assert cli("pair", code=4).out == ""
         checked = cli("doctor", "--json", code=1).json
         assert not checked["ok"]
@@ -323,7 +323,10 @@ def test_documents_are_written_read_found_and_deleted(cli: Cli) -> None:
 
     assert "2 documents of notes deleted" in cli("data", "delete", "notes", "a", "b").talk
     assert "brings it back" in cli("data", "get", "notes", "a", code=1).talk
-    assert "data list" in cli("data", "get", "notes", "zzz", code=1).talk
+    told = cli("data", "get", "notes", "zzz", code=1).talk
+    assert "no document 'zzz' in notes" in told
+    assert "data list notes" in told
+    assert "is not a whole number" in cli("data", "list", "notes", "--limit", "x", code=2).talk
     assert list(documents(cli, "notes")) == ["c"]
     assert [d.get("deleted") for d in cli("data", "list", "notes", "--deleted", "--json").json["items"]].count(
         True
@@ -421,7 +424,7 @@ def test_bad_lines_are_named_and_the_others_come_in(cli: Cli, tmp_path: Path) ->
     ran = cli("import", str(path), "--collection", "tasks", code=5)
     for number, says in ((2, "not JSON"), (3, "title"), (4, "65"), (5, "64"), (6, "line 1"), (8, "53")):
         assert any(line.startswith(f"line {number}: ") and says in line for line in ran.talk.splitlines()), ran.talk
-    assert "2 new" in ran.out
+    assert "6 documents read as jsonl for tasks: 2 new, 0 changed" in ran.out
     assert "6 bad lines" in ran.out
     assert {"ok1", "ok2"} <= documents(cli, "tasks").keys()
     assert documents(cli, "tasks")["ok1"]["title"] == "fine"
@@ -478,8 +481,9 @@ def test_files_that_are_none_of_ours_are_refused(cli: Cli, tmp_path: Path) -> No
     assert "No document was found" in cli("import", str(path), code=1).talk
     path.write_text("a,b\n1,2\n")
     assert "--collection NAME" in cli("import", str(path), code=2).talk
-    path.write_text('{"a": 1}\n')
-    assert "--collection NAME" in cli("import", str(path), code=5).talk
+    path.write_text('{"a": 1}\n{"a": 2}\n')
+    assert cli("import", str(path), code=2).talk.count("--collection NAME") == 1
+    assert cli("import", str(path), "--collection", "My Tasks", code=2).talk.count("A collection name starts") == 1
     assert "cannot be read" in cli("import", str(tmp_path), "--collection", "x", code=None).talk or True
 
 
@@ -510,7 +514,7 @@ def test_doctor_finds_what_is_wrong(cli: Cli) -> None:
 
 def test_doctor_without_a_daemon(tmp_path: Path) -> None:
     ran = Cli(tmp_path / "home")("doctor", code=3)
-    assert "hybridgw --home home up" in ran.out
+    assert f"hybridgw --home {tmp_path / 'home'} up" in ran.out
 
 
 def test_paths_config_and_logs(cli: Cli) -> None:

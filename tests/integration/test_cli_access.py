@@ -138,7 +138,9 @@ def test_spec_A5_keys_are_made_listed_changed_and_revoked(cli: Cli) -> None:
     assert call(cli, "GET", "/api/data/tasks/milk", Authorization=f"Bearer {other}")[0] == 200
     assert "is revoked" in cli("keys", "revoke", found["id"]).out
     assert call(cli, "GET", "/api/data/tasks/milk", Authorization=f"Bearer {other}")[0] == 401
-    assert cli("keys", "revoke", found["id"], code=1).talk
+    told = cli("keys", "revoke", found["id"], code=1).talk
+    assert f"{cli.home} keys" in told
+    assert "data list" not in told
     forever = cli("keys", "create", "--scope", "admin", "--expires", "never", "--json").json
     assert forever["expires_ms"] is None
     cli("keys", "revoke", forever["id"])

@@ -101,9 +101,9 @@ def _absolute(home: str | None) -> str | None:
 def find_endpoint(profile: Profile) -> Endpoint:
     """How to reach the running daemon of this profile.
 
-    Raises: NotRunning: none runs, or one does that cannot be found (`detail["pid"]`): it is still starting, or its file is
-    gone or unreadable; StateError: the file is not its owner's alone, or names a
-    place that is not on this machine: no token is sent then.
+    Raises: NotRunning: none runs, or one does that cannot be found (`detail["pid"]`): it is still starting, or its file
+    is gone or unreadable; StateError: the file is not its owner's alone, or names a place that is not on this machine:
+    no token is sent then.
     """
     try:
         with profile.endpoint.open("rb") as file:
@@ -142,9 +142,10 @@ def _not_found(profile: Profile, why: str) -> NotRunning:
     if held_by is None:
         reason = f" ({why})" if why else ""
         return NotRunning(f"No daemon runs for this profile{reason}. Start it: {profile.to_command('up')}")
+    why = why or f"{profile.endpoint} is not there"
     return NotRunning(
-        f"A daemon runs for this profile (process {held_by}), but {why or f'{profile.endpoint} is not there'}, by which it "
-        f"is found. If it is not just starting: {profile.to_command('down')}, then {profile.to_command('up')}",
+        f"A daemon runs for this profile (process {held_by}), but {why}, by which it is found. If it is not just "
+        f"starting: {profile.to_command('down')}, then {profile.to_command('up')}",
         pid=held_by,
     )
 
