@@ -98,6 +98,12 @@ def withdraw(paths: Paths, endpoint: Endpoint) -> None:
 
 
 # ---- the port ------------------------------------------------------------------------------------------------------
+def keep_port(paths: Paths, port: int) -> None:
+    """A port that was named is this profile's from then on: pages and scripts know it. Raises: StorageUnavailable."""
+    if _read_port(paths.port) != port:
+        write_private(paths.port, b"%d\n" % port, replace=True)
+
+
 def open_sockets(paths: Paths, wanted: int | None, first: int = DEFAULT_PORT) -> list[socket.socket]:
     """Listening sockets on 127.0.0.1 and, where there is IPv6, ::1; the same port on both.
 
@@ -114,7 +120,7 @@ def open_sockets(paths: Paths, wanted: int | None, first: int = DEFAULT_PORT) ->
         with contextlib.suppress(PortTaken):
             sockets = _listen(port)
             try:
-                write_private(paths.port, b"%d\n" % port, replace=True)
+                keep_port(paths, port)
             except BaseException:
                 for opened in sockets:
                     opened.close()

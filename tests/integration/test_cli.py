@@ -97,6 +97,21 @@ def test_a_daemon_that_cannot_be_found_is_named_at_once(tmp_path: Path) -> None:
         assert "stopped" in cli("down").talk
 
 
+def test_a_port_that_was_named_is_kept(tmp_path: Path) -> None:
+    """As the one that is chosen at the first start: also after an end that nobody wished for."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        free = probe.getsockname()[1]
+    with profile(tmp_path / "home") as cli:
+        cli("up", "--port", str(free), "--secret-store", "insecure-file")
+        os.kill(cli.pid, signal.SIGKILL)
+        assert f"127.0.0.1:{free} " in cli("up").out
+        cli("down")
+        cli("up", "--port", "0")  # for now only
+        cli("down")
+        assert (cli.home / "port").read_text() == f"{free}\n"
+
+
 def test_two_starts_at_once_make_one_daemon(tmp_path: Path) -> None:
     with profile(tmp_path / "home") as cli:
         codes: list[tuple[int, int]] = []

@@ -46,7 +46,9 @@ STORES: Final = ("keyring", "passphrase", "insecure-file")
 # ---- up ------------------------------------------------------------------------------------------------------------
 @click.command(cls=Command)
 @click.option("--foreground", is_flag=True, help="Stay in this terminal until Ctrl-C; for service managers too.")
-@click.option("--port", type=click.IntRange(0, 65535), help="Port of the local API; 0: any free one.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="Port of the local API, from now on; 0: any free one, for now."
+)
 @click.option("--secret-store", type=click.Choice(STORES), help="Where the key that seals this device's secrets lives.")
 @click.option("--passphrase-fd", type=click.IntRange(0), help="Read the passphrase from this descriptor; for scripts.")
 @click.option(
