@@ -19,7 +19,9 @@ import aiohttp
 import aiohttp.web
 import pytest
 
+from hybridgw_daemon.services.space import fingerprint
 from hybridgw_protocol.frames import Batches, CtlAck, CtlPut
+from hybridgw_protocol.ids import DeviceId
 from hybridgw_protocol.invite import parse_invite
 from hybridgw_relay.services.conversation import Conversation
 from hybridgw_relay.transports.ws import WebSocketOutlet
@@ -71,10 +73,10 @@ def test_an_invite_before_the_first_start_needs_an_address(tmp_path: Path) -> No
 
 
 def test_a_home_for_the_whole_program(relay: RelayProcess) -> None:
-    printed = subprocess.run(
-        [*relay.program, "--home", str(relay.data), "stats", "--json"], capture_output=True, text=True, check=True
-    )
-    assert json.loads(printed.stdout).keys() >= {"spaces", "batches"}
+    home = ["--home", str(relay.data)]
+    for words in ([*home, "stats", "--json"], ["stats", "--json", *home]):
+        printed = subprocess.run([*relay.program, *words], capture_output=True, text=True, check=True)
+        assert json.loads(printed.stdout).keys() >= {"spaces", "batches"}
 
 
 def test_a_qr_code_is_drawn(relay: RelayProcess) -> None:
@@ -91,7 +93,7 @@ def test_a_link_that_only_this_machine_can_use_says_so(relay: RelayProcess) -> N
 def test_audit_begins_with_the_summary(relay: RelayProcess) -> None:
     short, full = relay.command("audit").stdout, relay.command("audit", "--full").stdout
     assert "Tables" not in short
-    assert short.rstrip().endswith(f"{relay.data.name} audit --full")
+    assert short.rstrip().endswith(f"--home {relay.data} audit --full")
     assert "Tables, with one raw row each" in full
 
 
@@ -139,6 +141,7 @@ def test_wrong_commands_say_what_is_wrong(relay: RelayProcess, arguments: list[s
     failed = relay.command(*arguments, check=False)
     assert failed.returncode == code
     assert says in failed.stderr
+    assert failed.stderr.startswith("error: ")
     assert "Traceback" not in failed.stderr
 
 
@@ -208,6 +211,8 @@ async def test_spec_Y7_audit_shows_what_is_stored(relay: RelayProcess, family: F
             assert table["columns"] == columns
     text = relay.command("audit").stdout
     assert family.space.hex() in text
+    assert f"  device {fingerprint(DeviceId(family.first.id))}  active" in text
+    assert f"  log {writer.log % 2**64:016x} of {fingerprint(DeviceId(family.first.id))}: batch 3" in text
     assert "Nothing here can be read" in text
     stats = json.loads(relay.command("stats", "--json").stdout)
     assert stats["batches"] >= 3
