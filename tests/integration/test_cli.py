@@ -528,7 +528,11 @@ def test_doctor_finds_what_is_wrong(cli: Cli) -> None:
 
 
 def test_doctor_without_a_daemon(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir(mode=0o700)
+    for suffix in ("", "-wal", "-shm"):
+        (tmp_path / "home" / f"hybridgw.db.damaged-1{suffix}").touch()
     ran = Cli(tmp_path / "home")("doctor", code=3)
+    assert ran.out.count("A damaged database was set aside") == 1
     assert f"hybridgw --home {tmp_path / 'home'} up" in ran.out
 
 
