@@ -65,6 +65,22 @@ def test_spec_F1_up_status_down(tmp_path: Path) -> None:
         assert not (cli.home / "endpoint.json").exists()
 
 
+def test_a_daemon_whose_endpoint_file_is_damaged_is_named_at_once(tmp_path: Path) -> None:
+    with profile(tmp_path / "home") as cli:
+        cli.up()
+        pid = cli.pid
+        (cli.home / "endpoint.json").write_text("{")
+        assert f"A daemon runs (process {pid})" in cli("status", code=3).talk
+        checked = cli("doctor", code=3).out
+        assert f"--home {cli.home} down; hybridgw" in checked
+        began = time.monotonic()
+        assert f"(process {pid})" in cli.up(code=1).talk
+        assert time.monotonic() - began < 10
+        assert "stopped" in cli("down").talk
+        cli.up()
+        assert cli.pid != pid
+
+
 def test_a_killed_daemon_is_noticed_and_started_again(tmp_path: Path) -> None:
     with profile(tmp_path / "home") as cli:
         cli.up()
@@ -79,22 +95,6 @@ def test_a_killed_daemon_is_noticed_and_started_again(tmp_path: Path) -> None:
         cli.up()
         assert cli.pid != pid
         assert cli("data", "get", "tasks", "milk").json["title"] == "Buy milk"
-
-
-def test_a_daemon_that_cannot_be_found_is_named_at_once(tmp_path: Path) -> None:
-    with profile(tmp_path / "home") as cli:
-        cli.up()
-        pid = cli.pid
-        (cli.home / "endpoint.json").write_text("{")
-        for words in (("status",), ("up",)):
-            began = time.monotonic()
-            told = cli(*words, code=3).talk
-            assert time.monotonic() - began < 10
-            assert f"A daemon runs for this profile (process {pid}), but {cli.home / 'endpoint.json'} cannot" in told
-        assert f"helps: hybridgw --home {cli.home} down; hybridgw --home {cli.home} up" in cli("doctor", code=3).out
-        (cli.home / "endpoint.json").unlink()
-        assert f"(process {pid}), but {cli.home / 'endpoint.json'} is not there" in cli("status", code=3).talk
-        assert "stopped" in cli("down").talk
 
 
 def test_a_port_that_was_named_is_kept(tmp_path: Path) -> None:

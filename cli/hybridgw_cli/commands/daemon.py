@@ -18,7 +18,7 @@ from typing import IO, Any, Final, NoReturn
 import click
 
 from hybridgw_client import Client
-from hybridgw_client.profile import holder, is_alive
+from hybridgw_client.profile import START_S, holder, is_alive
 from hybridgw_protocol.errors import AlreadyRunning, HybridGWError, NeedsPerson, NotRunning, StateError
 from hybridgw_protocol.runtime import MIN_PASSPHRASE_BYTES
 
@@ -27,7 +27,6 @@ from ..exits import Exit, Finished
 from ..output import clean
 from .status import part_text
 
-START_S: Final = 30.0
 STOP_S: Final = 15.0
 KEYS_S: Final = 15.0  # a keyring that does not answer is given up before
 LAST_BREATH_S: Final = 5.0  # from the release of the lock, when all is written, to the end of the process
@@ -110,21 +109,13 @@ def up(
 
 
 def _is_running(app: App) -> bool:
-    """Raises: NotRunning: one runs that no program can find, so a second one would only be refused."""
+    """Does a daemon answer. Raises: AlreadyRunning: one runs whose endpoint file is gone or damaged."""
     try:
         return Client(app.profile, timeout_s=5).get("/health") is not None
     except NotRunning as error:
-        if error.detail.get("pid") is not None and not _may_be_starting(app):
-            raise
+        if "lost_pid" in error.detail:
+            raise AlreadyRunning(error.message, pid=error.detail["lost_pid"]) from error
         return False
-
-
-def _may_be_starting(app: App) -> bool:
-    """May the holder of the lock be about to write its endpoint file; it took the lock when it wrote into that."""
-    try:
-        return not app.profile.endpoint.exists() and time.time() - app.profile.lock.stat().st_mtime < START_S
-    except OSError:
-        return True
 
 
 def _kept_store(app: App) -> str | None:

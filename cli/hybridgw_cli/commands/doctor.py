@@ -220,10 +220,10 @@ def _daemon(app: App) -> Iterator[Check]:
         app.client.get("/health")
         ready = app.client.get("/health/ready")
     except NotRunning as error:
-        if error.detail.get("pid") is not None:
-            yield Check("daemon", "fail", clean(error.message), f"{app.command('down')}; {app.command('up')}")
+        if "lost_pid" in error.detail:
+            yield Check("daemon", "fail", app.told(error.message), f"{app.command('down')}; {app.command('up')}")
             return
-        yield Check("daemon", "fail", clean(error.message), app.command("up"))
+        yield Check("daemon", "fail", app.told(error.message), app.command("up"))
         yield from _start(app)
         return
     except HybridGWError as error:
@@ -330,9 +330,11 @@ def _relays(app: App) -> Iterator[Check]:
         check = app.client.post("/api/relays/test", {"url": relay["url"]}, timeout_s=60)
         name = clean(relay["url"])
         if not check["ok"]:
-            yield Check(
-                "relay", "fail", f"{name}: {app.told(check.get('error') or 'no answer')}", app.command("relay test")
-            )
+            text = app.told(check.get("error") or "no answer")
+            if check["admitted"] is False:  # the text says what helps
+                yield Check("relay", "fail", f"{name} refuses this device: {text}")
+            else:
+                yield Check("relay", "fail", f"{name}: {text}", app.command("relay test"))
             continue
         rtt = f" in {check['rtt_ms']:.0f} ms" if check.get("rtt_ms") is not None else ""
         yield Check("relay", "ok", f"{name} answers{rtt}.")

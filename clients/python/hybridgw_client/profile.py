@@ -12,6 +12,7 @@ import os
 import shlex
 import stat
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -33,6 +34,7 @@ DATABASE_NAME: Final = "hybridgw.db"
 LOG_NAME: Final = "daemon.log"
 CONFIG_NAME: Final = "config.toml"
 _MAX_ENDPOINT_BYTES: Final = 64 * 1024
+START_S: Final = 30.0  # a daemon listens sooner after it has taken the lock, into which it writes its name then
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +103,8 @@ def _absolute(home: str | None) -> str | None:
 def find_endpoint(profile: Profile) -> Endpoint:
     """How to reach the running daemon of this profile.
 
-    Raises: NotRunning: none runs, or one does that cannot be found (`detail["pid"]`): it is still starting, or its file
-    is gone or unreadable; StateError: the file is not its owner's alone, or names a place that is not on this machine:
-    no token is sent then.
+    Raises: NotRunning: none runs, or it is still starting; StateError: the file is not its owner's alone, or names a
+    place that is not on this machine: no token is sent then.
     """
     try:
         with profile.endpoint.open("rb") as file:
@@ -119,7 +120,9 @@ def find_endpoint(profile: Profile) -> Endpoint:
     try:
         endpoint = decode_endpoint(raw)
     except NotRunning as error:
-        raise _not_found(profile, f"{profile.endpoint} cannot be read") from error
+        if (pid := holder(profile)) is None:
+            raise
+        raise _lost(profile, pid, "cannot be read") from error
     if not is_loopback(endpoint.url):
         raise StateError(f"{profile.endpoint} names {endpoint.url}, which is not on this machine: not trusted.")
     if not is_alive(profile, endpoint.pid):
@@ -132,22 +135,29 @@ def find_endpoint(profile: Profile) -> Endpoint:
 
 def _not_running(profile: Profile, error: OSError) -> NotRunning | StateError:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return _not_found(profile, "")
+        if (pid := holder(profile)) is not None:
+            if _is_starting(profile):
+                return NotRunning(f"The daemon (process {pid}) is starting; try again in a moment.")
+            return _lost(profile, pid, "is not there")
+        return NotRunning(f"No daemon runs for this profile. Start it: {profile.to_command('up')}")
     return StateError(f"{profile.endpoint} cannot be read: {error.strerror}.")
 
 
-def _not_found(profile: Profile, why: str) -> NotRunning:
-    """Args: why: what is wrong with the endpoint file; "" if there is none."""
-    held_by = holder(profile)
-    if held_by is None:
-        reason = f" ({why})" if why else ""
-        return NotRunning(f"No daemon runs for this profile{reason}. Start it: {profile.to_command('up')}")
-    why = why or f"{profile.endpoint} is not there"
+def _lost(profile: Profile, pid: int, how: str) -> NotRunning:
+    """It runs and cannot be reached; another one could not start. Args: pid: of the daemon that holds the lock."""
     return NotRunning(
-        f"A daemon runs for this profile (process {held_by}), but {why}, by which it is found. If it is not just "
-        f"starting: {profile.to_command('down')}, then {profile.to_command('up')}",
-        pid=held_by,
+        f"A daemon runs (process {pid}), but {profile.endpoint}, which tells how to reach it, {how}. "
+        f"Restart it: {profile.to_command('down')}, then {profile.to_command('up')}",
+        lost_pid=pid,
     )
+
+
+def _is_starting(profile: Profile) -> bool:
+    """Did whoever holds the lock take it so lately that it may not listen yet."""
+    try:
+        return time.time() - profile.lock.stat().st_mtime < START_S
+    except OSError:
+        return False
 
 
 def holder(profile: Profile) -> int | None:
