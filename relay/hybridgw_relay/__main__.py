@@ -253,6 +253,7 @@ def accounts(context: click.Context, DATA_DIR: str | None, as_json: bool) -> Non
         click.echo(
             f"{row.name:<32} {_bytes(row.used_bytes):>10} of {_bytes(row.max_bytes):<10} "
             f"{row.active_devices:>4} of {row.max_devices} devices"
+            + ("" if row.used_bytes or row.active_devices else "  (nobody has come with its invite yet)")
         )
 
 

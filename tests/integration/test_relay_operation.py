@@ -101,6 +101,10 @@ def test_every_invite_has_its_own_secret_and_account(relay: RelayProcess) -> Non
     made = [json.loads(relay.command("invite", "--json").stdout) for _ in range(2)]
     assert made[0]["link"] != made[1]["link"]
     assert made[0]["account"] != made[1]["account"]
+    rows = relay.command("accounts").stdout.splitlines()
+    assert [row.partition("  (")[2] for row in rows if row.startswith(made[0]["account"])] == [
+        "nobody has come with its invite yet)"
+    ]
 
 
 async def test_a_removed_account_is_gone_at_once(relay: RelayProcess, family: Family) -> None:
