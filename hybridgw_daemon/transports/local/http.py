@@ -99,14 +99,10 @@ _MISDIRECTED: Final = problem(
 )
 _FORBIDDEN: Final = problem(403, "forbidden", "Requests of this page are not admitted.", False, None)
 _ADDRESS: Final = problem(403, "forbidden", "Requests from this address are not admitted.", False, None)
-_NO_CREDENTIAL: Final = (
-    "This call needs a bearer token: an API key ('hybridgw keys create' makes one), or the owner's, which is in the "
-    "endpoint file of the profile."
-)
-_NOT_VALID: Final = (  # one sentence for all: whether a key ever was is nobody's business
-    "This credential does not count, or no longer. Whose daemon it is sees what does with 'hybridgw keys' and "
-    "'hybridgw apps', and makes another with 'hybridgw keys create'."
-)
+_UNAUTHORIZED: Final = problem(  # one answer for all: whether a key ever was is nobody's business
+    401, "unauthorized", "A bearer token that counts is needed, and none came, or one that does not, or no longer. "
+    "'hybridgw keys' shows which keys do; 'hybridgw keys create' makes another.", False, None
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,7 +359,7 @@ class HttpApi:
             if principal is None and (route is None or not route.row.is_open):
                 self._note_stranger(headers, origin, query)
                 if shown or not is_upgrade:
-                    raise Unauthorized(_NOT_VALID if shown else _NO_CREDENTIAL)
+                    raise Unauthorized("")
             if is_socket and self._sockets is not None:
                 accepted = self._sockets.accept(request, path, request_id)
                 self._log(request, template, 101, started, request_id, None, principal)
@@ -502,8 +498,7 @@ class HttpApi:
         ends = bool(detail.pop("close", False))
         more = limit
         if isinstance(error, Unauthorized):
-            body = problem(401, error.code, error.message, False, None)
-            return Answer(401, body, request_id, kind=PROBLEM, more=f"{limit}WWW-Authenticate: Bearer\r\n")
+            return Answer(401, _UNAUTHORIZED, request_id, kind=PROBLEM, more=f"{limit}WWW-Authenticate: Bearer\r\n")
         if isinstance(error, MethodNotAllowed):
             more += f"Allow: {detail['allow']}\r\n"
         elif isinstance(error, UpgradeRequired):
