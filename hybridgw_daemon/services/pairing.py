@@ -126,7 +126,7 @@ class PairingService:
         running.shown.code = format_code(code) if issued.digits_allowed else ""
         expires_ms = now_ms + PAIRING_TTL_MS
         running.task = self._group.create_task(
-            self._guard(running, self._show(running, mailbox, issued, url, authority)), name="pairing"
+            self._guard(running, partial(self._show, running, mailbox, issued, url, authority)), name="pairing"
         )
         await asyncio.sleep(0)  # it has begun, so that a cancel finds something to undo
         return PairingOffer(
@@ -150,7 +150,7 @@ class PairingService:
             raise BadValue(" ".join(filter(None, reasons)))
         running = self._begin()
         running.task = self._group.create_task(
-            self._guard(running, self._join(running, code, name, own_only)), name="pairing"
+            self._guard(running, partial(self._join, running, code, name, own_only)), name="pairing"
         )
         await asyncio.sleep(0)
         return running.shown
@@ -200,10 +200,10 @@ class PairingService:
         self._running[running.shown.id] = running
         return running
 
-    async def _guard(self, running: _Running, work: Awaitable[None]) -> None:
+    async def _guard(self, running: _Running, work: Callable[[], Awaitable[None]]) -> None:
         try:
             async with asyncio.timeout(PAIRING_TTL_MS / 1000):
-                await work
+                await work()
             running.shown.state = "done"
         except HybridGWError as error:
             running.shown.state, running.shown.error = "failed", error.message

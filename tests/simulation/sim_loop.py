@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import hashlib
 import heapq
+import math
 import random
 from asyncio import events
 from collections import deque
@@ -172,11 +173,11 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         return task
 
     # ---- running --------------------------------------------------------------------------------------------------
-    def step(self) -> bool:
-        """Run one callback; first let time go on if nothing is ready. False: nothing is left to do."""
+    def step(self, until_s: float = math.inf) -> bool:
+        """Run one callback; first let time go on if nothing is ready. False: nothing is left to do until then."""
         while True:
             while not self._ready:
-                if not self._jump():
+                if not self._jump(until_s):
                     return False
             if self.before_step is not None:
                 self.before_step()  # may kill
@@ -193,10 +194,13 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
                 handle._run()
                 return True
 
-    def _jump(self) -> bool:
-        """To the next timer; queues all that are due then."""
-        while self._timers:
+    def _jump(self, until_s: float) -> bool:
+        """To the next timer that nobody has cancelled, if it is due until then; queues all that are due with it."""
+        while self._timers and self._timers[0][0] <= until_s:
             when = self._timers[0][0]
+            if self._timers[0][2].cancelled():
+                heapq.heappop(self._timers)
+                continue
             self._now = max(self._now, when)
             found = False
             while self._timers and self._timers[0][0] <= when:
@@ -217,10 +221,8 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         end_s, last_step = self._now + most_s, self.steps + most_steps
         with self._running():
             while not is_done():
-                if not self._ready and (not self._timers or self._timers[0][0] > end_s):
+                if not self.step(end_s):
                     self._now = max(self._now, end_s)
-                    return is_done()
-                if not self.step():
                     return is_done()
                 if self.steps > last_step:
                     raise Stuck(f"{most_steps} callbacks in {most_s} s of virtual time")

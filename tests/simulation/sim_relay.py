@@ -316,6 +316,8 @@ class Relay:
                 entry = rng.choice(vv)
                 n = entry.n + rng.randint(1, 3) if kind == "claim" else rng.randrange(entry.n)
                 false = [Entry(entry.log, n, rng.randbytes(16))] if n else []
+                if kind == "suffix":
+                    self.world.hidden.add(entry.log)
                 frame.vv = sorted([e for e in vv if e.log != entry.log] + false, key=lambda e: e.log)
                 self.world.sometimes(f"lie: {kind}")
                 return [frame]
@@ -330,8 +332,9 @@ class Relay:
         out: list[Frame | bytes] = [frame]
         match kind:
             case "drop":
-                del blobs[k]
+                self.world.hidden.add(parse_batch(blobs.pop(k)).log)
             case "suffix":
+                self.world.hidden.update(parse_batch(blob).log for blob in blobs[k:])
                 blobs = blobs[:k]
             case "splice":
                 other = bytearray(blobs[k])

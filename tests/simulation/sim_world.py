@@ -35,12 +35,12 @@ from hybridgw_daemon.transports.peers.driver import Conversation
 from hybridgw_protocol.batch import parse_batch
 from hybridgw_protocol.errors import DiskFull, HybridGWError, StorageUnavailable
 from hybridgw_protocol.frames import FrameType
-from hybridgw_protocol.ids import DeviceId, LogId, SpaceId
+from hybridgw_protocol.ids import DeviceId, KeyId, LogId, SpaceId
 from hybridgw_protocol.invite import Invite
 from hybridgw_protocol.limits import BATCH_MIN_BYTES, SHORT_HASH_BYTES
 from hybridgw_protocol.link import DEFAULT_FLOW, Flow
 from hybridgw_protocol.membership import Close, ControlLog
-from hybridgw_protocol.records import ROOT, LogClose, Remove, Restore, sign_record
+from hybridgw_protocol.records import ROOT, Epoch, LogClose, Remove, Restore, Wrap, sign_record
 from hybridgw_relay.services.batches import BatchService
 from hybridgw_relay.services.conversation import Conversation as RelayConversation
 from hybridgw_relay.stores.sqlite import SqliteRelayStore
@@ -102,6 +102,7 @@ class World:
         self.places: dict[str, SimPlace] = {}
         self.removing = not self.copying and random.Random(f"removing {seed}").random() < 0.5  # may devices be put out
         self.went_back = False
+        self.hidden: set[LogId] = set()  # logs of which a relay has hidden something from somebody
         self._first_log: ControlLog | None = None
         self.tokens = 0
         self.traffic = 0  # frames of batches
@@ -579,6 +580,16 @@ class World:
                     held |= 1 << number
         self.ledger.excused |= self.ledger.wanted() & ~held
 
+    def excuse_what_was_hidden(self, keys: Keys) -> None:
+        """A device that was put back, and was shown a part of its own log by a relay that hid the rest, ends the log at
+        that part. What turns up beyond stays void, also for the device: protocol/SPEC.md, "Logs", Repair."""
+        for known in self.ledger.batches.values():
+            log = known.batch.log
+            if log in self.hidden and log in keys.ends and known.batch.n > keys.ends[log].n:
+                for number in known.labels:
+                    self.ledger.excused |= 1 << number
+                self.sometimes("hidden from a device that was put back")
+
     # ---- the whole life -------------------------------------------------------------------------------------------
     def run(self, steps: int) -> None:
         """Play, heal, check. Raises: Violation and whatever the product raises that it should not."""
@@ -759,6 +770,8 @@ class World:
         self.check_removed_read_nothing(members[0])
         state = states[members[0].name]
         sim_checks.check_stamps(self.ledger)
+        if self.went_back:
+            self.excuse_what_was_hidden(keys[members[0].name])
         sim_checks.check_nothing_lost(self.ledger, state)
         exact = not (self.went_back or keys[members[0].name].ends)
         self.counts["conflict open at the end"] += sim_checks.check_against_oracle(self.ledger, state, exact=exact)
@@ -775,7 +788,7 @@ class World:
 
     def check_removed_read_nothing(self, member: Device) -> None:
         """I13: who is out, with its keys and everything that ever was said, has no key of a batch for whose author, by
-        what it knew when it sealed, that device was out."""
+        what it knew when it sealed, that device was out. Unless it was in again later, and got the key as one of us."""
         log = self.control_log(member)
         assert log is not None
         rings: dict[DeviceId, KeyRing] = {}
@@ -783,15 +796,13 @@ class World:
             if self.is_out(device) and log.device(device.device_id()) is not None and not was_restored(log, device):
                 ring = rings[device.device_id()] = KeyRing.of_device(device.keys())
                 ring.follow(log)
-        views: dict[tuple[bytes, ...], ControlLog] = {}
+        views = Views(log)
         for known in self.ledger.batches.values() if rings else ():
-            if known.control not in views:
-                lacking = set(log.missing_from(known.control))
-                view = views[known.control] = ControlLog(log.space)
-                view.update((r.raw for r in log.since(0) if r.raw not in lacking), trusted=True)
+            view = views.of(known.control)
             for out, ring in rings.items():
-                if views[known.control].device(out) is not None and not views[known.control].is_active(out):
-                    demand(known.batch.kid not in ring.keys, "I13", out.hex(), "reads", known.batch.log, known.batch.n)
+                if view.device(out) is not None and not view.is_active(out):
+                    leaked = known.batch.kid in ring.keys and not views.gave(known.batch.kid, out)
+                    demand(not leaked, "I13", out.hex(), "reads", known.batch.log, known.batch.n)
                     self.counts["sealed knowing of a removal"] += 1
 
     @property
@@ -855,6 +866,36 @@ class World:
         for machine in (*self.devices, *self.relays):
             machine.kill()
         self.loop.close()
+
+
+class Views:
+    """A control log as it was for who knew these heads."""
+
+    def __init__(self, log: ControlLog) -> None:
+        self._log = log
+        self._known: dict[tuple[bytes, ...], ControlLog] = {}
+
+    def of(self, heads: tuple[bytes, ...]) -> ControlLog:
+        """What they lead to."""
+        if heads not in self._known:
+            lacking = set(self._log.missing_from(heads))
+            view = self._known[heads] = ControlLog(self._log.space)
+            view.update((r.raw for r in self._log.since(0) if r.raw not in lacking), trusted=True)
+        return self._known[heads]
+
+    def gave(self, kid: KeyId, device: DeviceId) -> bool:
+        """Did anybody to whom it belonged give it this key, or a later one that leads to it: then its removal did not
+        count any more."""
+        info = self._log.device(device)
+        for record in self._log.since(0):
+            given = record.payload
+            if isinstance(given, Epoch) or (isinstance(given, Wrap) and info and given.target == info.seat):
+                view = self.of(given.prevs)
+                if view.is_active(device) and any(
+                    isinstance(r.payload, Epoch) and r.payload.kid == kid for r in view.since(0)
+                ):
+                    return True
+        return False
 
 
 def was_restored(log: ControlLog, device: Device) -> bool:
