@@ -205,9 +205,8 @@ def _known(app: App, error: HybridGWError) -> int:
     code = str(error.detail.get("code") or error.code) if error.code == "internal" else error.code
     say = clean if isinstance(error, PairingFailed) else app.told  # a pairing speaks of the other device's commands
     app.out.error("\n".join(map(say, error.message.split("\n"))), code, dict(error.detail))
-    if code in HINTS and (
-        "hybridgw " not in error.message or code == "unauthorized"
-    ):  # this is the owner's own program
+    # What a 401 says is for scripts with a key of their own; this program has the owner's token.
+    if code in HINTS and ("hybridgw " not in error.message or code == "unauthorized"):
         app.out.say(app.told(HINTS[code]))
     if reference := error.detail.get("request_id") if code == "internal" else None:
         app.out.say(f"The log has more under {clean(reference)}: {app.command('logs')}")

@@ -99,10 +99,14 @@ _MISDIRECTED: Final = problem(
 )
 _FORBIDDEN: Final = problem(403, "forbidden", "Requests of this page are not admitted.", False, None)
 _ADDRESS: Final = problem(403, "forbidden", "Requests from this address are not admitted.", False, None)
-_UNAUTHORIZED: Final = problem(  # one answer for all: whether a key ever was is nobody's business
-    401, "unauthorized", "A bearer token that counts is needed, and none came, or one that does not, or no longer. "
-    "'hybridgw keys' shows which keys do; 'hybridgw keys create' makes another.", False, None
-)  # fmt: skip
+_UNAUTHORIZED: Final = problem(  # the same for everybody: a stranger does not hear whether a key was ever there
+    401,
+    "unauthorized",
+    "A bearer token is needed that counts; one that was shown has expired, was revoked, or never was. 'hybridgw keys' "
+    "shows the keys there are, and 'hybridgw keys create' makes another; an app asks to be let in.",
+    False,
+    None,
+)
 
 
 @dataclass(frozen=True, slots=True)
