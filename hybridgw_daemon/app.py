@@ -235,6 +235,8 @@ class Daemon:
         for listening in sockets:
             stack.callback(listening.close)
         port = int(sockets[0].getsockname()[1])
+        if self._config.server.port:  # not with 0, any free one
+            instance.keep_port(self._paths, port)
         token = Secret(secrets.token_urlsafe(TOKEN_BYTES))
         prefix, called = secrets.token_hex(3), self._called(metrics)
         limits = RateLimits(self._config.limits.per_minute, self._config.limits.burst, clock=steady)

@@ -1,7 +1,4 @@
-"""One daemon per profile: the lock, the endpoint file, and the port that a profile keeps.
-
-The lock is one of the operating system and ends with the process, however that ends: a left-over file means nothing.
-"""
+"""One daemon per profile: the lock, the endpoint file, and the port that a profile keeps."""
 
 from __future__ import annotations
 
@@ -16,22 +13,19 @@ from typing import Final
 
 import msgspec
 
-from hybridgw_protocol.errors import AlreadyRunning, NotRunning, PortTaken, StorageUnavailable
+from hybridgw_protocol.errors import AlreadyRunning, NotRunning, PortTaken
 from hybridgw_protocol.runtime import DEFAULT_PORT, Endpoint, decode_endpoint, encode_endpoint
+from hybridgw_storage.file_lock import Held, hold
 
 from .paths import Paths
 from .stores.private_files import write_private
 
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
+if sys.platform != "win32":
     import resource
 
 PORTS_TRIED: Final = 100  # above the default one, at first start
 BACKLOG: Final = 256
 FILES_OF_OUR_OWN: Final = 128  # database, logs, relays, libraries
-_LOCK_AT: Final = 1 << 30  # Windows locks bytes: one far behind the content, so that others can read it
 
 
 class Holder(msgspec.Struct):
@@ -49,39 +43,16 @@ def lock(paths: Paths, started_ms: int) -> Iterator[None]:
     Raises: AlreadyRunning: names the process that holds it; StorageUnavailable: the file cannot be opened.
     """
     try:
-        handle = os.open(paths.lock, os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise StorageUnavailable(f"{paths.lock} cannot be opened: {error.strerror}.") from error
+        with hold(paths.lock, msgspec.json.encode(Holder(os.getpid(), started_ms))):
+            yield
+    except Held as held:
+        raise _already_running(paths, _holder(held.note)) from None
+
+
+def _holder(note: bytes) -> Holder | None:
     try:
-        if not _try_lock(handle):
-            raise _already_running(paths, _read_holder(handle))
-        os.ftruncate(handle, 0)
-        os.write(handle, msgspec.json.encode(Holder(os.getpid(), started_ms)))
-        yield
-    finally:
-        os.close(handle)  # lets go of the lock
-
-
-def _try_lock(handle: int) -> bool:
-    try:
-        if sys.platform == "win32":
-            os.lseek(handle, _LOCK_AT, os.SEEK_SET)
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-            os.lseek(handle, 0, os.SEEK_SET)
-        else:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
-            return False
-        raise StorageUnavailable(f"This file system has no locks ({error.strerror}); choose another folder.") from error
-    return True
-
-
-def _read_holder(handle: int) -> Holder | None:
-    try:
-        os.lseek(handle, 0, os.SEEK_SET)
-        return msgspec.json.decode(os.read(handle, 4096), type=Holder)
-    except (OSError, msgspec.DecodeError):
+        return msgspec.json.decode(note, type=Holder)
+    except msgspec.DecodeError:
         return None
 
 
@@ -127,6 +98,12 @@ def withdraw(paths: Paths, endpoint: Endpoint) -> None:
 
 
 # ---- the port ------------------------------------------------------------------------------------------------------
+def keep_port(paths: Paths, port: int) -> None:
+    """A port that was named is this profile's from then on: pages and scripts know it. Raises: StorageUnavailable."""
+    if _read_port(paths.port) != port:
+        write_private(paths.port, b"%d\n" % port, replace=True)
+
+
 def open_sockets(paths: Paths, wanted: int | None, first: int = DEFAULT_PORT) -> list[socket.socket]:
     """Listening sockets on 127.0.0.1 and, where there is IPv6, ::1; the same port on both.
 
@@ -143,7 +120,7 @@ def open_sockets(paths: Paths, wanted: int | None, first: int = DEFAULT_PORT) ->
         with contextlib.suppress(PortTaken):
             sockets = _listen(port)
             try:
-                write_private(paths.port, b"%d\n" % port, replace=True)
+                keep_port(paths, port)
             except BaseException:
                 for opened in sockets:
                     opened.close()

@@ -93,6 +93,10 @@ def _make_private(folder: Path) -> None:
                 )
             if stat.S_IMODE(about.st_mode) & 0o077:
                 folder.chmod(PRIVATE_DIR)
+    except FileExistsError as error:
+        raise StorageUnavailable(
+            f"The folder {folder} cannot be made: there is a file of that name. Choose another one with --home."
+        ) from error
     except OSError as error:
         raise StorageUnavailable(
             f"The folder {folder} cannot be made or made private: {error.strerror}. Choose another one with --home."

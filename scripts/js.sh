@@ -31,6 +31,7 @@ fi
 
 wanted=$( (cat package.json js/package.json dashboard/package.json extension/package.json package-lock.json; pwd) | cksum)
 if [ "$(cat node_modules/.ready 2>/dev/null)" != "$wanted" ]; then
+    say "Installing what clients/package-lock.json names ..."
     "${npm[@]}" ci >/dev/null
     printf '%s\n' "$wanted" >node_modules/.ready
 fi
@@ -50,7 +51,9 @@ if [ "${1:-}" = extension ]; then
 fi
 wanted=$( (cat package-lock.json js/package.json js/tsconfig.json js/src/*.ts js/examples/*/*; pwd) | cksum)
 if [ "$(cat js/dist/.ready 2>/dev/null)" != "$wanted" ]; then
+    say "Building the JavaScript client ..."
     rm -rf js/dist
     (cd js && "${npm[@]}" run --silent build)
     printf '%s\n' "$wanted" >js/dist/.ready
 fi
+say "The JavaScript client is in clients/js/dist."

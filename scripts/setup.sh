@@ -38,7 +38,7 @@ if ! new_enough .venv/bin/python; then
     fi
 fi
 
-say "Installing what requirements.lock names ..."
+say "Installing what requirements.lock names, $(grep -c '==' requirements.lock) packages: a minute or two the first time ..."
 .venv/bin/python -m pip install -qq --require-hashes -r requirements.lock
 # The project itself has no hash: editable, without dependencies, built by the hatchling of the lock.
 .venv/bin/python -m pip install -qq --no-deps --no-build-isolation -e .

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 from typing import Any, Final, NoReturn
 
@@ -71,7 +72,6 @@ SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
 # What helps, where the daemon's own sentence names no command.
 HINTS: Final = {
     "deleted": "Write it anew, which brings it back: hybridgw data put COLLECTION ID ...",
-    "not_found": "See what there is: hybridgw data list",
     "already_exists": "Change it instead: hybridgw data patch COLLECTION ID ...",
     "precondition_failed": "Read it again, then write: hybridgw data get COLLECTION ID --json",
     "secrets_locked": "See why: hybridgw doctor",
@@ -82,6 +82,7 @@ HINTS: Final = {
     "unauthorized": "Restart the daemon, which makes a new token: hybridgw down, hybridgw up",
 }
 COMMANDS: Final = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
+_NO_NUMBER: Final = re.compile(r"is not a valid (integer|float) range")  # click's name of a number with bounds
 _NAMES: Final = {"import": "import_", "export": "export_"}  # where a command's word is one of Python's
 
 
@@ -189,12 +190,16 @@ def _usage(app: App, error: click.ClickException) -> int:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         app.out.say(error.format_message())
         return Exit.USAGE
-    app.out.error(error.format_message(), "usage", {})
+    app.out.error(_NO_NUMBER.sub(_number_text, error.format_message()), "usage", {})
     context = getattr(error, "ctx", None)
     if context is not None:
         app.out.say(f"Usage: {context.command_path} {' '.join(context.command.collect_usage_pieces(context))}")
         app.out.say(f"More: {context.command_path} --help")
     return error.exit_code if isinstance(error, click.UsageError) else Exit.ERROR
+
+
+def _number_text(match: re.Match[str]) -> str:
+    return "is not a whole number" if match[1] == "integer" else "is not a number"
 
 
 def _known(app: App, error: HybridGWError) -> int:

@@ -1,4 +1,4 @@
-"""What a person types that nobody else may see: asked on the terminal or read from stdin, never on the command line."""
+"""What a person is asked: for words that nobody else may see, never on the command line, and whether to go on."""
 
 from __future__ import annotations
 
@@ -25,3 +25,14 @@ def read_words(app: App, asked: str = _ASKED) -> str:
     if not typed.strip():
         raise NeedsPerson("The 24 recovery words are needed: type them when asked, or give them on stdin.")
     return " ".join(typed.split())
+
+
+def confirmed(app: App, question: str) -> bool:
+    """Does the person say yes, on the terminal or on stdin. Raises: NeedsPerson: nobody is there to be asked."""
+    try:
+        return click.confirm(question, default=False, err=True)
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise  # Ctrl-C
+        app.out.say("")  # the question stands in an open line
+        raise NeedsPerson("Nobody is there to answer that. With --yes it is not asked, and done.") from None

@@ -40,7 +40,8 @@ def parse_json(text: str, what: str) -> Any:
     try:
         return json.loads(text, parse_constant=_refuse)
     except json.JSONDecodeError as error:
-        raise click.UsageError(f"{what} is not JSON: {error.msg.lower()} at character {error.pos + 1}.") from error
+        reason = error.msg.lower().removesuffix(" at")
+        raise click.UsageError(f"{what} is not JSON: {reason} at character {error.pos + 1}.") from error
     except (ValueError, RecursionError) as error:
         raise click.UsageError(f"{what} is not JSON that a document can hold: {error}.") from error
 

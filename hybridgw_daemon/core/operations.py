@@ -308,7 +308,7 @@ def _drafted(
             draft.change(request.sets, True)
             return draft
         case _ if draft.cl == 0:
-            raise NotFound("There is no such document.")
+            raise NotFound(f"There is no document {request.id!r} in {request.collection}.")
         case Delete():
             return _Draft(DELETE, draft.cl + alive)
         case _:

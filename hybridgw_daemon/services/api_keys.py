@@ -126,7 +126,7 @@ class ApiKeyService:
     def _existing(self, connection: Connection, key: str, principal: Principal) -> KeyRow:
         row = rows.get(connection, key)
         if row is None:
-            raise NotFound("There is no such key.")
+            raise NotFound("There is no such key; 'hybridgw keys' lists them.")
         if parse(row.scopes).is_admin and not principal.is_owner:
             raise Forbidden("Only the owner changes keys with `admin`.")
         return row

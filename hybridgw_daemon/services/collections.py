@@ -100,7 +100,10 @@ class CollectionService:
         for item in listed.items:
             if item.name == command.name:
                 return item
-        raise NotFound(f"There is no collection {command.name}; writing a document into it makes it.")
+        raise NotFound(
+            f"There is no collection {command.name}; writing a document into it makes it. 'hybridgw data list' lists "
+            "what there is."
+        )
 
     async def define(self, principal: Principal, command: DefineCollection) -> Collection:
         """Write the descriptor of a collection.

@@ -95,7 +95,7 @@ class ConflictService:
         where = rows.collection(connection, name)
         stored = rows.get(connection, where, document, self._replica.vault) if where else None
         if stored is None or not stored.row[3]:
-            raise NotFound("The document has no open conflict.")
+            raise NotFound("The document has no open conflict; 'hybridgw conflicts' lists those that have.")
         return _described(name, stored.id, stored.seq, stored.row, _devices(connection))
 
     async def resolve(self, _principal: Principal, command: ResolveConflict) -> Document:
@@ -110,7 +110,7 @@ class ConflictService:
         def work(tx: Tx) -> Document:
             row = self._replica.current(tx, command.collection, document)
             if row is None or not row[3]:
-                raise NotFound("The document has no open conflict.")
+                raise NotFound("The document has no open conflict; 'hybridgw conflicts' lists those that have.")
             version = self._replica.version(tx, command.collection, document)
             if version != command.version:
                 raise PreconditionFailed(

@@ -222,7 +222,7 @@ class DeviceService:
                 names = ", ".join(n for n in (await self.one(info.device)).removed_by if n != self._space.name)
                 raise LocalError(
                     f"It was removed by {names or 'another device'}: restore it there, or here with the recovery words "
-                    "('hybridgw devices restore --words')."
+                    f"('hybridgw devices restore {fingerprint(info.device)} --words')."
                 )
             record = self._space.restore(own, self._clock())
         await self._sync.add_records([record])
@@ -286,7 +286,7 @@ class DeviceService:
         if not self._space.is_active:
             raise LocalError(
                 "This device does not belong to the space any more, so it can change nothing there; only the recovery "
-                "words can ('hybridgw devices remove --lost', 'hybridgw devices restore --words')."
+                "words can ('hybridgw devices remove DEVICE --lost', 'hybridgw devices restore DEVICE --words')."
             )
 
 

@@ -86,7 +86,10 @@ class DocumentService:
         document = parse_document_id(command.id)
         found = self._database.peek(lambda c: queries.get_one(c, command.collection, document, self._replica.vault))
         if found is None:
-            raise NotFound("There is no such document.")
+            raise NotFound(
+                f"There is no document {document!r} in {command.collection}; 'hybridgw data list {command.collection}' "
+                "shows what there is."
+            )
         if found.cl % 2 == 0:
             raise Deleted("The document is deleted.", version=found.seq)
         if command.known == found.seq:

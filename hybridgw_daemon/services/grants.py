@@ -408,4 +408,4 @@ def _spaced(code: str) -> str:
 
 
 def _unknown() -> NotFound:
-    return NotFound("There is no such app or request.")
+    return NotFound("There is no such app or request; 'hybridgw apps' lists them.")

@@ -75,7 +75,9 @@ class RelayService:
                 raise AlreadyExists(f"This relay is in use already, as {row.url}.")
         check = await self._gateway.check(invite.url)
         if not check.ok:
-            raise StateError(f"{check.error} Nothing was added; check the link, then try again.", url=invite.url)
+            raise StateError(
+                f"{(check.error or '').rstrip('.')}. Nothing was added; check the link, then try again.", url=invite.url
+            )
         was_used = any(row.url == invite.url for row in self._database.peek(control.relays))
         await self.keep(invite)
         self._sync.peers.reconnect()  # one that is in use may have refused this device, and wait long to be asked again
@@ -127,7 +129,8 @@ class RelayService:
         return found
 
     async def remove(self, url: str) -> None:
-        """Stop using a relay; what it stores stays there until it forgets it. Raises: NotFound."""
+        """Stop using a relay; what it stores stays there until it forgets it. Raises: BadValue, NotFound."""
+        url = self._meant(url)
         if not await self._database.write(lambda tx: control.delete_relay(tx, url)):
             raise NotFound(f"{url} is not one of this device's relays; 'hybridgw relay list' shows them.")
         self.start()
@@ -143,9 +146,12 @@ class RelayService:
         self.start()
 
     async def test(self, url: str | None) -> RelayCheck:
-        """Try a relay; of one that is in use also whether it lets this device in. Raises: NotFound: none is known."""
+        """Try a relay; of one that is in use also whether it lets this device in.
+
+        Raises: BadValue: no address; NotFound: none is known.
+        """
         known = [row.url for row in self._database.peek(control.relays)]
-        target = url or (known[0] if known else None)
+        target = self._meant(url) if url else known[0] if known else None
         if target is None:
             raise NotFound("No relay is known; add one with 'hybridgw relay add LINK'.")
         check = await self._gateway.check(target)
@@ -166,6 +172,15 @@ class RelayService:
         out = self._sync.outside()
         error = out.message if out is not None else refusal.message
         return msgspec.structs.replace(check, ok=False, admitted=False, error=error)
+
+    def _meant(self, text: str) -> str:
+        """The relay at this address; without a scheme, one that is in use there is meant before any other."""
+        url = parse_invite(text).url
+        if "://" not in text:
+            place = url.partition("://")[2]
+            known = [row.url for row in self._database.peek(control.relays)]
+            return next((one for one in known if one.partition("://")[2] == place), url)
+        return url
 
     async def _one(self, url: str) -> Relay:
         return next(r for r in await self.list() if r.url == url)

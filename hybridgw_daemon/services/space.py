@@ -146,9 +146,9 @@ class Space:
             return False
         if self.is_active and not anew:
             raise LocalError(
-                "This device belongs to a space with other devices already. Use a second profile: "
-                "'hybridgw --home FOLDER pair CODE'. If it was removed and has not heard of it, or is a copy of "
-                "another machine, 'hybridgw pair CODE --anew' takes it in again as a new device."
+                "This device belongs to a space with other devices already. Use a second profile, begun with "
+                "'hybridgw --home FOLDER up', and do the same there. If it was removed and has not heard of it, or is "
+                "a copy of another machine, 'hybridgw pair CODE --anew' takes it in again as a new device."
             )
         return True
 
@@ -157,7 +157,7 @@ class Space:
         if space != self.identity.space:
             raise LocalError(
                 "What is on this device belongs to another space, with other devices; it can only go back to that one. "
-                "Use a second profile: 'hybridgw --home FOLDER pair CODE'."
+                "Use a second profile, begun with 'hybridgw --home FOLDER up', and do the same there."
             )
 
     # ---- who this is ----------------------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ REST_S: Final = 1.0  # after a write that the disk refused
 HOLD_S: Final = 5.0  # so long a peer may take to deliver the part of our own log that it says it holds
 CONTACT_S: Final = 2.0  # a relay that is down is known to be within milliseconds; one that is silent is not waited for
 LOOK_S: Final = 0.25  # how often a waiting `sync` looks by itself
-NO_RELAY: Final = "No relay is known. Add one: hybridgw relay add LINK"
+NO_RELAY: Final = "No relay is known; add one with 'hybridgw relay add LINK'."
 NO_CONTACT: Final = "No relay can be reached now."
 INLINE_BYTES: Final = 4096  # below, opening a batch is cheaper than handing it to another thread
 

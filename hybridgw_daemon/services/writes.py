@@ -161,7 +161,10 @@ def _check_before(write: Write, view: _View) -> None:
         )
     match write.op:
         case "patch" | "delete" if not view.is_known:
-            raise NotFound("There is no such document.")
+            raise NotFound(
+                f"There is no document {write.id!r} in {write.collection}; 'hybridgw data list {write.collection}' "
+                "shows what there is."
+            )
         case "patch" if not view.alive:
             raise Deleted("The document is deleted; restore it first (POST …/restore, or PUT all of it).")
         case "delete" if not view.alive:
@@ -169,7 +172,7 @@ def _check_before(write: Write, view: _View) -> None:
         case "create" if view.alive:
             raise AlreadyExists("The document exists already; change it instead.", version=view.version)
         case "restore" if not view.is_known:
-            raise NotFound("There is no such document to restore; create it.")
+            raise NotFound(f"There is no document {write.id!r} in {write.collection} to restore; create it.")
         case "restore" if view.alive:
             raise AlreadyExists("The document is not deleted.", version=view.version)
 

@@ -14,6 +14,7 @@ from urllib.parse import urlunsplit
 
 from .auth import DEFAULT_PORTS, endpoint, split_url
 from .errors import BadValue
+from .pairing_code import is_this_machine
 
 INVITE_SECRET_BYTES: Final = 32
 _FRAGMENT: Final = "hgw-invite="
@@ -34,10 +35,14 @@ def format_invite(url: str, secret: bytes) -> str:
 def parse_invite(text: str) -> Invite:
     """From what a person pasted: an invite link, or a relay's bare address.
 
+    Without a scheme it is https, or http for this machine itself, as in a pairing code.
+
     Raises: BadValue: neither of these.
     """
     text = text.strip()
     parts = split_url(text if "://" in text else f"https://{text}")
+    if "://" not in text and is_this_machine(parts.hostname or ""):
+        parts = parts._replace(scheme="http")
     url = normal_url(urlunsplit((parts.scheme, parts.netloc, parts.path, "", "")))
     if not parts.fragment:
         return Invite(url, b"")

@@ -134,7 +134,7 @@ def parse_relay(text: str) -> str:
         host = urlsplit(f"https://{authority}").hostname or ""
     except ValueError as error:
         raise BadValue(f"{text!a} is not a relay's address.") from error
-    scheme = scheme or ("http" if _is_this_machine(host) else "https")
+    scheme = scheme or ("http" if is_this_machine(host) else "https")
     try:
         canonical = endpoint(f"{scheme}://{authority}").removeprefix("host:")
     except BadValue as error:
@@ -148,11 +148,12 @@ def parse_relay(text: str) -> str:
 def short_relay(relay: str) -> str:
     """As people read it: the scheme only if it is not the usual one."""
     scheme, _, authority = relay.partition("://")
-    usual = "http" if _is_this_machine(urlsplit(relay).hostname or "") else "https"
+    usual = "http" if is_this_machine(urlsplit(relay).hostname or "") else "https"
     return authority if scheme == usual else relay
 
 
-def _is_this_machine(host: str) -> bool:
+def is_this_machine(host: str) -> bool:
+    """Is this host, without port and brackets, a name of the machine itself; then an address of it means http."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

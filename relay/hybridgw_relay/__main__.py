@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 SPARE_FILES: Final = 200  # besides one per connection: databases, logs, the listening socket
 HOURS: Final = click.FloatRange(0.01, 24 * 365)
 DATA_OPTION: Final = click.option(
-    "--data", "DATA_DIR", metavar="DIR", help="Folder of the database; DATA_DIR in the environment."
+    "--data", "--home", "DATA_DIR", metavar="DIR", help="Folder of the database; DATA_DIR in the environment."
 )
 JSON_OPTION: Final = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 
@@ -144,8 +144,7 @@ def _command(config: configuration.Config, words: str) -> str:
     """A command of ours as it has to be typed for this relay."""
     if config.data == _default_data():
         return f"hybridgw-relay {words}"
-    shown = min(os.path.relpath(config.data), str(config.data), key=len)
-    return f"hybridgw-relay --home {shlex.quote(shown)} {words}"
+    return f"hybridgw-relay --home {shlex.quote(os.path.abspath(config.data))} {words}"
 
 
 def _example_url(url: str) -> str:
@@ -181,13 +180,14 @@ def invite(
     max_bytes = _size(size)
     secret, now_ms = os.urandom(INVITE_SECRET_BYTES), _now_ms()
     name = account or f"invited-{datetime.now(UTC):%Y-%m-%d}-{os.urandom(3).hex()}"
+    address = url or next(iter(config.public_urls), None)
+    if address is None and not config.database.exists():  # a mistyped folder is not made
+        raise _not_run_yet(config)
     with admin.opened(config.database, stamp=_stamp(), must_exist=False) as database:
         known = (database.peek(lambda c: admin.read_meta(c, "urls")) or "").split()
-        address = url or next(iter((*config.public_urls, *known)), None)
+        address = address or next(iter(known), None)
         if address is None:
-            raise BadValue(
-                "This relay has not run yet, so its address is not known. Start it, or say --url https://relay.example.com."
-            )
+            raise _not_run_yet(config)
         link = format_invite(normal_url(address), secret)
         expires_ms = now_ms + int(hours * 3_600_000)
         row = database.write_now(
@@ -223,6 +223,13 @@ def invite(
         )  # fmt: skip
 
 
+def _not_run_yet(config: configuration.Config) -> BadValue:
+    return BadValue(
+        f"No relay has run in {config.data} yet, so its address is not known. Start it, or say "
+        "--url https://relay.example.com."
+    )
+
+
 # ---- accounts --------------------------------------------------------------------------------------------------------
 @cli.group(invoke_without_command=True)
 @DATA_OPTION
@@ -246,6 +253,7 @@ def accounts(context: click.Context, DATA_DIR: str | None, as_json: bool) -> Non
         click.echo(
             f"{row.name:<32} {_bytes(row.used_bytes):>10} of {_bytes(row.max_bytes):<10} "
             f"{row.active_devices:>4} of {row.max_devices} devices"
+            + ("" if row.used_bytes or row.active_devices else "  (nobody has come with its invite yet)")
         )
 
 
@@ -332,12 +340,18 @@ def _print_space(space: dict[str, Any]) -> None:
     )
     for device in space["devices"]:
         state = "active" if device["active"] else "out"
-        click.echo(
-            f"  device {device['device']}  key {device['key_fingerprint']}  {state}, seen {_time(device['seen_ms'])}"
-        )
+        click.echo(f"  device {_as_devices_show_it(device['device'])}  {state}, seen {_time(device['seen_ms'])}")
     for log in space["logs"]:
-        click.echo(f"  log {log['log']} of {log['device'][:8]}: batch {log['n']}, {log['hash'][:16]}…")
+        click.echo(
+            f"  log {log['log'] % 2**64:016x} of {_as_devices_show_it(log['device'])}: batch {log['n']}, "
+            f"{log['hash'][:16]}…"
+        )
     click.echo("")
+
+
+def _as_devices_show_it(device: str) -> str:
+    """The fingerprint in `hybridgw devices`, of a device id in hex."""
+    return "-".join(device[at : at + 4] for at in range(0, 16, 4))
 
 
 @cli.command()
@@ -398,6 +412,17 @@ def _time(at_ms: int | None) -> str:
     return "never" if not at_ms else datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
+def _show_usage(error: click.ClickException) -> None:
+    """What was wrong first, then how it is used: as `hybridgw` does."""
+    context = getattr(error, "ctx", None)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError) or context is None:
+        error.show()
+        return
+    click.echo(f"error: {error.format_message()}", err=True)
+    click.echo(f"Usage: {context.command_path} {' '.join(context.command.collect_usage_pieces(context))}", err=True)
+    click.echo(f"More: {context.command_path} --help", err=True)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Entry point; ends the process."""
     try:
@@ -405,10 +430,10 @@ def main(arguments: list[str] | None = None) -> None:
     except click.exceptions.Abort:
         sys.exit(1)
     except click.ClickException as error:
-        error.show()
+        _show_usage(error)
         sys.exit(error.exit_code)
     except HybridGWError as error:
-        click.echo(f"hybridgw-relay: {error.message}", err=True)
+        click.echo(f"error: {error.message}", err=True)
         sys.exit(3 if isinstance(error, NotRunning) else 1)
 
 

@@ -10,16 +10,19 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final, TypeVar
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from hybridgw_protocol.auth import endpoint
-from hybridgw_protocol.errors import ConfigInvalid, PortTaken
+from hybridgw_protocol.errors import AlreadyRunning, ConfigInvalid, PortTaken
+from hybridgw_storage.file_lock import Held, hold
+from hybridgw_storage.migrations import make_folder
 
 from .config import Config
 from .core.quotas import DeviceRates
@@ -46,6 +49,7 @@ CLOSE_S: Final = 2.5  # for connections to go
 FIRST_REQUEST_S: Final = 10.0  # a connection that asks for nothing so long is cut
 READY_CACHE_S: Final = 2.0
 BACKLOG: Final = 1_024
+LOCK_NAME: Final = "relay.lock"  # beside the database
 
 
 class _Stop(Exception):
@@ -66,8 +70,13 @@ class RelayApp:
     async def serve(self, ready: Callable[[str], None] = lambda _url: None) -> None:
         """Run until told to stop. Args: ready: called with the local URL once it listens.
 
-        Raises: PortTaken, StorageUnavailable, DatabaseTooNew, DatabaseDamaged, ConfigInvalid: it could not start.
+        Raises: AlreadyRunning, PortTaken, StorageUnavailable, DatabaseTooNew, DatabaseDamaged, ConfigInvalid: it could
+        not start.
         """
+        with _alone(self.config.database):
+            await self._serve_alone(ready)
+
+    async def _serve_alone(self, ready: Callable[[str], None]) -> None:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         store = SqliteRelayStore.open(self.config.database, stamp=stamp)
         with ThreadPoolExecutor(1, "records") as records, ThreadPoolExecutor(1, "signatures") as signatures:
@@ -239,6 +248,25 @@ class RelayApp:
             names |= {own, f"{own.partition('.')[0]}.local"}
         local = {endpoint(f"{scheme}://{name}:{port}") for name in names if name}
         self._names = frozenset(local | {endpoint(url) for url in self.config.public_urls} | {endpoint(self.url)})
+
+
+@contextlib.contextmanager
+def _alone(database: Path) -> Iterator[None]:
+    """Be the only relay on this database: what is new in it, each tells only the devices that are connected to itself.
+
+    Raises: AlreadyRunning: names the process that holds it; StorageUnavailable.
+    """
+    lock = database.with_name(LOCK_NAME)
+    make_folder(lock.parent)
+    try:
+        with hold(lock, b"%d" % os.getpid()):
+            yield
+    except Held as held:
+        who = f" (process {held.note.decode()})" if held.note.isdigit() else ""
+        raise AlreadyRunning(
+            f"Another relay{who} serves this folder already: {database.parent}. Stop that one first, or choose another "
+            "folder with --home."
+        ) from None
 
 
 def _worker(pool: ThreadPoolExecutor) -> Worker:

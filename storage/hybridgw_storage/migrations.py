@@ -48,7 +48,8 @@ def prepare_file(
     Args: stamp: text for the names of copies, for example a UTC time; mounts: as `file_system_of`; free_bytes: of a
     folder. Raises: DatabaseTooNew, DatabaseDamaged (the file was set aside), DiskFull, StorageUnavailable.
     """
-    _check_place(path, mounts)
+    make_folder(path.parent, mounts)
+    _check_file(path)
     if not path.exists() or path.stat().st_size == 0:
         version = 0
         if _size(Path(f"{path}-wal")):
@@ -186,8 +187,11 @@ def _unused(path: Path) -> Path:
     return found
 
 
-def _check_place(path: Path, mounts: str | None) -> None:
-    folder = path.parent
+def make_folder(folder: Path, mounts: str | None = None) -> None:
+    """Make the folder of a database, for its owner alone. Args: mounts: as `file_system_of`.
+
+    Raises: StorageUnavailable: it is on a network file system, cannot be made or cannot be written.
+    """
     kind = file_system_of(folder, mounts)
     if kind in UNSAFE_FILE_SYSTEMS:
         raise StorageUnavailable(
@@ -195,10 +199,17 @@ def _check_place(path: Path, mounts: str | None) -> None:
         )
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except FileExistsError as error:
+        raise StorageUnavailable(
+            f"The folder {folder} cannot be made: there is a file of that name. Choose another."
+        ) from error
     except OSError as error:
         raise StorageUnavailable(f"The folder {folder} cannot be made: {error.strerror}. Choose another.") from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise StorageUnavailable(f"The folder {folder} cannot be written by this user. Choose another, or its owner.")
+
+
+def _check_file(path: Path) -> None:
     if path.exists() and not (path.is_file() and os.access(path, os.R_OK | os.W_OK)):
         raise StorageUnavailable(f"{path} cannot be written by this user, or is no file. Check its owner and mode.")
 

@@ -42,7 +42,7 @@ def test_spec_F1_up_status_down(tmp_path: Path) -> None:
         started = cli.up()
         assert "runs at http://127.0.0.1:" in started.out
         assert "Next:" in started.talk
-        assert f"hybridgw --home {cli.home.name} relay add LINK" in started.talk
+        assert f"hybridgw --home {cli.home} relay add LINK" in started.talk
         again = cli.up("--json")
         assert again.json["already_running"] is True
         assert again.json["pid"] == cli.pid
@@ -72,7 +72,7 @@ def test_a_daemon_whose_endpoint_file_is_damaged_is_named_at_once(tmp_path: Path
         (cli.home / "endpoint.json").write_text("{")
         assert f"A daemon runs (process {pid})" in cli("status", code=3).talk
         checked = cli("doctor", code=3).out
-        assert f"--home {cli.home.name} down; hybridgw" in checked
+        assert f"--home {cli.home} down; hybridgw" in checked
         began = time.monotonic()
         assert f"(process {pid})" in cli.up(code=1).talk
         assert time.monotonic() - began < 10
@@ -95,6 +95,21 @@ def test_a_killed_daemon_is_noticed_and_started_again(tmp_path: Path) -> None:
         cli.up()
         assert cli.pid != pid
         assert cli("data", "get", "tasks", "milk").json["title"] == "Buy milk"
+
+
+def test_a_port_that_was_named_is_kept(tmp_path: Path) -> None:
+    """As the one that is chosen at the first start: also after an end that nobody wished for."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        free = probe.getsockname()[1]
+    with profile(tmp_path / "home") as cli:
+        cli("up", "--port", str(free), "--secret-store", "insecure-file")
+        os.kill(cli.pid, signal.SIGKILL)
+        assert f"127.0.0.1:{free} " in cli("up").out
+        cli("down")
+        cli("up", "--port", "0")  # for now only
+        cli("down")
+        assert (cli.home / "port").read_text() == f"{free}\n"
 
 
 def test_two_starts_at_once_make_one_daemon(tmp_path: Path) -> None:
@@ -192,12 +207,12 @@ def test_sec_no_keyring_serves_data_and_says_what_helps(tmp_path: Path) -> None:
         for _ in range(2):  # the first start says it, too, and the second one tries anew
             ran = cli.up(store="keyring", code=4, **no_keyring)
             assert "There is no keyring here" in ran.talk
-            assert "What helps: hybridgw --home home up --secret-store passphrase" in ran.talk
+            assert f"What helps: hybridgw --home {cli.home} up --secret-store passphrase" in ran.talk
             assert "relay add" not in ran.talk  # it could not work
         cli("data", "put", "tasks", "milk", "title=Buy milk")
         status = cli("status", code=4)
         assert "locked" in status.out
-        assert status.out.count("hybridgw --home home up --secret-store passphrase") == 1  # the command that helps
+        assert status.out.count(f"hybridgw --home {cli.home} up --secret-store passphrase") == 1
         assert cli("pair", code=4).out == ""
         checked = cli("doctor", "--json", code=1).json
         assert not checked["ok"]
@@ -296,7 +311,7 @@ def test_a_profile_keeps_the_store_it_began_with(tmp_path: Path) -> None:
         cli("up", "--port", "0")
         assert "on this device only" in cli("status").out
         assert cli("up", "--foreground", code=1).out == ""
-        assert "down, then hybridgw --home home up --port 1 --dev" in cli("up", "--port", "1", "--dev").talk
+        assert f"down, then hybridgw --home {cli.home} up --port 1 --dev" in cli("up", "--port", "1", "--dev").talk
 
 
 # ---- documents -------------------------------------------------------------------------------------------------------
@@ -323,7 +338,10 @@ def test_documents_are_written_read_found_and_deleted(cli: Cli) -> None:
 
     assert "2 documents of notes deleted" in cli("data", "delete", "notes", "a", "b").talk
     assert "brings it back" in cli("data", "get", "notes", "a", code=1).talk
-    assert "data list" in cli("data", "get", "notes", "zzz", code=1).talk
+    told = cli("data", "get", "notes", "zzz", code=1).talk
+    assert "no document 'zzz' in notes" in told
+    assert "data list notes" in told
+    assert "is not a whole number" in cli("data", "list", "notes", "--limit", "x", code=2).talk
     assert list(documents(cli, "notes")) == ["c"]
     assert [d.get("deleted") for d in cli("data", "list", "notes", "--deleted", "--json").json["items"]].count(
         True
@@ -421,7 +439,7 @@ def test_bad_lines_are_named_and_the_others_come_in(cli: Cli, tmp_path: Path) ->
     ran = cli("import", str(path), "--collection", "tasks", code=5)
     for number, says in ((2, "not JSON"), (3, "title"), (4, "65"), (5, "64"), (6, "line 1"), (8, "53")):
         assert any(line.startswith(f"line {number}: ") and says in line for line in ran.talk.splitlines()), ran.talk
-    assert "2 new" in ran.out
+    assert "6 documents read as jsonl for tasks: 2 new, 0 changed" in ran.out
     assert "6 bad lines" in ran.out
     assert {"ok1", "ok2"} <= documents(cli, "tasks").keys()
     assert documents(cli, "tasks")["ok1"]["title"] == "fine"
@@ -478,8 +496,9 @@ def test_files_that_are_none_of_ours_are_refused(cli: Cli, tmp_path: Path) -> No
     assert "No document was found" in cli("import", str(path), code=1).talk
     path.write_text("a,b\n1,2\n")
     assert "--collection NAME" in cli("import", str(path), code=2).talk
-    path.write_text('{"a": 1}\n')
-    assert "--collection NAME" in cli("import", str(path), code=5).talk
+    path.write_text('{"a": 1}\n{"a": 2}\n')
+    assert cli("import", str(path), code=2).talk.count("--collection NAME") == 1
+    assert cli("import", str(path), "--collection", "My Tasks", code=2).talk.count("A collection name starts") == 1
     assert "cannot be read" in cli("import", str(tmp_path), "--collection", "x", code=None).talk or True
 
 
@@ -509,8 +528,12 @@ def test_doctor_finds_what_is_wrong(cli: Cli) -> None:
 
 
 def test_doctor_without_a_daemon(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir(mode=0o700)
+    for suffix in ("", "-wal", "-shm"):
+        (tmp_path / "home" / f"hybridgw.db.damaged-1{suffix}").touch()
     ran = Cli(tmp_path / "home")("doctor", code=3)
-    assert "hybridgw --home home up" in ran.out
+    assert ran.out.count("A damaged database was set aside") == 1
+    assert f"hybridgw --home {tmp_path / 'home'} up" in ran.out
 
 
 def test_paths_config_and_logs(cli: Cli) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import signal
@@ -221,7 +220,9 @@ def test_offline_is_told_and_work_goes_on(first: Cli, second: Cli, server: Relay
         told = first("sync", "--wait", "--timeout", "0.5", "--json", code=5).json
         assert told["status"] == "offline"
         assert "is the relay running?" in first("sync", code=5).out  # known at once, and not waited for
-        assert "Trying on for" in first("sync", "--wait", "--timeout", "0.5", code=5).talk
+        began = time.monotonic()
+        assert "\nTrying on for 1 s.\n" in first("sync", "--wait", "--timeout", "1", code=5).talk
+        assert time.monotonic() - began >= 1  # and that is what it did
         status = first("status", code=5)
         assert "offline" in status.out
         assert "1 batch to send" in status.out
@@ -264,12 +265,17 @@ def test_relays_are_listed_tested_and_removed(first: Cli, server: Relay, tmp_pat
     ):
         assert says in first("relay", "add", link, code=None).talk
     assert "relay list" in first("relay", "remove", "http://127.0.0.1:1", code=1).talk
+    short = server.url.removeprefix("http://")  # as a pairing code shows it
+    assert first("relay", "test", short, "--json").json["items"][0]["url"] == server.url
+    first("relay", "remove", short)
+    assert first("relay", "list", "--json").json["items"] == []
+    first("relay", "add", short)
     with profile(tmp_path / "alone") as alone:
         alone.up()
         assert "relay add LINK" in alone("relay", "list", code=None).talk
         assert "relay add LINK" in alone("relay", "test", code=None).talk
-        assert "--home alone relay add LINK" in alone("pair", code=5).talk
-        assert "--home alone relay add LINK" in alone("sync", code=5).out
+        assert f"--home {alone.home} relay add LINK" in alone("pair", code=5).talk
+        assert f"--home {alone.home} relay add LINK" in alone("sync", code=5).out
         assert "hybridgw-relay invite" in alone("relay", "add", f"{server.url}/#hgw-invite={'A' * 43}", code=1).talk
         assert "which relay" in alone("pair", "417-803-265", code=1).talk
 
@@ -290,7 +296,8 @@ def test_spec_S2_a_conflict_is_shown_and_decided_in_each_way(first: Cli, second:
     for words, code, says in (
         (["tasks", "c1", "--use", "2"], 2, "1 other value"),
         (["tasks", "c1", "nix", "--keep"], 1, "not in conflict; these are: title"),
-        (["tasks", "zzz", "--keep"], 1, ""),
+        (["tasks", "zzz", "--keep"], 1, f"{first.home} conflicts"),
+        (["tasks", "c1", "--value", '"half'], 2, "not JSON"),
         (["tasks", "c1", "--value", "{"], 2, "not JSON"),
         (["tasks", "c1", "--keep", "--use", "1"], 2, "Choose one"),
         (["tasks", "--keep"], 2, "Which conflict"),
@@ -312,7 +319,7 @@ def test_spec_S2_a_conflict_is_shown_and_decided_in_each_way(first: Cli, second:
     assert first("data", "get", "tasks", "c2").json["title"] == shown
 
     conflict(first, second, server, "c3")
-    first("conflicts", "resolve", "tasks", "c3", "--value", json.dumps("a third"), "--json")
+    first("conflicts", "resolve", "tasks", "c3", "--value", "a third", "--json")
     both_in_step(first, second)
     assert open_conflicts(second) == []
     assert second("data", "get", "tasks", "c3").json["title"] == "a third"

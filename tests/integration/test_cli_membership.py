@@ -101,6 +101,10 @@ def test_spec_D4_rename_and_leave(first: Cli, second: Cli) -> None:
     assert first("devices", "rename", "desk", "--json").json["name"] == "desk"
     both_in_step(first, second)
     assert "pocket (this one)" in second("devices", "list").out
+    for words in (("leave",), ("devices", "remove", "pocket"), ("recovery", "show")):
+        assert "--yes" in first(*words, code=4).talk  # nobody there to answer is not a Ctrl-C
+    assert "at least one letter" in first("devices", "rename", " ", code=2).talk
+    assert first("devices", "quarantine").out == ""
     assert "Nothing was changed" in second("leave", typed="n\n", code=4).talk
     assert "has left" in second("leave", typed="y\n").out
     assert "left" in first("devices").out

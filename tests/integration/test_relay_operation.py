@@ -19,7 +19,9 @@ import aiohttp
 import aiohttp.web
 import pytest
 
+from hybridgw_daemon.services.space import fingerprint
 from hybridgw_protocol.frames import Batches, CtlAck, CtlPut
+from hybridgw_protocol.ids import DeviceId
 from hybridgw_protocol.invite import parse_invite
 from hybridgw_relay.services.conversation import Conversation
 from hybridgw_relay.transports.ws import WebSocketOutlet
@@ -64,16 +66,17 @@ def test_an_invite_before_the_first_start_needs_an_address(tmp_path: Path) -> No
     failed = relay.command("invite", check=False)
     assert failed.returncode == 1
     assert "--url" in failed.stderr
+    assert not relay.data.exists(), "a mistyped folder was made"
     printed = json.loads(relay.command("invite", "--url", "http://10.0.0.7:8080", "--json").stdout)
     assert printed["link"].startswith("http://10.0.0.7:8080/#hgw-invite=")
     assert printed["max_devices"] == 32
 
 
 def test_a_home_for_the_whole_program(relay: RelayProcess) -> None:
-    printed = subprocess.run(
-        [*relay.program, "--home", str(relay.data), "stats", "--json"], capture_output=True, text=True, check=True
-    )
-    assert json.loads(printed.stdout).keys() >= {"spaces", "batches"}
+    home = ["--home", str(relay.data)]
+    for words in ([*home, "stats", "--json"], ["stats", "--json", *home]):
+        printed = subprocess.run([*relay.program, *words], capture_output=True, text=True, check=True)
+        assert json.loads(printed.stdout).keys() >= {"spaces", "batches"}
 
 
 def test_a_qr_code_is_drawn(relay: RelayProcess) -> None:
@@ -90,7 +93,7 @@ def test_a_link_that_only_this_machine_can_use_says_so(relay: RelayProcess) -> N
 def test_audit_begins_with_the_summary(relay: RelayProcess) -> None:
     short, full = relay.command("audit").stdout, relay.command("audit", "--full").stdout
     assert "Tables" not in short
-    assert short.rstrip().endswith(f"{relay.data.name} audit --full")
+    assert short.rstrip().endswith(f"--home {relay.data} audit --full")
     assert "Tables, with one raw row each" in full
 
 
@@ -98,6 +101,10 @@ def test_every_invite_has_its_own_secret_and_account(relay: RelayProcess) -> Non
     made = [json.loads(relay.command("invite", "--json").stdout) for _ in range(2)]
     assert made[0]["link"] != made[1]["link"]
     assert made[0]["account"] != made[1]["account"]
+    rows = relay.command("accounts").stdout.splitlines()
+    assert [row.partition("  (")[2] for row in rows if row.startswith(made[0]["account"])] == [
+        "nobody has come with its invite yet)"
+    ]
 
 
 async def test_a_removed_account_is_gone_at_once(relay: RelayProcess, family: Family) -> None:
@@ -138,6 +145,7 @@ def test_wrong_commands_say_what_is_wrong(relay: RelayProcess, arguments: list[s
     failed = relay.command(*arguments, check=False)
     assert failed.returncode == code
     assert says in failed.stderr
+    assert failed.stderr.startswith("error: ")
     assert "Traceback" not in failed.stderr
 
 
@@ -207,6 +215,8 @@ async def test_spec_Y7_audit_shows_what_is_stored(relay: RelayProcess, family: F
             assert table["columns"] == columns
     text = relay.command("audit").stdout
     assert family.space.hex() in text
+    assert f"  device {fingerprint(DeviceId(family.first.id))}  active" in text
+    assert f"  log {writer.log % 2**64:016x} of {fingerprint(DeviceId(family.first.id))}: batch 3" in text
     assert "Nothing here can be read" in text
     stats = json.loads(relay.command("stats", "--json").stdout)
     assert stats["batches"] >= 3
@@ -259,6 +269,22 @@ def test_a_taken_port_is_named(relay: RelayProcess, tmp_path: Path) -> None:
     assert "Traceback" not in failed.stderr
 
 
+def test_a_second_relay_on_the_same_folder_is_refused(tmp_path: Path) -> None:
+    """Devices of one would hear of nothing that the other stores, and invites would name the one that started last."""
+    relay = RelayProcess(tmp_path / "data")
+    with relay:
+        assert relay.process is not None
+        first = relay.url
+        failed = relay.command("serve", "--host", "127.0.0.1", "--port", "0", check=False)
+        assert failed.returncode == 1
+        assert f"Another relay (process {relay.process.pid}) serves this folder already" in failed.stderr
+        assert "Traceback" not in failed.stderr
+        assert relay.command("invite").stdout.startswith(f"{first}/#")
+        relay.kill()
+    with relay:  # what a killed process leaves behind means nothing
+        pass
+
+
 def test_a_newer_database_is_refused_untouched(tmp_path: Path) -> None:
     relay = RelayProcess(tmp_path / "data")
     with relay:
@@ -290,6 +316,9 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     )
     assert failed.returncode == 1
     assert "folder" in failed.stderr
+    failed = RelayProcess(tmp_path / "file").command("serve", "--host", "127.0.0.1", "--port", "0", check=False)
+    assert failed.returncode == 1
+    assert "there is a file of that name" in failed.stderr
 
 
 async def test_tls_without_a_proxy(tmp_path: Path, family: Family) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -14,6 +14,7 @@ from ..context import App, Command, Group, json_option, pass_app
 from ..output import ago_text, clean, duration_text, time_text
 
 Json = dict[str, Any]
+_CODE_DIGITS: Final = 6
 _LASTS = {"session": "this session", "30d": "30 days", "until-revoked": "until revoked"}
 
 
@@ -66,6 +67,8 @@ def approve(app: App, code: tuple[str, ...], lasts: str, scopes: tuple[str, ...]
             if waiting
             else "No app waits to be let in. Open the app and click its button to connect, then come back."
         )
+    if len(typed) != _CODE_DIGITS:
+        raise click.UsageError(f"The code of an app has {_CODE_DIGITS} digits, as 'hybridgw apps' lists it.")
     # With one app waiting, a wrong code is a try that the daemon counts.
     grant = waiting[0] if len(waiting) == 1 else _of_code(app, waiting, typed)
     body: Json = {"code": typed, "lasts": lasts.replace("-", "_")}

@@ -12,7 +12,7 @@ from hybridgw_protocol.errors import NotFound
 
 from ..context import App, Command, Group, json_option, pass_app
 from ..output import clean, count_text, time_text, to_json
-from ..values import parse_json
+from ..values import parse_json, parse_value
 
 Json = dict[str, Any]
 
@@ -42,7 +42,7 @@ def conflicts(ctx: click.Context, collection: str | None) -> None:
     if found:
         first = found[0]
         place = f"{clean(first['collection'])} {_word(first['id'])}"
-        app.out.say(f"Decide: {app.command(f'conflicts resolve {place}')} --keep | --use N | --value JSON")
+        app.out.say(f"Decide: {app.command(f'conflicts resolve {place}')} --keep | --use N | --value VALUE")
 
 
 def show(app: App, conflict: Json, names: Mapping[str, str]) -> None:
@@ -86,7 +86,7 @@ def _word(text: str) -> str:
 @click.argument("place", nargs=-1, required=True, metavar="COLLECTION ID [FIELD]")
 @click.option("--keep", is_flag=True, help="Keep what is shown; without a FIELD, for all fields.")
 @click.option("--use", "number", type=click.IntRange(1), metavar="N", help="Take the N-th of the other values.")
-@click.option("--value", metavar="JSON", help="Write this value instead; null removes the field.")
+@click.option("--value", metavar="VALUE", help="Write this value instead, JSON or text; null removes the field.")
 @json_option
 @pass_app
 def resolve(app: App, place: tuple[str, ...], keep: bool, number: int | None, value: str | None) -> None:
@@ -95,7 +95,7 @@ def resolve(app: App, place: tuple[str, ...], keep: bool, number: int | None, va
     The decision travels to the other devices like any edit.
     """
     if sum((keep, number is not None, value is not None)) != 1:
-        raise click.UsageError("Choose one of --keep, --use N and --value JSON.")
+        raise click.UsageError("Choose one of --keep, --use N and --value VALUE.")
     collection, document, field = _place(place)
     path = path_of("conflicts", collection, document)
     conflict: Json = app.client.get(path)
@@ -147,7 +147,8 @@ def _choice(name: str, fields: list[Json], *, keep: bool, number: int | None, va
     if keep:
         return {"keep": "shown"}
     if value is not None:
-        return {"value": parse_json(value, "--value")}
+        is_json = value.lstrip()[:1] in ("{", "[", '"')  # else as in `data put title=Foo`
+        return {"value": parse_json(value, "--value") if is_json else parse_value(value)}
     others = _others(fields)
     assert number is not None  # noqa: S101 - by the check of the options
     if number > len(others):

@@ -39,13 +39,19 @@ _NEXT: Final = (
     ("dashboard", "all of it in your browser"),
     ("status", "how things are"),
 )
+_AFTER_DAMAGE: Final = (
+    ("pair CODE", "brings back what was synced: the code that 'hybridgw pair' shows on another device"),
+    ("doctor", "names the damaged database that was set aside"),
+)
 STORES: Final = ("keyring", "passphrase", "insecure-file")
 
 
 # ---- up ------------------------------------------------------------------------------------------------------------
 @click.command(cls=Command)
 @click.option("--foreground", is_flag=True, help="Stay in this terminal until Ctrl-C; for service managers too.")
-@click.option("--port", type=click.IntRange(0, 65535), help="Port of the local API; 0: any free one.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="Port of the local API, from now on; 0: any free one, for now."
+)
 @click.option("--secret-store", type=click.Choice(STORES), help="Where the key that seals this device's secrets lives.")
 @click.option("--passphrase-fd", type=click.IntRange(0), help="Read the passphrase from this descriptor; for scripts.")
 @click.option(
@@ -277,10 +283,17 @@ def _told_running(app: App, *, already: bool, is_locked: bool = False) -> None:
             app.out.warn(f"{clean(component['name'])}: {part_text(app, component)}")
     if not already and not is_locked and not app.client.get("/api/sync/status")["relays"]:
         app.out.say("Next:")
-        lines = [(app.command(words), what) for words, what in _NEXT]
+        steps = _AFTER_DAMAGE + _NEXT[2:] if set_aside(app) else _NEXT
+        lines = [(app.command(words), what) for words, what in steps]
         width = max(len(words) for words, _ in lines)
         for words, what in lines:
             app.out.say(f"  {words:<{width}}  {what}")
+
+
+def set_aside(app: App) -> list[Path]:
+    """Damaged databases, without the logs that lie beside each."""
+    found = sorted(Path(app.profile.folders.data).glob("hybridgw.db.damaged-*"))
+    return [path for path in found if not path.name.endswith(("-wal", "-shm", "-journal"))]
 
 
 # ---- down ----------------------------------------------------------------------------------------------------------

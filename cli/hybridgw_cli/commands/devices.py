@@ -14,7 +14,7 @@ from hybridgw_protocol.errors import NeedsPerson, NotFound
 from ..context import App, Command, Group, json_option, pass_app
 from ..exits import Exit, Finished
 from ..output import ago_text, clean, count_text, time_text
-from ..secrets import read_words
+from ..secrets import confirmed, read_words
 
 Json = dict[str, Any]
 SLOW_S: Final = 60.0
@@ -53,6 +53,8 @@ def list_(app: App) -> None:
 @pass_app
 def rename(app: App, name: str, device: str | None) -> None:
     """Call this device NAME, on all devices; or another one with --device."""
+    if not name.strip():
+        raise click.UsageError("What shall it be called? A name has at least one letter.")
     found = _all(app)
     chosen = _named(app, device, found) if device else next(one for one in found if one["own"])
     renamed: Json = app.client.post(path_of("devices", chosen["id"], "rename"), {"name": name})
@@ -139,6 +141,9 @@ def quarantine(app: App, device: str | None, take: bool) -> None:
             return
     if app.out.as_json:
         app.out.json({"items": found, "next_cursor": None})
+        return
+    if not found:
+        app.out.say("Nothing is kept aside.")
         return
     app.out.table(
         [
@@ -317,7 +322,7 @@ def _ask(app: App, question: str, yes: bool) -> None:
         return
     if app.out.as_json:
         raise click.UsageError("--json does not ask, so it goes with --yes.")
-    if not click.confirm(question, default=False, err=True):
+    if not confirmed(app, question):
         app.out.say("Nothing was changed.")
         raise Finished(Exit.NEEDS_PERSON)
 

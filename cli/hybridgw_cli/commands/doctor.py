@@ -27,7 +27,7 @@ from hybridgw_protocol.runtime import VERSION
 from ..context import App, Command, json_option, pass_app
 from ..exits import Exit, Finished
 from ..output import bytes_text, clean, count_text, duration_text
-from .daemon import daemon_program, tail
+from .daemon import daemon_program, set_aside, tail
 from .status import waiting_line
 
 Json = dict[str, Any]
@@ -204,7 +204,7 @@ def _size(path: Path) -> int:
 
 
 def _damage(app: App) -> Iterator[Check]:
-    for path in sorted(Path(app.profile.folders.data).glob("hybridgw.db.damaged-*")):
+    for path in set_aside(app):
         yield Check(
             "damage",
             "warn",
@@ -376,9 +376,7 @@ def _sync(app: App) -> Iterator[Check]:
     elif status["standing"] != "active":
         yield Check("sync", "fail", f"{text}{f'. Waiting: {waits}.' if waits else ''}", app.command("pair CODE"))
     elif status["state"] in ("offline", "parked") and status["relays"]:
-        yield Check(
-            "sync", "warn", f"{text} {f'Waiting: {waits}.' if waits else ''}".strip(), app.command("relay test")
-        )
+        yield Check("sync", "warn", f"{f'Waiting: {waits}. ' if waits else ''}{text}", app.command("relay test"))
     else:
         yield Check("sync", "ok", text)
     if status["conflicts"]:

@@ -50,7 +50,20 @@ def create(app: App, scopes: tuple[str, ...], note: str, expires: str, origins: 
     The key alone goes to stdout: KEY=$(hybridgw keys create --scope read:tasks)
     """
     body = {"scopes": list(scopes), "note": note, "expires_days": _days(expires), "origins": list(origins)}
-    _show_new(app, app.client.post("/api/auth/keys", body))
+    made: Json = app.client.post("/api/auth/keys", body)
+    _show_new(app, made)
+    if not app.out.as_json:
+        _note_unknown(app, scopes)
+
+
+def _note_unknown(app: App, scopes: tuple[str, ...]) -> None:
+    """A collection that is not there is often a typo, and sometimes one that the script will make."""
+    parts = [scope.partition(":") for scope in scopes]
+    meant = {name for verb, _, name in parts if verb in ("read", "write") and name.isidentifier()}
+    if meant:
+        there = {collection["name"] for collection in app.client.pages("/api/collections")}
+        for name in sorted(meant - there):
+            app.out.warn(f"There is no collection {name} yet. What there is: {app.command('data list')}")
 
 
 @keys.command(cls=Command)

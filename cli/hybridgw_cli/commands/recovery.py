@@ -9,7 +9,7 @@ import click
 from ..context import App, Command, Group, json_option, pass_app
 from ..exits import Exit, Finished
 from ..output import clean, count_text, time_text
-from ..secrets import read_words
+from ..secrets import confirmed, read_words
 
 Json = dict[str, Any]
 _PER_LINE = 6
@@ -51,7 +51,7 @@ def show(app: App, yes: bool) -> None:
         if app.out.as_json:
             raise click.UsageError("--json does not ask, so it goes with --yes.")
         app.out.say("Whoever sees the words can read all your data and put out your devices. Write them on paper.")
-        if not click.confirm("Is nobody looking over your shoulder?", default=False, err=True):
+        if not confirmed(app, "Is nobody looking over your shoulder?"):
             app.out.say("Nothing was shown.")
             raise Finished(Exit.NEEDS_PERSON)
     words: list[str] = app.client.post("/api/recovery/show")["words"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, Final
 
 import click
@@ -18,6 +19,7 @@ _EXITS: Final = {
     "locked": Exit.NEEDS_PERSON,
     "out": Exit.NEEDS_PERSON,
 }
+_LEAST_S: Final = 0.5  # between two questions
 _STEP_S: Final = 2.0  # asked for piece by piece, so that progress can be shown and Ctrl-C works
 
 
@@ -49,16 +51,19 @@ def _run(app: App, wait: bool, timeout: float, full: bool) -> dict[str, Any]:
     if not wait or is_alone(status):
         return result
     if result["status"] == "offline":
-        app.out.say(f"{app.told(status.get('message') or 'Offline.')} Trying on for {timeout:g} s.")
-    left, sent, received, began = timeout, result["sent"], result["received"], result["started_at"]
+        app.out.say(app.told(status.get("message") or "Offline."))
+        app.out.say(f"Trying on for {timeout:g} s.")
+    sent, received, began = result["sent"], result["received"], result["started_at"]
+    end = time.monotonic() + timeout
     with app.out.waiting("Syncing ...") as spinner:
         while True:
-            step = min(left, _STEP_S)
-            result = _trigger(app, wait_s=step)
+            asked = time.monotonic()
+            result = _trigger(app, wait_s=max(_LEAST_S, min(end - asked, _STEP_S)))
             sent, received = sent + result["sent"], received + result["received"]
-            left -= step
-            if result["status"] not in ("timeout", "offline") or left <= 0:
+            if result["status"] not in ("timeout", "offline") or time.monotonic() >= end:
                 return result | {"sent": sent, "received": received, "started_at": began}
+            # With nobody to ask, the daemon answers at once; a device on the network may still turn up.
+            time.sleep(max(0.0, min(end, asked + _LEAST_S) - time.monotonic()))
             spinner.tell(f"Syncing ... {waiting_line(app.client.get('/api/sync/status'))}")
 
 
@@ -79,7 +84,7 @@ def _show(app: App, result: dict[str, Any]) -> None:
             status = app.client.get("/api/sync/status")
             reason = app.told(status.get("message") or {"timeout": "It is not done yet."}.get(other, other))
             waits = waiting_line(status)
-            app.out.result(f"Not in step: {reason}" + (f" Waiting: {waits}." if waits else ""))
+            app.out.result(f"Not in step: {reason}" + (f"\nWaiting: {waits}." if waits else ""))
             if other == "offline" and not is_alone(status):
                 whom = "the relay" if status["relays"] else "another device"
                 app.out.say(f"It goes on by itself when {whom} can be reached again.")

@@ -16,18 +16,20 @@ from typing import IO, Any, Final
 import click
 
 from hybridgw_protocol.errors import BadValue, StateError
+from hybridgw_protocol.ids import check_collection
 
 from ..context import App, Command, json_option, pass_app
 from ..exits import Exit, Finished
 from ..formats.csvfile import write_csv
 from ..formats.detect import FORMATS, Format, detect
-from ..formats.record import BadLine, Item, Options
+from ..formats.record import BadLine, Item, Options, Record
 from ..importing import Importer, Summary
 from ..output import Progress, clean, count_text, to_json
 
 Json = dict[str, Any]
 _BUFFER_BYTES: Final = 128 * 1024
 _SHOWN_BAD: Final = 20
+_WHERE: Final = "Which collection do these documents go to? --collection NAME"
 
 
 # ---- import --------------------------------------------------------------------------------------------------------
@@ -56,11 +58,13 @@ def import_(
     FILE may be "-" for stdin. The same file again changes nothing; a newer one changes what differs. Lines that cannot
     be taken are named, the others are imported, and the exit code is 5.
     """
+    if collection:
+        _check_name(collection)
     with _opened(file) as stream:
         chosen = FORMATS[format_name] if format_name else detect(stream, file)
         place = collection or chosen.collection
         if not place and chosen.name == "csv":
-            raise click.UsageError("Which collection do these documents go to? --collection NAME")
+            raise click.UsageError(_WHERE)
         options = Options(place, id_field=id_field or "", encoding=encoding or "", text=text)
         importer = Importer(app.client, dry_run=dry_run, told=_Teller(app))
         with app.out.progress(f"Importing {os.path.basename(file)}", _size(stream)) as bar:
@@ -71,6 +75,13 @@ def import_(
         raise Finished(Exit.PARTIAL)
     if not importer.summary.collections and not importer.summary.left_out:
         raise BadValue(f"No document was found in {clean(file)}, read as {chosen.name}; see --format.")
+
+
+def _check_name(collection: str) -> None:
+    try:
+        check_collection(collection)
+    except BadValue as error:
+        raise click.UsageError(error.message) from error
 
 
 @contextmanager
@@ -98,9 +109,16 @@ def _size(stream: BufferedReader) -> int | None:
 
 
 def _read(chosen: Format, stream: BufferedReader, options: Options, bar: Progress) -> Iterator[Item]:
-    """The items, telling the bar how much of the file is behind us."""
-    done = 0
+    """The items, telling the bar how much of the file is behind us.
+
+    Raises: UsageError: the first document names no collection; then it is not one bad line among others.
+    """
+    done, is_first = 0, True
     for number, item in enumerate(chosen.read(stream, options)):
+        if is_first and isinstance(item, Record):
+            is_first = False
+            if not item.collection:
+                raise click.UsageError(_WHERE)
         if number % 256 == 0:
             with suppress(OSError, io.UnsupportedOperation):
                 now = stream.tell()
@@ -129,10 +147,13 @@ def _summarise(app: App, chosen: Format, summary: Summary, *, dry_run: bool) -> 
         app.out.json({"format": chosen.name, "dry_run": dry_run, **summary.to_json()})
         return
     total = sum(summary.collections.values())
-    where = ", ".join(f"{clean(name)} ({count:,})" for name, count in summary.collections.items())
+    are_several = len(summary.collections) > 1
+    where = ", ".join(
+        f"{clean(name)} ({count:,})" if are_several else clean(name) for name, count in summary.collections.items()
+    )
     would = "would be " if dry_run else ""
     app.out.result(
-        f"{count_text(total - _refused_by_daemon(summary), 'document')} read as {chosen.name}"
+        f"{count_text(total, 'document')} read as {chosen.name}"
         + (f" for {where}" if where else "")
         + f": {summary.created:,} {would}new, {summary.changed:,} {would}changed, {summary.unchanged:,} as they were."
     )
@@ -140,11 +161,6 @@ def _summarise(app: App, chosen: Format, summary: Summary, *, dry_run: bool) -> 
         app.out.result(f"Left out: {count:,} {why}.")
     if summary.refused:
         app.out.result(f"Not imported: {count_text(summary.refused, 'bad line')}.")
-
-
-def _refused_by_daemon(summary: Summary) -> int:
-    """Documents that were read well and not taken."""
-    return sum(summary.collections.values()) - summary.created - summary.changed - summary.unchanged
 
 
 # ---- export --------------------------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ def _decode(number: int, text: str) -> object:
     try:
         return DECODER.decode(text)
     except json.JSONDecodeError as error:
-        return BadLine(number, f"is not JSON: {error.msg.lower()} at character {error.pos + 1}")
+        return BadLine(number, f"is not JSON: {error.msg.lower().removesuffix(' at')} at character {error.pos + 1}")
     except ValueError as error:
         return BadLine(number, f"is not JSON: {error}")
     except RecursionError:
@@ -82,7 +82,7 @@ def array_elements(stream: BufferedReader, encoding: str) -> Iterator[tuple[int,
         try:
             value, end = DECODER.raw_decode(text, at)
         except (ValueError, RecursionError) as error:
-            reason = error.msg.lower() if isinstance(error, json.JSONDecodeError) else str(error)
+            reason = error.msg.lower().removesuffix(" at") if isinstance(error, json.JSONDecodeError) else str(error)
             yield line, BadLine(line, f"is not JSON ({reason}); what follows it was not read")
             return
         yield line, value

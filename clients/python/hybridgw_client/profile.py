@@ -73,8 +73,7 @@ class Profile:
         """A command of ours as the person has to type it for this profile, for messages."""
         if self.home is None or self.home == _absolute(os.environ.get(HOME_VARIABLE)):
             return f"hybridgw {command}"
-        near = os.path.relpath(self.home)
-        return f"hybridgw --home {shlex.quote(min(near, self.home, key=len))} {command}"
+        return f"hybridgw --home {shlex.quote(self.home)} {command}"  # absolute: it is typed anywhere
 
 
 def find_profile(home: str | os.PathLike[str] | None = None) -> Profile:

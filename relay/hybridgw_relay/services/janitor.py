@@ -65,4 +65,4 @@ class Janitor:
     def close_all(self) -> None:
         """The relay stops: tell every connection to come back soon."""
         for conversation in tuple(self._conversations):
-            conversation.fail(RemoteClosed("The relay is restarting.", retry_ms=2_000))
+            conversation.fail(RemoteClosed("The relay has been stopped.", retry_ms=2_000))

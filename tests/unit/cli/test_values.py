@@ -54,6 +54,7 @@ def test_data_is_an_object_or_pairs(words: tuple[str, ...], data: Any) -> None:
         (("a=1", "a=2"), "twice"),
         (('{"a": 1',), "not JSON: expecting"),
         (('{"a": NaN}',), "not JSON"),
+        (('{"a": "x',), "unterminated string starting at character 7."),
         (("[1]",), "not a JSON object. Like this"),
     ],
 )

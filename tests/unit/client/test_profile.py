@@ -133,7 +133,7 @@ def test_profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     named = find_profile("near")
     assert named.database == tmp_path / "near" / "hybridgw.db"
     assert named.log == tmp_path / "near" / "logs" / "daemon.log"
-    assert named.to_command("up") == "hybridgw --home near up"
+    assert named.to_command("up") == f"hybridgw --home {tmp_path / 'near'} up"
     own = find_profile()
     assert own.home is None
     assert own.to_command("up") == "hybridgw up"

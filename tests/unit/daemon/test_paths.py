@@ -65,6 +65,12 @@ def test_a_folder_that_cannot_be_made_is_one_clear_error(tmp_path: Path) -> None
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="needs root to give a folder away")
+def test_a_file_in_the_place_of_the_folder_is_called_one(tmp_path: Path) -> None:
+    (tmp_path / "home").touch()
+    with pytest.raises(StorageUnavailable, match="there is a file of that name"):
+        paths.make(paths.find(str(tmp_path / "home")))
+
+
 def test_sec_L28_a_folder_of_another_user_is_refused(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     os.chown(tmp_path / "home", 12345, 12345)
