@@ -34,6 +34,7 @@ DATABASE_NAME: Final = "hybridgw.db"
 LOG_NAME: Final = "daemon.log"
 CONFIG_NAME: Final = "config.toml"
 _MAX_ENDPOINT_BYTES: Final = 64 * 1024
+LOOKS: Final = 3  # the table of locks is read page by page: one that is let go of meanwhile may hide the next
 START_S: Final = 30.0  # a daemon listens sooner after it has taken the lock, into which it writes its name then
 
 
@@ -166,6 +167,13 @@ def holder(profile: Profile) -> int | None:
     Linux tells without touching the lock. To try it would make a daemon that starts at that moment believe that it is
     the second one.
     """
+    for _ in range(LOOKS):
+        if (found := _holder_as_told_now(profile)) is not None:
+            return found
+    return None
+
+
+def _holder_as_told_now(profile: Profile) -> int | None:
     try:
         held = profile.lock.stat()
         table = Path("/proc/locks").read_text(encoding="ascii")
