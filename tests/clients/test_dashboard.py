@@ -107,7 +107,7 @@ async def test_a_restart_ends_the_session_and_alarms_stay_until_seen(owner: Owne
         await until(tab, "document.body.innerText.includes('This session has ended')")
 
         await open_at(tab, await link_of(owner))
-        await until(tab, "document.querySelector('.card.warn').innerText.includes('Two <b>logs</b>.')")
+        await until(tab, "document.querySelector('.card.warn')?.innerText.includes('Two <b>logs</b>.')")
         await until(tab, "document.querySelector('nav .count')?.innerText.startsWith('1')")
         await show(tab, "start/check")
         await until(tab, "document.querySelector('[data-doctor=bad]') !== null")

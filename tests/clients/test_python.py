@@ -425,10 +425,10 @@ async def test_spec_A5_a_key_reaches_what_it_may_until_it_is_revoked(shared: Dae
 
 
 async def test_spec_F5_a_token_is_renewed_before_it_ends(tmp_path: Path) -> None:
-    """Tokens of two seconds, of a daemon in this process."""
+    """Tokens of three seconds, of a daemon in this process."""
     asked: asyncio.Queue[str] = asyncio.Queue()
     states = States()
-    async with running(tmp_path, settings=AccessSettings("HS256", 2, b"k" * 32)) as api:
+    async with running(tmp_path, settings=AccessSettings("HS256", 3, b"k" * 32)) as api:
         body = {"scopes": ["read:notes"], "note": "test"}
         fetch = login((await api.call("POST", "/api/auth/keys", body)).body["key"])
 

@@ -247,14 +247,16 @@ async def running(
     )  # fmt: skip
     await local.start(sockets)
     tasks = [asyncio.create_task(local.run()), asyncio.create_task(local.run_sockets()), asyncio.create_task(hub.run())]
-    async with aiohttp.ClientSession(auto_decompress=False) as session:
-        yield Api(port, services, hub, database, replica, daemon, session, local, access, clock, calls)
-    await local.close()
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    await access.close()
-    await database.close()
+    try:
+        async with aiohttp.ClientSession(auto_decompress=False) as session:
+            yield Api(port, services, hub, database, replica, daemon, session, local, access, clock, calls)
+    finally:
+        await local.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await access.close()
+        await database.close()
 
 
 # ---- a daemon as a process -------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import socket
 from collections.abc import Iterator
@@ -85,17 +86,13 @@ async def test_sec_R18_metrics_are_not_on_the_port_of_the_devices(relay: RelayPr
 
 
 async def test_the_usual_port_may_be_taken_and_a_chosen_one_may_not(tmp_path: Path) -> None:
-    try:
-        usual = socket.create_server(("127.0.0.1", 9090))
-    except OSError:
-        usual = None  # another program, or another test, has it already
-    try:
-        with RelayProcess(tmp_path / "a") as running:
-            assert "metrics are not served: port 9090 is taken" in running.log.read_text()
-            assert (await scraped(f"{running.url}/health"))[0] == 200
-    finally:
-        if usual is not None:
-            usual.close()
+    taken = "metrics are not served: port 9090 is taken"
+    with contextlib.ExitStack() as stack:  # another program may have it; if not, the first of ours has
+        running = [stack.enter_context(RelayProcess(tmp_path / name)) for name in ("a", "c")]
+        without = [one for one in running if taken in one.log.read_text()]
+        assert without
+        for one in running:
+            assert (await scraped(f"{one.url}/health"))[0] == 200
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
         refused = RelayProcess(tmp_path / "b", environment={"METRICS_PORT": port})
