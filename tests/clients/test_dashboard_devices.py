@@ -178,5 +178,7 @@ async def test_words_bring_everything_back_on_a_new_machine_and_it_leaves(house:
         await until(tab, "document.querySelector('[data-said]')?.innerText.includes('has left')", 30)
         assert device_of(house, b, own=True)["state"] == "left"
         assert "milk" in b.documents("tasks")
+        await show(tab, "")
+        await until(tab, f"{MAIN}.includes('Not one of your devices') && {MAIN}.includes('Why:')")
         await asyncio.to_thread(eventually, lambda: device_of(house, a, own=False)["state"] == "left")
         assert [text for text in await tab.problems() if "400" not in text] == []

@@ -33,6 +33,7 @@ export interface DirectLink {
 
 export interface SyncStatus {
   state: 'in_step' | 'syncing' | 'offline' | 'parked' | 'locked'
+  standing: 'active' | 'left' | 'removed' | 'expelled' | 'refused'
   path: Path
   path_reason: string
   direct: DirectLink[]

@@ -91,7 +91,7 @@ function About({ device }: { device: Device }) {
         ['Belongs since', time(device.added_ms)],
         ...(device.removed_by.length > 0 ? [['Removed by', oneLine(device.removed_by.join(', '), 200)] as const] : []),
         ...(device.own ? [] : [
-          ['Seen', ago(device.last_seen_ms, now)] as const,
+          ['Last heard', ago(device.last_seen_ms, now)] as const,
           ['Reached', device.path === 'none' ? 'not now' : WAYS[device.path]] as const,
           ['Of it to come', count(device.behind ?? 0, 'batch', 'batches')] as const,
           ['It had not seen', device.lacks === null ? '–' : count(device.lacks, 'batch', 'batches')] as const,

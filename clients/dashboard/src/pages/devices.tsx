@@ -38,7 +38,7 @@ export function DevicesPage() {
                   <p class="quiet">
                     {device.platform !== null && <><Said text={device.platform} most={30} />, </>}
                     fingerprint <code>{oneLine(device.fingerprint, 60)}</code>
-                    {!device.own && <>, seen {ago(device.last_seen_ms, now)}</>}
+                    {!device.own && <>, last heard {ago(device.last_seen_ms, now)}</>}
                     {(device.behind ?? 0) > 0 && <>, {count(device.behind ?? 0, 'batch', 'batches')} of it to come</>}
                   </p>
                 </div>

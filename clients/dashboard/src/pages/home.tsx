@@ -45,6 +45,7 @@ export function HomePage() {
 /** What the state of sync means to a person. */
 export function stateOf(sync: SyncStatus): { tone: Tone; title: string; text: string } {
   const left = waiting(sync)
+  if (sync.standing !== 'active' && sync.state !== 'locked') return { tone: 'bad', title: 'Not one of your devices', text: 'What you write stays on this device, and nothing of the others arrives here.' }
   switch (sync.state) {
     case 'in_step':
       return { tone: 'good', title: 'In step', text: 'Everything written here has been handed on, and everything that your other devices wrote is here.' }
@@ -78,7 +79,7 @@ function State({ sync, ready, action }: { sync: SyncStatus; ready: Readiness | n
       <div class="state-text">
         <h2>{title}</h2>
         <p>{text}</p>
-        {sync.message !== null && sync.state !== 'in_step' && sync.state !== 'locked' && sync.relays.length > 0 && <p><strong>Why:</strong> {oneLine(sync.message, 400)}</p>}
+        {sync.message !== null && sync.state !== 'in_step' && sync.state !== 'locked' && (sync.relays.length > 0 || sync.standing !== 'active') && <p><strong>Why:</strong> {oneLine(sync.message, 400)}</p>}
         {sync.path_reason !== '' && sync.state !== 'locked' && <p class="quiet">{oneLine(sync.path_reason, 400)}</p>}
         {broken.map((one) => <p key={one.name} class="quiet"><strong>{oneLine(one.name)}:</strong> {oneLine(one.message ?? one.state, 300)}{one.help ? ` What helps: ${oneLine(one.help, 200)}` : ''}</p>)}
         {sync.last_sync_ms !== null && <p class="quiet">Last in step {ago(sync.last_sync_ms, now)}</p>}
