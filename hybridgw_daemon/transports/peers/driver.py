@@ -156,7 +156,8 @@ class Conversation:
                     self._mail = MailPump(self._sync.mail, self._line.ask, self._line.send, only=self.state.device)
                 if self._sync.letters is not None and not self._is_direct:
                     self._letters = LetterPump(self._sync.letters, self.state.peer, self._line)
-                self._sync.peers.connected(self)
+                if not self._ended.is_set():  # a newer one may have taken its place while it greeted
+                    self._sync.peers.connected(self)
             await self._pump()
         except RemoteError as error:
             if self._is_direct and (self.is_ready.is_set() or self._greeting.role is Role.SERVER):
