@@ -23,7 +23,7 @@ from .record import BadLine, Fields, IdMaker, Item, Options, Record, text_lines
 
 _SEPARATORS: Final = ",;\t|"
 _ID_COLUMNS: Final = ("id", "_id", "uuid")
-_NUMBER: Final = re.compile(r"-?(0|[1-9]\d{0,15})(\.\d{1,17})?([eE][+-]?\d{1,3})?")
+_NUMBER: Final = re.compile(r"-?(0|[1-9]\d{0,15})(\.\d{1,22})?([eE][+-]?\d{1,3})?")
 _WORDS: Final[dict[str, object]] = {"true": True, "false": False, "null": None}
 _MAX_CELL: Final = 1024 * 1024
 
