@@ -6,7 +6,8 @@ A fenced block whose language is `sh` is run. Words after `sh` say how (no reade
     sh background            its own terminal: it keeps running until the page ends
     sh save=NAME             what it prints holds the value that later blocks write as NAME: LINK is the first word with
                              "://", CODE the first pairing code, anything else the last line; works with background
-    sh stop                  first press Ctrl-C in the background terminal that was opened last and still runs
+    sh stop                  first press Ctrl-C in the background terminal that was opened last and goes on for good
+                             (one that was given an `answer` ends by itself, and is waited for)
     sh answer=TEXT           typed into it, then Enter ("+" is a further Enter: answer=yes+no)
     sh open                  its input stays open, as that of a terminal does, and it ends by itself
     sh exit=N                it must end with code N
@@ -24,6 +25,7 @@ Nothing here knows our commands. They are found on PATH, with HOME, and with wha
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -198,8 +200,11 @@ class Terminal:
             return False
 
     def interrupt(self, block: Block, timeout_s: float) -> None:
-        """Ctrl-C in the last background terminal. Raises: PageFault: none runs, or it does not end."""
-        for _, process, _ in reversed(self.running):
+        """Ctrl-C in the last background terminal that goes on for good. Raises: PageFault: none does, or it does not end."""
+        for given, process, _ in reversed(self.running):
+            if given.answer is not None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout_s)
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGINT)
                 try:

@@ -124,6 +124,15 @@ def test_a_background_block_runs_until_the_page_ends(tmp_path: Path) -> None:
     assert subprocess.run(["ps", "-p", pid, "-o", "comm="], capture_output=True, check=False).stdout.strip() == b""
 
 
+def test_stop_means_what_runs_for_good_and_not_a_dialogue_that_is_about_to_end(tmp_path: Path) -> None:
+    text = (
+        "```sh background\necho $$ > pid; echo up; exec sleep 600\n```\n"
+        "```sh background answer=y\nread answer; echo asked; sleep 0.5; echo ended > dialogue\n```\n"
+        "```sh stop\ntest -e dialogue; ! kill -0 $(cat pid) 2>/dev/null\n```\n"
+    )
+    list(run_page(page(tmp_path, text), tmp_path))
+
+
 def test_what_a_page_leaves_behind_is_ended(tmp_path: Path) -> None:
     """A daemon in a session of its own, after a command that failed."""
     text = "```sh\nsetsid sleep 600 & echo $! > pid\n```\n```sh\nfalse\n```\n"
