@@ -9,7 +9,7 @@ import asyncio
 import random
 import time
 
-from .documents import documents, write_requests
+from .documents import COLLECTION, documents, write_requests
 from .edit import ARRIVAL_S, PAUSE_S, product_way
 from .options import Options
 from .processes import Processes, fine_cpu_s, free_port
@@ -137,7 +137,7 @@ async def _household(processes: Processes) -> float:
     before = await _sent(daemons)
     pairs = documents(EDITS)
     for document, data in pairs:
-        await first.api.call("PUT", f"/api/data/tasks/{document}", data)
+        await first.api.call("PUT", f"/api/data/{COLLECTION}/{document}", data)
         await asyncio.sleep(PAUSE_S[0])
     for daemon, _ in daemons:
         await daemon.settled()

@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 from hybridgw_daemon.core.addresses import Address
 from hybridgw_daemon.core.operations import Create, Edit
@@ -20,12 +21,82 @@ from hybridgw_daemon.transports.peers.lan import LanGateway
 from hybridgw_daemon.transports.peers.lan_pairing import LanPairing
 from hybridgw_daemon.transports.peers.mailbox import Desk
 from hybridgw_daemon.transports.peers.relay import Connect, WebSocketChannel
-from hybridgw_daemon.transports.peers.tls import TlsPlace
+from hybridgw_daemon.transports.peers.tls import TlsChannel, TlsPlace
 from hybridgw_protocol.errors import Offline
 from hybridgw_protocol.ids import DeviceId
 from hybridgw_protocol.invite import format_invite
 
 from .devices import Device, invite, pair, relay, until
+
+AnyChannel = TypeVar("AnyChannel", WebSocketChannel, TlsChannel)
+
+
+class Way:
+    """A way on which everything may stop without a word, in both directions, as behind a dead router."""
+
+    def __init__(self) -> None:
+        self._passes = asyncio.Event()
+        self._passes.set()
+        self.connections = 0
+
+    def stop(self) -> None:
+        """Nothing passes from now on; what is sent waits, as TCP keeps it."""
+        self._passes.clear()
+
+    def go_on(self) -> None:
+        """Everything passes again."""
+        self._passes.set()
+
+    async def connect(self, url: str) -> WebSocketChannel:
+        """A channel to a relay."""
+        return self.over(await WebSocketChannel.connect(url))
+
+    def over(self, channel: AnyChannel) -> AnyChannel:
+        """What the channel carries goes this way from now on."""
+        self.connections += 1
+        send, receive, close = channel.send, channel.receive, channel.close
+        queue: asyncio.Queue[bytes] = asyncio.Queue()
+
+        async def carry() -> None:
+            with contextlib.suppress(Offline):
+                while True:
+                    data = await queue.get()
+                    await self._passes.wait()
+                    await send(data)
+
+        carrier = asyncio.create_task(carry())
+
+        async def sent(data: bytes) -> None:
+            if self._passes.is_set() and queue.empty():
+                await send(data)
+            else:
+                queue.put_nowait(data)
+
+        async def heard() -> bytes:
+            try:
+                message = await receive()
+            except Offline:
+                await self._passes.wait()
+                raise
+            await self._passes.wait()
+            return message
+
+        async def closed() -> None:
+            carrier.cancel()
+            await close()
+
+        channel.send, channel.receive, channel.close = sent, heard, closed  # type: ignore[method-assign]
+        return channel
+
+
+class Place(TlsPlace):
+    """As it is, but for the way that a test may put under what it calls. way: for calls from now on."""
+
+    way: Way | None = None
+
+    async def dial(self, address: Address) -> TlsChannel:
+        channel = await super().dial(address)
+        return channel if self.way is None else self.way.over(channel)
 
 
 class Told(Nearby):
@@ -35,6 +106,7 @@ class Told(Nearby):
         self.addresses: list[Address] = []
         self.good: list[tuple[DeviceId, Address]] = []
         self.actions: list[Callable[[], None]] = []
+        self.takes: Callable[[], Awaitable[None]] | None = None
 
     def candidates(self) -> list[Address]:
         return list(self.addresses)
@@ -51,6 +123,8 @@ class Told(Nearby):
     async def worked(self, device: DeviceId, address: Address) -> None:
         self.good.append((device, address))
         self.addresses = list(dict.fromkeys([*self.addresses, address]))
+        if self.takes is not None:
+            await self.takes()
 
     async def list(self) -> list[Address]:
         return list(self.addresses)
@@ -66,20 +140,21 @@ class Direct:
 
     def __init__(self, device: Device, folder: Path) -> None:
         self.device, self.nearby = device, Told()
-        self.place = TlsPlace(
-            host="127.0.0.1", port=0, folder=folder, steady_ms=lambda: time.monotonic_ns() // 1_000_000
-        )
+        self.place = Place(host="127.0.0.1", port=0, folder=folder, steady_ms=lambda: time.monotonic_ns() // 1_000_000)
         desk = Desk()
         self.gateway = LanGateway(device.sync, self.nearby, self.place, entropy=os.urandom, desk=desk)
         self.offered: list[int | None] = []
         self.found: list[Address] = []  # who announces a code
-        device.direct = LanPairing(
+        self.is_looked_for: Awaitable[object] | None = None  # and when that is known
+        device.direct = self.pairing = LanPairing(
             device.sync, self.gateway, self.nearby, self.place, desk, offer=self.offered.append, find=self._find,
             why=self._why,
         )  # fmt: skip
         device.sync.peers.on_reconnect(self._reconnect)
 
     async def _find(self, _nameplate: int) -> list[Address]:
+        if self.is_looked_for is not None:
+            await self.is_looked_for
         return self.found
 
     async def _why(self) -> str:
@@ -116,57 +191,6 @@ async def two(tmp_path: Path) -> AsyncIterator[tuple[Device, Device, Direct, Dir
         here, there = Direct(a, tmp_path), Direct(b, tmp_path)
         async with here.running(), there.running():
             yield a, b, here, there
-
-
-class Uplink:
-    """The way to a relay on which everything may stop without a word, in both directions, as behind a dead router."""
-
-    def __init__(self) -> None:
-        self._passes = asyncio.Event()
-        self._passes.set()
-        self.connections = 0
-
-    def stop(self) -> None:
-        """Nothing passes from now on; what is sent waits, as TCP keeps it."""
-        self._passes.clear()
-
-    def go_on(self) -> None:
-        """Everything passes again."""
-        self._passes.set()
-
-    async def connect(self, url: str) -> WebSocketChannel:
-        """A channel over this way."""
-        channel = await WebSocketChannel.connect(url)
-        self.connections += 1
-        send, receive, close = channel.send, channel.receive, channel.close
-        queue: asyncio.Queue[bytes] = asyncio.Queue()
-
-        async def carry() -> None:
-            with contextlib.suppress(Offline):
-                while True:
-                    data = await queue.get()
-                    await self._passes.wait()
-                    await send(data)
-
-        carrier = asyncio.create_task(carry())
-
-        async def sent(data: bytes) -> None:
-            if self._passes.is_set() and queue.empty():
-                await send(data)
-            else:
-                queue.put_nowait(data)
-
-        async def heard() -> bytes:
-            message = await receive()
-            await self._passes.wait()
-            return message
-
-        async def closed() -> None:
-            carrier.cancel()
-            await close()
-
-        channel.send, channel.receive, channel.close = sent, heard, closed  # type: ignore[method-assign]
-        return channel
 
 
 @contextlib.asynccontextmanager
@@ -208,7 +232,7 @@ async def test_spec_D5_what_comes_over_both_ways_is_applied_once(tmp_path: Path)
 
 async def test_spec_D5_a_relay_that_falls_silent_is_no_way_in_use(tmp_path: Path) -> None:
     """A router beyond this network is dead: no connection breaks, and no interface changes."""
-    uplink = Uplink()
+    uplink = Way()
     async with household(tmp_path, 2, uplink.connect) as (a, b):
         here, there = Direct(a, tmp_path), Direct(b, tmp_path)
         async with here.running(), there.running():
@@ -229,7 +253,7 @@ async def test_spec_D5_a_relay_that_falls_silent_is_no_way_in_use(tmp_path: Path
 
 
 async def test_spec_D5_a_relay_that_is_gone_is_known_soon_after_the_network_changed(tmp_path: Path) -> None:
-    uplink = Uplink()
+    uplink = Way()
     async with household(tmp_path, 1, uplink.connect) as (a,):
         before = uplink.connections
         a.gateway.look()

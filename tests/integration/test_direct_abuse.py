@@ -24,7 +24,7 @@ from hybridgw_protocol.frames import Auth, Challenge, CtlGet, Err, Frame, Ping, 
 from hybridgw_protocol.records import Remove, sign_record
 
 from .devices import Device, until
-from .test_direct import two
+from .test_direct import Way, two
 
 
 class Caller:
@@ -261,6 +261,34 @@ async def test_the_lower_device_keeps_its_connection(tmp_path: Path) -> None:
         await until(lambda: a.shown() and a.shown() == b.shown())
         second.cancel()
         await asyncio.gather(second, return_exceptions=True)
+
+
+async def test_a_link_that_was_replaced_while_it_greeted_takes_no_place(tmp_path: Path) -> None:
+    """Both call at once. One call is greeted so slowly that the other one, which is kept, is done before it."""
+    async with two(tmp_path) as (_, _, here, there):
+        lower, higher = sorted((here, there), key=lambda direct: direct.device.sync.identity.device)
+        way, is_settled, goes_on = Way(), asyncio.Event(), asyncio.Event()
+
+        async def falls_behind() -> None:
+            way.stop()  # nor does it hear that the other side has ended it
+            is_settled.set()
+            await goes_on.wait()
+
+        higher.place.way, higher.nearby.takes = way, falls_behind
+        higher.nearby.tell(lower.address)
+        await asyncio.wait_for(is_settled.wait(), 30)
+        (older, _), *_ = higher.gateway._held.values()
+        lower.nearby.tell(higher.address)
+        peers = higher.device.sync.peers
+        await until(lambda: peers.directs(), 30)
+        kept = peers.conversation()
+        goes_on.set()
+        await until(older.is_over.is_set, 30)
+        way.go_on()
+        assert kept is not None is not older
+        assert peers.conversation() is kept is next(held for held, _ in higher.gateway._held.values())
+        await higher.device.write(Create("tasks", "one", {"title": "milk"}))
+        await until(lambda: lower.device.shown(), 30)
 
 
 async def test_one_link_stays_when_both_call(tmp_path: Path) -> None:
