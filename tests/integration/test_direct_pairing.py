@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,6 +18,21 @@ from hybridgw_protocol.pairing_code import parse_code
 
 from .devices import Device, pair_by_code, until
 from .test_direct import Direct
+
+
+@contextlib.asynccontextmanager
+async def silent() -> AsyncIterator[Address]:
+    """Where somebody takes the connection and never says a word."""
+    said = asyncio.Event()
+
+    async def wait(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await said.wait()
+        writer.close()
+
+    server = await asyncio.start_server(wait, "127.0.0.1", 0)
+    yield Address("127.0.0.1", server.sockets[0].getsockname()[1])
+    said.set()
+    server.close()
 
 
 @contextlib.asynccontextmanager
@@ -44,11 +60,42 @@ async def test_spec_D1_paired_and_in_step_without_a_relay(tmp_path: Path) -> Non
 
 
 async def test_by_an_address_that_a_person_named(tmp_path: Path) -> None:
-    async with strangers(tmp_path) as (a, b, here, there):
-        there.found = []
-        there.nearby.tell(here.address)
+    """No time is spent on looking for it, nor on another address where nobody answers."""
+    async with strangers(tmp_path) as (a, b, here, there), silent() as nobody:
+        there.is_looked_for = asyncio.Event().wait()
+        there.nearby.tell(nobody, here.address)
         await pair_by_code(a, b)
         await until(lambda: a.sync.peers.path() == b.sync.peers.path() == "lan")
+
+
+async def test_announced_while_nobody_answers_where_a_person_named_one(tmp_path: Path) -> None:
+    async with strangers(tmp_path) as (a, b, _, there), silent() as nobody:
+        there.nearby.tell(nobody)
+        there.found.insert(0, nobody)
+        await pair_by_code(a, b)
+
+
+async def test_a_code_is_entered_at_one_place(tmp_path: Path) -> None:
+    """Two devices show the same first digits, and are called at once: one of them hears the code, the other nothing."""
+    async with strangers(tmp_path) as (_, _, here, there):
+        c = Device(tmp_path / "c", "tablet")
+        also = Direct(c, tmp_path)
+        async with c.running(), also.running():
+            shown = [await direct.pairing.open_mailbox(417) for direct in (here, also)]
+            there.found = [here.address, also.address, Address("localhost", here.place.port)]
+            box = await there.pairing.join_mailbox(417)
+            is_free = []
+            for direct in (here, also):
+                channel = await there.place.dial(direct.address)
+                try:
+                    other = await JoinMailbox.join(channel, 417, peer="", authority=channel.endpoint)
+                    is_free.append(True)
+                    await other.close("done")
+                except PairingFailed:
+                    is_free.append(False)
+            assert sorted(is_free) == [False, True]
+            for one in (box, *shown):
+                await one.close("done")
 
 
 async def test_a_wrong_code_burns_the_code(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
+from typing import Any, Final
 
 from hybridgw_protocol.errors import HybridGWError, Offline
 from hybridgw_protocol.ids import DeviceId
@@ -73,30 +74,34 @@ class LanPairing:
         return _Shown(box, self._place.endpoint, lambda: self._offer(None))
 
     async def join_mailbox(self, nameplate: int) -> DirectMailbox:
-        """See DirectPairing. Of several addresses the first that knows the code is taken, and no other after it."""
-        named = asyncio.ensure_future(self._try(await self._nearby.list(), nameplate))
-        try:
-            found = await self._find(nameplate)
-            if (box := await named) is None:
-                box = await self._try(found, nameplate)
-        finally:
-            named.cancel()
+        """See DirectPairing. Where a person named and where the code is announced is called at once, as soon as it is
+        known; the code is entered at one address after the other, and nowhere any more when one has taken it."""
+        turn = asyncio.Lock()
+
+        async def at(addresses: Awaitable[list[Address]]) -> JoinMailbox | None:
+            return await _first([self._try(address, nameplate, turn) for address in await addresses])
+
+        box = await _first([at(self._nearby.list()), at(self._find(nameplate))])
         if box is None:
             raise Offline(" ".join(filter(None, (NOBODY, await self._why(), HELPS))))
         return box
 
-    async def _try(self, addresses: list[Address], nameplate: int) -> JoinMailbox | None:
-        for address in addresses:
-            try:
-                channel = await self._place.dial(address)
+    async def _try(self, address: Address, nameplate: int, turn: asyncio.Lock) -> JoinMailbox | None:
+        """Call there and enter the code. Args: turn: to enter it; whoever is let in never gives it away."""
+        try:
+            channel = await self._place.dial(address)
+            async with AsyncExitStack() as undone:
+                undone.push_async_callback(channel.close)
+                await turn.acquire()
+                undone.callback(turn.release)
                 channel.trust()
                 box = await JoinMailbox.join(channel, nameplate, peer=str(address), authority=channel.endpoint)
-            except HybridGWError as error:
-                log.info("no code is entered at %s: %s", address, error.message, extra={"event": "lan.pairing"})
-                continue
-            self._addresses = {channel.endpoint: address}
-            return box
-        return None
+                undone.pop_all()
+        except HybridGWError as error:
+            log.info("no code is entered at %s: %s", address, error.message, extra={"event": "lan.pairing"})
+            return None
+        self._addresses = {channel.endpoint: address}
+        return box
 
     async def joined(self, mailbox: DirectMailbox, device: DeviceId) -> None:
         """See DirectPairing."""
@@ -104,3 +109,17 @@ class LanPairing:
         if address is not None:
             await self._nearby.worked(device, address)
             self._gateway.reconnect()
+
+
+async def _first(tries: Sequence[Coroutine[Any, Any, JoinMailbox | None]]) -> JoinMailbox | None:
+    """All of them at once. Returns the first that came in; the others are given up then."""
+    tasks = [asyncio.ensure_future(one) for one in tries]
+    try:
+        for ended in asyncio.as_completed(tasks):
+            if (box := await ended) is not None:
+                return box
+        return None
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
