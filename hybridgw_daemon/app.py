@@ -337,7 +337,7 @@ class Daemon:
         )
         gateway = RelayGateway(sync, entropy=entropy, enrol=lambda url: relays.enrol_secret(url))
         relays = RelayService(database, sync, gateway, clock=clock, entropy=entropy)
-        direct = DirectLinks(config.lan, self._paths.data, database, sync)
+        direct = DirectLinks(config.lan, self._paths.data, database, sync, refused=access.audit.refused)
         direct.nearby.on_change(gateway.look)
 
         def reconnect(full: bool) -> None:
@@ -397,7 +397,8 @@ class Daemon:
         )
         services.pairing = PairingService(
             sync, space, membership, gateway, relays, clock=clock, entropy=entropy, worker=asyncio.to_thread,
-            group=group, platform=sys.platform, direct=direct.pairing,
+            group=group, platform=sys.platform, direct=direct.pairing, noted=access.audit.note,
+            refused=access.audit.refused,
         )  # fmt: skip
         health_service.add("keys", unlocking.component)
         health_service.add_services(lambda: services_of(config.secrets.store, unlocking.component(), sync))

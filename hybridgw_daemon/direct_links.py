@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -31,14 +32,18 @@ FIND_CODE_S: Final = 6.0  # a device on the network that shows a code is found i
 class DirectLinks:
     """One run of them; nearby, probing and pairing are there before the network is."""
 
-    def __init__(self, config: LanConfig, folder: Path, database: SqliteDatabase, sync: SyncService) -> None:
+    def __init__(
+        self, config: LanConfig, folder: Path, database: SqliteDatabase, sync: SyncService, *,
+        refused: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        """Args: refused: told of who was, for the audit log."""
         self._config, self._sync = config, sync
         if config.enabled:
             sync.peers.lan_starts()
         self._choice = Choice(config.allow, config.deny)
         self.nearby = Nearby(database, clock=clock)
         place, desk = TlsPlace(host=config.host, port=config.port, folder=folder, steady_ms=steady), Desk()
-        self.gateway = LanGateway(sync, self.nearby, place, entropy=os.urandom, desk=desk)
+        self.gateway = LanGateway(sync, self.nearby, place, entropy=os.urandom, desk=desk, refused=refused)
         prober = LanProber(
             self.nearby, lambda: self.discovery, choice=self._choice, greet=Greeter(sync, place), state=self._state,
             connected=lambda: len(sync.peers.directs()), clock_ms=sync.peers.correction_ms,

@@ -41,6 +41,8 @@ SENTENCES: Final = {
     "key.rotated": "The API key {name} has another secret.",
     "key.revoked": "The API key {name} was revoked.",
     "key.expired": "The API key {name} has ended.",
+    "device.added": "The device {name} was let in by pairing.",
+    "device.joined": "This device was let in by pairing.",
     "device.renamed": "The device {device} is called {name} now.",
     "device.removed": "The device {name} was removed.",
     "device.restored": "The device {name} was let in again.",
@@ -55,6 +57,8 @@ SENTENCES: Final = {
     "refused.host": "Requests were refused: they named another host.",
     "refused.origin": "Requests of a page were refused: it was not let in.",
     "refused.token": "Requests were refused: the credential does not count.",
+    "refused.code": "Pairing codes were tried, and nobody was let in.",
+    "refused.device": "Direct connections were refused: no device of this space, or one that is out.",
     "refused.misuse": "A token was sent in a URL, where it does not count.",
 }
 

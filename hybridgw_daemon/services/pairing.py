@@ -46,6 +46,7 @@ from hybridgw_protocol.pairing_messages import (
     failure,
 )
 
+from .devices import Noted, unnoted
 from .gateway import DirectMailbox, DirectPairing, Gateway, Mailbox
 from .membership import MembershipService
 from .relays import RelayService
@@ -115,14 +116,16 @@ class PairingService:
     def __init__(
         self, sync: SyncService, space: Space, membership: MembershipService, gateway: Gateway, relays: RelayService, *,
         clock: Callable[[], int], entropy: Callable[[int], bytes], worker: Worker, group: asyncio.TaskGroup,
-        platform: str, direct: DirectPairing | None = None,
+        platform: str, direct: DirectPairing | None = None, noted: Noted = unnoted,
+        refused: Callable[[str], None] = lambda _event: None,
     ) -> None:  # fmt: skip
         """Args: worker: runs a slow function (SPAKE2) off the event loop; group: owns the running pairings; direct:
-        the way without a relay."""
+        the way without a relay; noted, refused: told of what was done and of what failed, for the audit log."""
         self._sync, self._space, self._membership = sync, space, membership
         self._gateway, self._relays = gateway, relays
         self._clock, self._entropy, self._worker, self._group = clock, entropy, worker, group
         self._platform, self._direct = platform, direct
+        self._noted, self._refused = noted, refused
         self._running: dict[str, _Running] = {}
         self._dead_ms: list[int] = []  # when codes died without success, after a guess could have been tested
 
@@ -280,6 +283,7 @@ class PairingService:
         except BaseException:
             if issued.is_answered:
                 self._dead_ms.append(self._clock())
+                self._refused("refused.code")
             await self._abort(machine, mailbox)
             raise
         finally:
@@ -302,6 +306,7 @@ class PairingService:
         running.shown.state = "joining"
         record = self._space.add_device(joiner, offer, self._clock())
         await self._sync.add_records([record])
+        await self._noted("device.added", name=joiner.name)
         if url:
             await self._until_known(url)
         hints = [RelayHint(r.url) for r in await self._relays.list()] or [RelayHint(url)] * bool(url)
@@ -352,6 +357,7 @@ class PairingService:
                             machine.finish()
                             await self._flush(machine, mailbox)
                             await mailbox.close("done")
+                            await self._noted("device.joined")
                             if direct is not None and self._direct is not None:
                                 seat = self._space.control.seat(offer.seat)
                                 assert seat is not None  # noqa: S101 - the records led from it to this device

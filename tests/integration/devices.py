@@ -6,16 +6,19 @@ import asyncio
 import contextlib
 import os
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 from hybridgw_daemon.core.rest import RestSealer
+from hybridgw_daemon.services.audit import AuditService
 from hybridgw_daemon.services.devices import DeviceService
 from hybridgw_daemon.services.expelling import ExpellingService
 from hybridgw_daemon.services.gateway import DirectPairing
 from hybridgw_daemon.services.membership import MembershipService
 from hybridgw_daemon.services.pairing import PairingService
+from hybridgw_daemon.services.ports import OWNER
 from hybridgw_daemon.services.quarantine import QuarantineService
 from hybridgw_daemon.services.recovery import RecoveryService
 from hybridgw_daemon.services.relays import RelayService
@@ -26,6 +29,7 @@ from hybridgw_daemon.stores import oplog
 from hybridgw_daemon.stores.schema import MIGRATIONS
 from hybridgw_daemon.transports.peers.gateway import RelayGateway
 from hybridgw_daemon.transports.peers.relay import Connect, WebSocketChannel
+from hybridgw_protocol.localapi_access import ListAudit
 from hybridgw_relay.app import RelayApp
 from hybridgw_relay.config import load
 from hybridgw_relay.services.admission import invite_hash
@@ -57,6 +61,7 @@ class Device:
         self.relays = RelayService(self.database, self.sync, self.gateway, clock=self.clock, entropy=os.urandom)
         self.sync.peers.on_reconnect(self.gateway.reconnect)
         self.direct: DirectPairing | None = None  # set before it runs
+        self.audit = AuditService(self.database, clock=self.clock)
         self.devices = DeviceService(
             self.database, self.replica, self.space, self.sync, clock=self.clock, forget_relays=self.relays.forget_all
         )
@@ -80,6 +85,7 @@ class Device:
             self.pairing = PairingService(
                 self.sync, self.space, self.membership, self.gateway, self.relays, clock=self.clock,
                 entropy=os.urandom, worker=asyncio.to_thread, group=group, platform="test", direct=self.direct,
+                noted=self.audit.note, refused=self.audit.refused,
             )  # fmt: skip
             tasks = [group.create_task(self.sync.run()), group.create_task(self.gateway.run())]
             rest = RestSealer(bytes(31) + b"\1")
@@ -96,6 +102,13 @@ class Device:
     async def write(self, *requests: Any) -> None:
         await self.database.write(lambda tx: self.replica.write(tx, requests, self.sync.now_ms()))
         self.sync.wrote()
+
+    async def audited(self) -> dict[str, int]:
+        """What the audit log has: event -> how often."""
+        found: Counter[str] = Counter()
+        for entry in (await self.audit.list(OWNER, ListAudit(limit=100))).items:
+            found[entry.event] += entry.count
+        return dict(found)
 
     def logs(self) -> dict[Any, Any]:
         return self.database.peek(oplog.logs)

@@ -142,7 +142,9 @@ class Direct:
         self.device, self.nearby = device, Told()
         self.place = Place(host="127.0.0.1", port=0, folder=folder, steady_ms=lambda: time.monotonic_ns() // 1_000_000)
         desk = Desk()
-        self.gateway = LanGateway(device.sync, self.nearby, self.place, entropy=os.urandom, desk=desk)
+        self.gateway = LanGateway(
+            device.sync, self.nearby, self.place, entropy=os.urandom, desk=desk, refused=device.audit.refused
+        )
         self.offered: list[int | None] = []
         self.found: list[Address] = []  # who announces a code
         self.is_looked_for: Awaitable[object] | None = None  # and when that is known

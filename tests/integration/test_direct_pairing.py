@@ -57,6 +57,7 @@ async def test_spec_D1_paired_and_in_step_without_a_relay(tmp_path: Path) -> Non
         await until(lambda: "bread" in str(a.shown()))
         assert (await a.sync.trigger(timeout_s=5)).status == "done"
         assert [offered is None for offered in here.offered] == [False, True]  # announced, and no more
+        assert (await a.audited(), await b.audited()) == ({"device.added": 1}, {"device.joined": 1})
 
 
 async def test_by_an_address_that_a_person_named(tmp_path: Path) -> None:
@@ -109,6 +110,7 @@ async def test_a_wrong_code_burns_the_code(tmp_path: Path) -> None:
         again = await b.pairing.join(offer.code)
         await until(lambda: again.state == "failed")
         assert here.offered[-1] is None
+        assert (await a.audited()).keys() == {"refused.code", "refused.device"}  # that code; that it was tried again
         assert a.sync.identity.space != b.sync.identity.space
 
 

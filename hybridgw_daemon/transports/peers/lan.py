@@ -13,7 +13,17 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Final, Protocol
 
-from hybridgw_protocol.errors import HybridGWError, NotAdmitted, RemoteClosed, Revoked, StateError, UnsupportedVersion
+from hybridgw_protocol.errors import (
+    AuthFailed,
+    BadFrame,
+    HybridGWError,
+    NotAdmitted,
+    PairingFailed,
+    RemoteClosed,
+    Revoked,
+    StateError,
+    UnsupportedVersion,
+)
 from hybridgw_protocol.ids import DeviceId
 from hybridgw_protocol.limits import BACKOFF_FIRST_S, BACKOFF_MAX_S
 from hybridgw_protocol.link import DEFAULT_FLOW, Flow
@@ -30,6 +40,7 @@ from .mailbox import Desk
 log = logging.getLogger(__name__)
 
 DIALS: Final = 8  # addresses tried at a time
+REFUSED: Final = (AuthFailed, BadFrame, NotAdmitted, PairingFailed, Revoked)  # who calls and does not belong here
 NO_SOON: Final = (NotAdmitted, Revoked, UnsupportedVersion)  # trying again soon helps nobody
 LOOK_S: Final = 1.0  # whoever repeats announcements must not make this device dial all the time
 FOREVER_S: Final = 1e8
@@ -60,11 +71,12 @@ class LanGateway:
 
     def __init__(
         self, sync: SyncService, nearby: Nearby, place: Place, *, entropy: Callable[[int], bytes],
-        desk: Desk | None = None, flow: Flow = DEFAULT_FLOW,
+        desk: Desk | None = None, flow: Flow = DEFAULT_FLOW, refused: Callable[[str], None] = lambda _event: None,
     ) -> None:  # fmt: skip
-        """Args: desk: where a code that is shown here can be entered."""
+        """Args: desk: where a code that is shown here can be entered; refused: told of it, for the audit log."""
         self._sync, self._nearby, self._place = sync, nearby, place
         self._entropy, self._flow, self._desk = entropy, flow, desk or Desk()
+        self._refused = refused
         self._links: dict[Address, LanLink] = {}
         self._tasks: dict[Address, asyncio.Task[None]] = {}
         self._held: dict[DeviceId, tuple[Conversation, bool]] = {}  # and whether this side has dialled
@@ -158,6 +170,8 @@ class LanGateway:
             await conversation.run()
         except HybridGWError as error:
             log.info("direct link from %s: %s", host, error.message, extra={"event": "lan.ended"})
+            if isinstance(error, REFUSED) and not conversation.is_ready.is_set():
+                self._refused("refused.device")
         finally:
             self._leave(taken, conversation)
 
@@ -223,6 +237,8 @@ class LanGateway:
     def failed(self, address: Address, error: HybridGWError) -> None:
         """It could not be reached, or refused us, or the connection ended."""
         self._sync.peers.lan.errors[str(address)] = error
+        if isinstance(error, AuthFailed) and not error.detail.get("told"):  # somebody stands in the middle
+            self._refused("refused.device")
         self._sync.peers.changed()
         log.info("direct link to %s: %s", address, error.message, extra={"event": "lan.failed"})
 

@@ -1,7 +1,8 @@
 """Facts about the local network, gathered by trying: who answers to multicast, what a connection comes to.
 
-Nothing here judges; services/probing.py does. A look takes LOOK_S seconds at most and sends a handful of packets: one
-question by multicast per interface, one or two connections per address. What answers is believed to be there, no more.
+Nothing here judges; services/probing.py does. A look takes some seconds and sends a handful of packets: a question by
+multicast per interface, again if nobody answers, and one or two connections per address. What answers is believed to be
+there, no more.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import socket
 import struct
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ...core.addresses import Address, ip_of
 from ...services.nearby import Nearby
@@ -23,7 +24,8 @@ from .discovery import Discovery
 from .interfaces import Choice, Interface, interfaces
 
 CONNECT_S: Final = 3.0
-ASK_S: Final = 1.5
+ASK_S: Final = 1.0  # for answers to a question
+ASKS: Final = 3  # so often before nobody is there: a question may get lost on Wi-Fi, and who should answer be busy
 OTHER_PORT: Final = 9  # discard: closed everywhere; a refusal says that the machine is there
 
 # "Who is there", as every mDNS responder understands it: PTR of _services._dns-sd._udp.local.
@@ -105,20 +107,26 @@ class LanProber:
         own = {host for other in interfaces() for host in other.hosts}
         answered: set[str] = set()
         failure: str | None = None
-        endings = []
+        askings: list[tuple[asyncio.DatagramTransport, tuple[Any, ...]]] = []
         for address in interface.addresses[:2]:
             if address.version == 6 and not address.ip.is_link_local:
                 continue
             try:
-                endings.append(await _question(interface, address.ip, own, answered))
+                askings.append(await _question(interface, address.ip, own, answered))
             except OSError as error:
                 failure = error.strerror or str(error)
-        if endings:
-            failure = None
-            await asyncio.sleep(ASK_S)
-            for transport in endings:
+        try:
+            for number in range(ASKS if askings else 0):
+                for transport, group in askings if number else ():
+                    transport.sendto(_QUESTION, group)
+                await asyncio.sleep(ASK_S)
+                if answered:
+                    break
+        finally:
+            for transport, _ in askings:
                 transport.close()
-        asked = len(answered) if endings else None
+        asked = len(answered) if askings else None
+        failure = None if askings else failure
         return InterfaceFacts(fact.name, fact.state, fact.addresses, fact.is_vpn, fact.reason, failure, asked)
 
     # ---- one address -------------------------------------------------------------------------------------------------
@@ -139,9 +147,13 @@ class LanProber:
 Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-async def _question(interface: Interface, ip: Ip, own: set[str], answered: set[str]) -> asyncio.DatagramTransport:
-    """Ask everybody on an interface; who answers is put into *answered*. Raises: OSError."""
+async def _question(
+    interface: Interface, ip: Ip, own: set[str], answered: set[str]
+) -> tuple[asyncio.DatagramTransport, tuple[Any, ...]]:  # fmt: skip
+    """Ask everybody on an interface; who answers is put into *answered*. Returns also where to ask again. Raises:
+    OSError."""
     family = socket.AF_INET if ip.version == 4 else socket.AF_INET6
+    group: tuple[Any, ...] = _GROUP4 if ip.version == 4 else (*_GROUP6, 0, interface.index)
     asking = socket.socket(family, socket.SOCK_DGRAM)
     try:
         asking.setblocking(False)
@@ -151,7 +163,7 @@ async def _question(interface: Interface, ip: Ip, own: set[str], answered: set[s
         else:
             asking.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, struct.pack("@I", interface.index))
             asking.bind((str(ip), 0, 0, interface.index))
-        asking.sendto(_QUESTION, _GROUP4 if ip.version == 4 else (*_GROUP6, 0, interface.index))
+        asking.sendto(_QUESTION, group)
     except BaseException:
         asking.close()
         raise
@@ -163,7 +175,7 @@ async def _question(interface: Interface, ip: Ip, own: set[str], answered: set[s
                 answered.add(host)
 
     transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(Answers, sock=asking)
-    return transport
+    return transport, group
 
 
 async def _connect(target: Address) -> tuple[Contact, Ip | None]:
