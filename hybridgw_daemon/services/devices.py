@@ -118,10 +118,13 @@ class DeviceService:
         own, path = info.device == self._space.identity.device, self._sync.peers.path(info.device)
         is_here = path in ("lan", "both")  # it is connected with this device, not only with a relay
         logs = [row for row in facts.rows.values() if row.device == info.device]
-        had: dict[int, int] = {}
-        for row in logs:
-            for other, head in row.deps.items():
-                had[other] = max(had.get(other, 0), head.n)
+        link = self._sync.peers.conversation(info.device.hex())
+        told = link.state.theirs if link is not None else {}
+        had = {log: head.n for log, head in told.items()}
+        if not had:  # not connected directly: what it once confirmed, and what it had seen when it wrote
+            confirmed = self._database.peek(lambda c: control.peer_heads(c, info.device.hex()))
+            for log, head in [*confirmed.items(), *(known for row in logs for known in row.deps.items())]:
+                had[log] = max(had.get(log, 0), head.n)
         lacks = sum(
             max(0, row.stored.n - had.get(row.log, 0)) for row in facts.rows.values() if row.device != info.device
         )
@@ -138,7 +141,7 @@ class DeviceService:
             last_seen_ms=self._sync.now_ms() if own or is_here else max(facts.seen.get(info.device, 0), info.added_ms),
             behind=sum(row.stored.n - row.applied.n for row in logs),
             path="none" if own else path,
-            lacks=None if own or not any(row.stored.n for row in logs) else lacks,
+            lacks=None if own or (not had and not any(row.stored.n for row in logs)) else lacks,
             added_ms=info.added_ms,
             removed_by=sorted(self.name_of(seat) for by in removers if (seat := self._space.control.seat(by))),
             quarantined=sum(facts.void.get(row.log, 0) for row in logs) if info.status is Status.EXPELLED else 0,

@@ -13,9 +13,10 @@ from .localapi import Command, Result, RowId, Text
 class Device(Result):
     """A device of the space. fingerprint: what two people compare; own: this one; path: the way to it now.
 
-    behind: batches of it that are known here and not applied yet; lacks: batches that it had not seen when it wrote
-    last, null if nothing of it is here; added_ms: when it was admitted, by the clock of who did it; removed_by: names
-    of the devices whose removal stands; quarantined: batches of it that are kept and do not count.
+    behind: batches of it that are known here and not applied yet; lacks: batches that it has not told to have, by its
+    direct link, or, without one, when it confirmed or wrote something last; null if it told nothing; added_ms: when it
+    was admitted, by the clock of who did it; removed_by: names of the devices whose removal stands; quarantined:
+    batches of it that are kept and do not count.
     """
 
     id: str

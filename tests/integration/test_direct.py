@@ -25,6 +25,7 @@ from hybridgw_daemon.transports.peers.tls import TlsChannel, TlsPlace
 from hybridgw_protocol.errors import Offline
 from hybridgw_protocol.ids import DeviceId
 from hybridgw_protocol.invite import format_invite
+from hybridgw_protocol.localapi_devices import Device as DeviceShown
 
 from .devices import Device, invite, pair, relay, until
 
@@ -337,6 +338,40 @@ async def test_spec_D5_two_devices_sync_without_a_relay(tmp_path: Path) -> None:
         assert (await b.sync.trigger(timeout_s=5)).status == "done"
         assert (await a.sync.status()).direct[0].name == "phone"
         assert here.nearby.good == [(b.sync.identity.device, there.address)]
+
+
+async def test_spec_D4_how_far_behind_another_device_is(tmp_path: Path) -> None:
+    async with two(tmp_path) as (a, b, here, there):
+        way = here.place.way = Way()
+
+        async def other() -> DeviceShown:
+            return next(device for device in await a.devices.list() if not device.own)
+
+        async def lacks(batches: int) -> None:
+            async with asyncio.timeout(30):
+                while (await other()).lacks != batches:  # noqa: ASYNC110 - no event tells of it
+                    await asyncio.sleep(0.01)
+
+        here.nearby.tell(there.address)
+        await until(lambda: a.sync.peers.path() == b.sync.peers.path() == "lan")
+        await a.write(Create("tasks", "one", {"n": 1}))
+        await lacks(0)
+        shown = await other()
+        assert (shown.name, shown.platform, shown.path) == ("phone", "test", "lan")
+        way.stop()
+        for k in range(3):
+            await a.write(Create("tasks", f"t{k}", {"n": k}))
+            await a.sync.seal()
+        await lacks(3)
+        here.gateway.reconnect(full=True)
+        await until(lambda: not a.sync.peers.conversations)
+        await lacks(3)  # by what it confirmed, which is written down in a second
+        shown = await other()
+        assert shown.path == "none"
+        assert shown.last_seen_ms is not None
+        way.go_on()
+        await lacks(0)
+        assert len(b.shown()) == 4
 
 
 async def test_a_device_that_was_added_while_this_one_was_away(tmp_path: Path) -> None:

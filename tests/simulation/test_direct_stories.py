@@ -6,10 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from hybridgw_daemon.transports.peers.lan import MISSED_PAUSE_S
 from hybridgw_protocol.link import DEFAULT_FLOW
 from hybridgw_protocol.records import Remove, sign_record
 from tests.simulation.sim_device import Device
-from tests.simulation.sim_replicas import scratch
+from tests.simulation.sim_net import CONNECT_TIMEOUT_S
+from tests.simulation.sim_replicas import DAY_MS, scratch
 from tests.simulation.test_world_regressions import Story
 
 
@@ -188,3 +190,45 @@ def test_eight_devices_do_not_all_send_everything() -> None:
             assert world.batch_bytes - before <= 2 * (held(world.first) - had) * 1.5
         finally:
             world.close()
+
+
+@pytest.mark.parametrize("parted_s", [4.0, 7.0, 45.0, 250.0])
+def test_in_step_soon_after_a_way_is_open_again(world: Story, parted_s: float) -> None:
+    """Something between the two falls silent, so that neither hears of it from its own network, and comes back."""
+    begin(world)
+    a, b, _ = world.devices
+    world.devices[2].kill()
+    for one, other in ((a, b), (b, a)):
+        world.net.block(one.name, other.name)
+    world.write(a, "of a", "doc-a")
+    world.write(b, "of b", "doc-b")
+    world.run_for(parted_s)
+    assert a.sync.peers.path() == b.sync.peers.path() == ("none" if parted_s > 3.0 else "lan")
+    world.net.heal()
+    world.run_for(CONNECT_TIMEOUT_S + 2 * MISSED_PAUSE_S)  # here a call that nobody answered does not try again itself
+    assert are_in_step(a, b)
+
+
+def test_weeks_of_absence(world: Story) -> None:
+    """A device that had written alone lies in a drawer while keys get old and the others write on."""
+    begin(world)
+    a, b, c = world.devices
+    part(world, a, c, is_open=False)
+    part(world, b, c, is_open=False)
+    world.write(c, "before it went", "doc-c")
+    world.run_for(2.0)
+    c.kill()
+    epochs = len(a.space.control.epochs)
+    for week in range(20):
+        for device in world.devices:
+            device.clock.jump((week + 1) * 7 * DAY_MS)
+        world.write((a, b)[week % 2], f"week {week}", f"doc{week % 3}")
+        world.run_for(30.0)
+    part(world, a, c, is_open=True)
+    part(world, b, c, is_open=True)
+    c.start()
+    world.net.heal()
+    world.run_for(90.0)
+    assert len(a.space.control.epochs) > epochs
+    assert are_in_step(a, b, c)
+    assert a.row("tasks", "doc-c") == c.row("tasks", "doc-c") is not None

@@ -31,8 +31,9 @@ def devices(ctx: click.Context) -> None:
     """List the devices of the space; rename, remove and restore them.
 
     `last heard` is when something of a device arrived here last; one that is on and writes nothing is not heard
-    through a relay. `to come` is what a device wrote and this one has still to get. For a device that is lost or
-    stolen: 'hybridgw devices remove NAME --lost'.
+    through a relay. `to come` is what a device wrote and this one has still to get; `lacks` is what the other one has
+    not told to have: exact on a direct link, else as of when it was connected directly or wrote last. For a device that
+    is lost or stolen: 'hybridgw devices remove NAME --lost'.
     """
     if ctx.invoked_subcommand is None:
         _list(ctx.ensure_object(App))
@@ -284,10 +285,11 @@ def _list(app: App) -> None:
                 "" if device["own"] else _PATHS.get(device["path"], ""),
                 "now" if device["own"] else ago_text(device.get("last_seen_ms"), now_ms),
                 f"{device['behind']:,}" if device.get("behind") else "",
+                f"{device['lacks']:,}" if device.get("lacks") else "",
             ]
             for device in found
         ],
-        ["device", "fingerprint", "platform", "state", "path", "last heard", "to come"],
+        ["device", "fingerprint", "platform", "state", "path", "last heard", "to come", "lacks"],
     )
     if any(device["quarantined"] for device in found):
         app.out.say(f"Some of what lost devices wrote does not count: {app.command('devices quarantine')}")

@@ -85,6 +85,7 @@ LATER_S: Final = 0.5  # what another device wrote waits so long: it most likely 
 MOST_BEFORE: Final = 4
 TELL_S: Final = 0.1  # what came from elsewhere is told at most so often
 PROBE_S: Final = 1.0  # a device on the same network that is there answers within milliseconds
+LAST_PROBE_S: Final = 2.0  # one that owes an answer already
 RELAY_PROBE_S: Final = 3.0  # after a change of the network; connecting anew is cheap, waiting for a dead relay is not
 ANSWER_S: Final = 3.0  # what was pushed is acknowledged sooner, or the other side is not called connected until it is
 SLOWEST_BYTES_PER_S: Final = 32 * 1024  # so slow a line may be and still be given time for what is on its way
@@ -479,8 +480,10 @@ class Conversation:
                 async with asyncio.timeout(PING_S):
                     await self._looking.wait()
                 self._looking.clear()
-                if not self.state.is_silent:
-                    deadline_s = self._time_for_what_is_on_its_way(PROBE_S if self._is_direct else RELAY_PROBE_S)
+                if self._is_direct:
+                    deadline_s = self._time_for_what_is_on_its_way(LAST_PROBE_S if self.state.is_silent else PROBE_S)
+                elif not self.state.is_silent:
+                    deadline_s = self._time_for_what_is_on_its_way(RELAY_PROBE_S)
             except TimeoutError:
                 if loop.time() - self._line.heard_s < PING_S / 2:
                     continue

@@ -43,6 +43,9 @@ DIALS: Final = 8  # addresses tried at a time
 REFUSED: Final = (AuthFailed, BadFrame, NotAdmitted, PairingFailed, Revoked)  # who calls and does not belong here
 NO_SOON: Final = (NotAdmitted, Revoked, UnsupportedVersion)  # trying again soon helps nobody
 LOOK_S: Final = 1.0  # whoever repeats announcements must not make this device dial all the time
+STEADY_S: Final = 5.0  # a connection that has lasted so long did not break because something is wrong with it
+MISSED_S: Final = 300.0  # a device that was there may be back any moment: for so long it is tried often,
+MISSED_PAUSE_S: Final = 1.0  # at pauses of at most this
 FOREVER_S: Final = 1e8
 SETTLED_RETRY_MS: Final = 1_000
 
@@ -197,7 +200,7 @@ class LanGateway:
         try:
             await conversation.run()
         finally:
-            link.conversation = None
+            link.conversation, link.was_welcome = None, conversation.is_ready.is_set()
             self._leave(taken, conversation)
             self._changed.set()  # the address may be no candidate any more
 
@@ -255,6 +258,7 @@ class LanLink:
         self._now = asyncio.Event()
         self.device: DeviceId | None = None  # who proved itself there last
         self.conversation: Conversation | None = None
+        self.was_welcome = False  # in that conversation, or the last one
 
     def reconnect(self) -> None:
         """Try now instead of waiting."""
@@ -263,27 +267,30 @@ class LanLink:
     async def run(self) -> None:
         """Until cancelled. What goes wrong is told and tried again."""
         gateway, loop = self._gateway, asyncio.get_running_loop()
-        pause = BACKOFF_FIRST_S
+        pause, there_s = BACKOFF_FIRST_S, -MISSED_S  # when a connection with it ended last
         while True:
             if self.device is not None and gateway.is_connected(self.device):
                 await gateway.apart(self.device)  # by another address, or it has dialled us
-                pause = BACKOFF_FIRST_S
+                pause, there_s = BACKOFF_FIRST_S, loop.time()
             self._now.clear()
-            floor, started = 0.0, loop.time()
+            self.was_welcome = False
+            floor, started, is_refused = 0.0, loop.time(), False
             try:
                 await gateway.converse(self.address, self)
             except HybridGWError as error:
                 gateway.failed(self.address, error)
-                if isinstance(error, NO_SOON):
-                    pause = BACKOFF_MAX_S
+                is_refused = isinstance(error, NO_SOON)
                 retry_ms = error.detail.get("retry_ms")
                 floor = max(0.0, retry_ms / 1000) if isinstance(retry_ms, int) else 0.0
-            if loop.time() - started > BACKOFF_MAX_S:
-                pause = BACKOFF_FIRST_S
+            if is_refused:
+                pause, there_s = BACKOFF_MAX_S, -MISSED_S
+            elif self.was_welcome and loop.time() - started > STEADY_S:
+                pause, there_s = BACKOFF_FIRST_S, loop.time()
+            longest = MISSED_PAUSE_S if loop.time() - there_s < MISSED_S else BACKOFF_MAX_S
             try:
                 async with asyncio.timeout(min(BACKOFF_MAX_S, floor + pause * gateway.share())):
                     await self._now.wait()
             except TimeoutError:
-                pause = min(BACKOFF_MAX_S, pause * 2)
+                pause = min(longest, pause * 2)
             else:
                 pause = BACKOFF_FIRST_S
