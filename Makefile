@@ -88,7 +88,7 @@ dashboard: ## build the dashboard into hybridgw_daemon/static, which is committe
 .PHONY: pictures
 pictures: parts ## make the pictures of the dashboard in docs/assets/dashboard anew (needs Node 20 and Chromium)
 	@mkdir -p docs/assets/dashboard
-	@HYBRIDGW_DOC_PICTURES=1 $(BIN)/pytest -q tests/clients/test_dashboard.py -k both_themes $(ARGS)
+	@HYBRIDGW_DOC_PICTURES=1 $(BIN)/pytest -q tests/clients/test_dashboard.py tests/clients/test_dashboard_people.py -k 'both_themes or two_people' $(ARGS)
 
 .PHONY: extension
 extension: ## build the browser extension, unpacked and as both store packages (needs Node 20)

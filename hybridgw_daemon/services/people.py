@@ -120,11 +120,13 @@ class People(Others):
         return sorted((c for c in found if c is not None), key=lambda c: (c.name.casefold(), c.person))
 
     def named(self, text: str) -> Contact:
-        """The contact whom a person or program means: by name, or by id. Raises: NotFound."""
-        text = text.strip()
-        for contact in self.contacts():
-            if text in (contact.name, contact.person.hex()):
-                return contact
+        """The contact whom a person or program means: by id, or by name. Raises: NotFound.
+
+        An id first: who is called like the id of somebody else gets nothing that was meant for them.
+        """
+        text, found = text.strip(), self.contacts()
+        for contact in [c for c in found if c.person.hex() == text] or [c for c in found if c.name == text]:
+            return contact
         raise NotFound(f"There is no contact {text[:80]!a}; 'hybridgw contacts list' shows them.", field="contact")
 
     async def keep(self, contact: Contact) -> None:

@@ -203,8 +203,11 @@ class ChromiumTab:
         await self.ask("Emulation.setDeviceMetricsOverride", metrics)
 
     async def prefer(self, scheme: str) -> None:
-        """light or dark, as the system would say."""
-        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        """light or dark, as the system would say; colours do not fade into each other."""
+        features = [
+            {"name": "prefers-color-scheme", "value": scheme},
+            {"name": "prefers-reduced-motion", "value": "reduce"},
+        ]
         await self.ask("Emulation.setEmulatedMedia", {"features": features})
 
     async def picture(self) -> bytes:

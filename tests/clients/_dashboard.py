@@ -21,6 +21,7 @@ needs_firefox = pytest.mark.skipif(FIREFOX is None, reason="needs the Debian pac
 BROWSERS = [pytest.param("chromium", marks=needs_chromium), pytest.param("firefox", marks=needs_firefox)]
 
 PICTURES = ROOT / "test-artifacts" / "dashboard"
+DOC_PICTURES = ROOT / "docs" / "assets" / "dashboard"
 
 
 @asynccontextmanager

@@ -447,6 +447,15 @@ async def test_one_name_is_one_person(tmp_path: Path) -> None:
                 await bob.accept(asked.id, name)
 
 
+async def test_who_is_called_like_the_id_of_somebody_else_does_not_pass_for_them(tmp_path: Path) -> None:
+    async with strangers(tmp_path) as (ada, bob, _, _database):
+        contact = await ada.add(await bob.address(), "bob")
+        thief = msgspec.structs.replace(ada.people.named("bob"), person=SpaceId(b"x" * 16), name=contact.id)
+        await ada.people.keep(thief)
+        assert ada.people.named(contact.id).name == "bob"
+        assert ada.people.named(thief.person.hex()) == thief
+
+
 # ---- a relay that lies -----------------------------------------------------------------------------------------------
 class Liar:
     """A directory that answers as it likes."""

@@ -336,6 +336,8 @@ export interface Message {
   deliveries: { device: string; here: boolean; state: MessageState; at_ms: number; tries: number; error: string | null }[]
   reply_to: string | null
   gap: boolean
+  person: string | null
+  person_id: string | null
   also: string[]
 }
 
@@ -343,6 +345,46 @@ export interface Message {
 export interface Route {
   type: string
   steps: { to: string; why: string; devices: { device: string; here: boolean; programs: string[] }[]; problem: string | null }[]
+}
+
+/** A rule for messages that name no target. */
+export interface RouteRule {
+  name: string
+  type: string
+  to: string[]
+  go_on: boolean
+  fixed: boolean
+}
+
+/** Another person. number: null in lists. */
+export interface Contact {
+  id: string
+  name: string
+  state: 'asked' | 'accepted' | 'blocked'
+  verified: boolean
+  changed: boolean
+  relay: string
+  address: string
+  devices: number
+  number: string | null
+  number_link: string | null
+}
+
+/** Somebody who asks to be a contact; nobody has checked what they say. */
+export interface ContactRequest {
+  id: string
+  name: string
+  note: string
+  at_ms: number
+  known: string | null
+}
+
+/** Where other people find this one. */
+export interface OwnAddress {
+  address: string
+  link: string
+  name: string
+  published: boolean
 }
 
 /** A program that listens for messages here. */

@@ -3,7 +3,7 @@
 import { Component, type ComponentChildren } from 'preact'
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks'
 import { connect } from '../../js/src/client.js'
-import type { Items, Alarm, Grant, SyncStatus } from './api.js'
+import type { Items, Alarm, Contact, ContactRequest, Grant, SyncStatus } from './api.js'
 import { call } from './api.js'
 import { Connected, useAnswer, useDaemon, useStatus } from './daemon.js'
 import { oneLine } from './format.js'
@@ -18,6 +18,9 @@ import { DevicesPage } from './pages/devices.js'
 import { HealthPage } from './pages/health.js'
 import { HomePage } from './pages/home.js'
 import { MessagePage, MessagesPage } from './pages/messages.js'
+import { PeoplePage } from './pages/people.js'
+import { PersonPage } from './pages/person.js'
+import { RulesPage } from './pages/rules.js'
 import { SettingsPage } from './pages/settings.js'
 import { StartPage } from './pages/start.js'
 import { TrafficPage } from './pages/traffic.js'
@@ -29,6 +32,7 @@ const PAGES = [
   ['data', 'Data'],
   ['conflicts', 'Conflicts'],
   ['messages', 'Messages'],
+  ['people', 'People'],
   ['apps', 'Apps'],
   ['connections', 'Connections'],
   ['traffic', 'Traffic'],
@@ -126,7 +130,10 @@ function Content({ place, session, leave }: { place: string[]; session: Session;
     case 'conflicts':
       return <ConflictsPage />
     case 'messages':
+      if (place[1] === 'rules') return <RulesPage />
       return place[1] ? <MessagePage id={place[1]} /> : <MessagesPage />
+    case 'people':
+      return place[1] ? <PersonPage id={place[1]} /> : <PeoplePage />
     case 'apps':
       return <AppsPage />
     case 'connections':
@@ -167,6 +174,7 @@ function Missing() {
 const WAITS: Readonly<Record<string, (n: number) => string>> = {
   apps: (n) => (n === 1 ? 'An app asks to be let in.' : `${n} apps ask to be let in.`),
   messages: (n) => (n === 1 ? 'A message waits.' : `${n} messages wait.`),
+  people: (n) => (n === 1 ? 'A person waits for you to decide.' : `${n} people wait for you to decide.`),
   conflicts: (n) => (n === 1 ? 'Two devices changed the same document.' : `Two devices changed the same ${n} documents.`),
   alarms: (n) => (n === 1 ? 'There is an alarm.' : `There are ${n} alarms.`),
 }
@@ -192,11 +200,14 @@ function useNeeds(): Readonly<Record<string, number>> {
   const sync = useAnswer<SyncStatus>('sync.status', {}, ['sync', 'devices'], 5_000)
   const alarms = useAnswer<Items<Alarm>>('alarms.list', {}, ['alarms'], 30_000)
   const notes = useAnswer<{ waiting: number }>('messages.notifications', { limit: 1 }, ['messages'], 30_000)
+  const asking = useAnswer<Items<ContactRequest>>('contacts.requests', {}, ['contacts'], 30_000)
+  const contacts = useAnswer<Items<Contact>>('contacts.list', {}, ['contacts'], 30_000)
+  const changed = contacts.data?.items.filter((one) => one.changed && one.state !== 'blocked').length ?? 0
   const pending = grants.data?.items.filter((grant) => grant.state === 'pending').length ?? 0
   const db = useDaemon()
   useEffect(() => {
     const waiting = pending > 0 ? `(${pending}) ` : ''
     document.title = waiting + document.title.replace(/^\(\d+\) /, '')
   }, [db, pending])
-  return { apps: pending, messages: notes.data?.waiting ?? 0, conflicts: sync.data?.conflicts ?? 0, alarms: alarms.data?.items.length ?? 0 }
+  return { apps: pending, messages: notes.data?.waiting ?? 0, people: (asking.data?.items.length ?? 0) + changed, conflicts: sync.data?.conflicts ?? 0, alarms: alarms.data?.items.length ?? 0 }
 }

@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from 'preact/hooks'
 import type { HybridGW } from '../../js/src/client.js'
-import type { Items, Pairing, PairingOffer, Relay } from './api.js'
+import type { Items, Pairing, PairingOffer, Relay, SyncStatus } from './api.js'
 import { call } from './api.js'
 import { useAction, useAnswer, useDaemon, useNow, type Action } from './daemon.js'
 import { duration, oneLine } from './format.js'
@@ -75,9 +75,13 @@ function Begin({ only, action, show, join }: { only: 'join' | 'add' | undefined;
   const relays = useAnswer<Items<Relay>>('relays.list', {}, ['sync'])
   const [code, setCode] = useState('')
   const [relay, setRelay] = useState('')
+  // A device that belongs to others already can come back to them as a new one, if a person says so.
+  const sync = useAnswer<SyncStatus>(only === 'add' ? null : 'sync.status', {}, ['devices'])
+  const mayReturn = sync.data !== null && sync.data.standing === 'active' && sync.data.devices > 1
+  const [isReturn, come] = useState(false)
   const known = relays.data?.items ?? []
   const start = async (): Promise<void> => show(await call<PairingOffer>(db, 'pairing.start', relay === '' ? {} : { relay }, MEET_MS))
-  const enter = async (): Promise<void> => join(await call<Pairing>(db, 'pairing.join', { code: code.trim() }, MEET_MS))
+  const enter = async (): Promise<void> => join(await call<Pairing>(db, 'pairing.join', { code: code.trim(), ...(mayReturn && isReturn ? { anew: true } : {}) }, MEET_MS))
   return (
     <>
       <div class="two">
@@ -98,6 +102,12 @@ function Begin({ only, action, show, join }: { only: 'join' | 'add' | undefined;
             <Field label="The code that the other device shows" hint="Like 417-803-265@relay.example.com, or the link of the QR code.">
               <input name="code" value={code} onInput={(event) => setCode(event.currentTarget.value)} required autocomplete="off" spellcheck={false} />
             </Field>
+            {mayReturn && (
+              <details>
+                <summary>This device is one of them already</summary>
+                <label class="check"><input type="checkbox" name="anew" checked={isReturn} onChange={(event) => come(event.currentTarget.checked)} /><span>Come back as a new device, with all it has: it is a copy of another machine, or was removed and has not heard of it</span></label>
+              </details>
+            )}
             <Button type="submit" busy={action.isRunning}>Join</Button>
           </form>
         </Card>}

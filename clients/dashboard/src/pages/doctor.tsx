@@ -153,7 +153,7 @@ export function Doctor({ atOnce = false }: { atOnce?: boolean }) {
     <Card title="Is everything as it should be?" actions={<Button busy={found !== null && !isOver} onClick={() => again(turn + 1)}>{found === null ? 'Check everything' : 'Check again'}</Button>}>
       <div aria-live="polite">
         {found !== null && !isOver && <p class="quiet">Checking …</p>}
-        {isOver && <Notice tone={bad > 0 ? 'bad' : odd > 0 ? 'warn' : 'good'}><span data-doctor={bad > 0 ? 'bad' : odd > 0 ? 'warn' : 'good'}>{bad + odd === 0 ? 'Everything is as it should be.' : `${count(bad, 'failure')}, ${count(odd, 'thing')} to look at. Everything else is as it should be.`}</span></Notice>}
+        {isOver && <Notice tone={bad > 0 ? 'bad' : odd > 0 ? 'warn' : 'good'}><span data-doctor={bad > 0 ? 'bad' : odd > 0 ? 'warn' : 'good'}>{bad + odd === 0 ? 'Everything is as it should be.' : `${[...(bad > 0 ? [count(bad, 'failure')] : []), ...(odd > 0 ? [`${count(odd, 'thing')} to look at`] : [])].join(', ')}. Everything else is as it should be.`}</span></Notice>}
       </div>
       {found !== null && (
         <ul class="rows checks">

@@ -2,7 +2,7 @@
 
 import type { ComponentChildren } from 'preact'
 import { useState } from 'preact/hooks'
-import type { Alarm, Device, Grant, Items, Readiness, Recovery, SyncStatus } from '../api.js'
+import type { Alarm, Contact, ContactRequest, Device, Grant, Items, Readiness, Recovery, SyncStatus } from '../api.js'
 import { call } from '../api.js'
 import { useAction, useAnswer, useDaemon, useNow } from '../daemon.js'
 import { ago, bytes, count, ms, oneLine } from '../format.js'
@@ -20,6 +20,8 @@ export function HomePage() {
   const grants = useAnswer<Items<Grant>>('auth.grants.list', {}, ['grants'], 15_000)
   const alarms = useAnswer<Items<Alarm>>('alarms.list', {}, ['alarms'], 30_000)
   const notes = useAnswer<{ waiting: number }>('messages.notifications', { limit: 1 }, ['messages'], 30_000)
+  const asking = useAnswer<Items<ContactRequest>>('contacts.requests', {}, ['contacts'], 30_000)
+  const contacts = useAnswer<Items<Contact>>('contacts.list', {}, ['contacts'], 30_000)
   const recovery = useAnswer<Recovery>('recovery.get', {}, ['devices'], 60_000)
   const action = useAction()
   const own = devices.data?.items.find((device) => device.own)
@@ -33,7 +35,7 @@ export function HomePage() {
         <>
           <State sync={status} ready={ready.data} action={(status.relays.length > 0 || status.direct.length > 0) && <Button kind="main" busy={action.isRunning} onClick={() => void action.run(syncNow)}>Sync now</Button>} />
           <Problem error={action.error} />
-          <Waiting grants={grants.data?.items ?? []} notes={notes.data?.waiting ?? 0} sync={status} alarms={alarms.data?.items ?? []} />
+          <Waiting grants={grants.data?.items ?? []} notes={notes.data?.waiting ?? 0} people={asking.data?.items.length ?? 0} changed={contacts.data?.items.filter((one) => one.changed && one.state !== 'blocked') ?? []} sync={status} alarms={alarms.data?.items ?? []} />
           <Steps ready={ready.data} recovery={recovery.data} sync={status} devices={devices.data?.items ?? []} grants={grants.data?.items ?? []} />
           {status.relays.length + status.direct.length > 0 && <Ways sync={status} />}
         </>
@@ -89,14 +91,16 @@ function State({ sync, ready, action }: { sync: SyncStatus; ready: Readiness | n
   )
 }
 
-function Waiting({ grants, notes, sync, alarms }: { grants: Grant[]; notes: number; sync: SyncStatus; alarms: Alarm[] }) {
+function Waiting({ grants, notes, people, changed, sync, alarms }: { grants: Grant[]; notes: number; people: number; changed: Contact[]; sync: SyncStatus; alarms: Alarm[] }) {
   const pending = grants.filter((grant) => grant.state === 'pending')
-  if (pending.length + notes === 0 && sync.conflicts === 0 && alarms.length === 0) return null
+  if (pending.length + notes + people + changed.length === 0 && sync.conflicts === 0 && alarms.length === 0) return null
   return (
     <Card title="Waits for you" tone="warn">
       <ul class="links">
         {pending.map((grant) => <li key={grant.id}><a href="#/apps"><Said text={grant.origin ?? `The program “${grant.name}”`} most={80} /> asks to be let in</a></li>)}
         {notes > 0 && <li><a href="#/messages">{count(notes, 'message')} that nobody has dealt with</a></li>}
+        {people > 0 && <li><a href="#/people">{count(people, 'person asks', 'people ask')} to be your contact</a></li>}
+        {changed.slice(0, 3).map((one) => <li key={one.id}><a href={`#/people/${encodeURIComponent(one.id)}`}><Said text={one.name} most={64} /> has another key than before</a></li>)}
         {sync.conflicts > 0 && <li><a href="#/conflicts">{count(sync.conflicts, 'document')} changed on two devices at once</a></li>}
         {alarms.slice(0, 3).map((alarm) => <li key={alarm.id}><a href="#/alarms">{oneLine(alarm.message, 160)}</a></li>)}
         {alarms.length > 3 && <li><a href="#/alarms">{count(alarms.length - 3, 'more alarm')}</a></li>}

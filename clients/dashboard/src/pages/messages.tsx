@@ -1,7 +1,7 @@
 /** What was sent and what arrived, what became of each, and a note to another device. */
 
 import { useState, type Dispatch, type StateUpdater } from 'preact/hooks'
-import type { Data, Device, Items, Message, MessageState, Program, Route } from '../api.js'
+import type { Contact, Data, Device, Items, Message, MessageState, Program, Route } from '../api.js'
 import { call } from '../api.js'
 import { useAction, useAnswer, useDaemon, useNow } from '../daemon.js'
 import { ago, count, lines, oneLine, time, valueText } from '../format.js'
@@ -10,7 +10,7 @@ import { Badge, Button, Card, Empty, Facts, Field, Loaded, Notice, Page, Problem
 type Box = 'all' | 'in' | 'out' | 'dead'
 
 /** What a state means, for one who waits for a message to arrive. */
-const STATES: Readonly<Record<MessageState, { tone: Tone; text: string }>> = {
+export const STATES: Readonly<Record<MessageState, { tone: Tone; text: string }>> = {
   queued: { tone: 'warn', text: 'waits here' },
   stored: { tone: 'calm', text: 'at the relay' },
   handed: { tone: 'calm', text: 'on its way' },
@@ -23,10 +23,12 @@ const DEAD: readonly MessageState[] = ['expired', 'failed']
 const OPEN: readonly MessageState[] = ['queued', 'stored', 'handed']
 const HOUR_S = 3_600
 
-/** Whom a message is for, in words: targets as programs write them, with devices by their names. */
-function useNames(): { devices: Device[]; named: (target: string) => string } {
+/** Whom a message is for, in words: targets as programs write them, with devices and people by their names. */
+export function useNames(): { devices: Device[]; people: Contact[]; named: (target: string) => string } {
   const devices = useAnswer<Items<Device>>('devices.list', {}, ['devices']).data?.items ?? []
+  const people = useAnswer<Items<Contact>>('contacts.list', {}, ['contacts']).data?.items ?? []
   const named = (target: string): string => {
+    if (target.startsWith('person:')) return people.find((one) => one.id === target.slice(7))?.name ?? target.slice(7)
     const at = target.lastIndexOf('@')
     const [programs, place] = target.startsWith('device:') ? ['all', target.slice(7)] : at < 0 ? [target, ''] : [target.slice(0, at), target.slice(at + 1)]
     const where = place === 'here' ? 'this device' : (devices.find((one) => one.fingerprint === place)?.name ?? place)
@@ -35,7 +37,7 @@ function useNames(): { devices: Device[]; named: (target: string) => string } {
     const what = { client: 'program', app: 'app', topic: 'topic', mode: 'all of the kind' }[kind ?? ''] ?? kind
     return `${what} ${rest.join(':').replaceAll('_', ' ')}${where === '' ? '' : `, ${where}`}`
   }
-  return { devices, named }
+  return { devices, people, named }
 }
 
 /** The list, and the form for a note. */
@@ -45,11 +47,11 @@ export function MessagesPage() {
   const [limit, more] = useState(50)
   const params = { box, limit, ...(type.trim() === '' ? {} : { type: type.trim() }) }
   const messages = useAnswer<Items<Message>>('messages.list', params, ['messages', 'sync'], 10_000)
-  const { devices, named } = useNames()
+  const { devices, people, named } = useNames()
   const now = useNow(10_000)
   return (
-    <Page title="Messages" lead="What programs and devices have told each other. Each is kept until somebody has dealt with it, or until its time is over.">
-      <Send devices={devices} named={named} sent={messages.reload} />
+    <Page title="Messages" lead="What programs, devices and people have told each other. Each is kept until somebody has dealt with it, or until its time is over." actions={<a class="button" href="#/messages/rules">Rules</a>}>
+      <Send devices={devices} people={people} named={named} sent={messages.reload} />
       <Card title="Sent and received">
         <div class="line">
           <Field label="Which" short>
@@ -71,7 +73,7 @@ export function MessagesPage() {
                 key: one.id,
                 cells: [
                   <span title={time(one.created_ms)}>{ago(one.created_ms, now)}</span>,
-                  <>{one.incoming ? 'from ' : 'to '}<strong><Said text={one.incoming ? one.device : named(one.to)} most={60} /></strong></>,
+                  <>{one.incoming ? 'from ' : 'to '}<strong><Said text={whoOf(one, named)} most={60} /></strong></>,
                   <><Badge tone="calm">{oneLine(one.type, 40)}</Badge> <bdi>{valueText(one.body, 100)}</bdi></>,
                   <State message={one} />,
                   <a href={`#/messages/${encodeURIComponent(one.id)}`}>Open<span class="hidden"> the message {oneLine(one.type, 40)} of {time(one.created_ms)}</span></a>,
@@ -87,12 +89,17 @@ export function MessagesPage() {
   )
 }
 
+/** The other side of a message: a person rather than one of their devices. */
+function whoOf(message: Message, named: (target: string) => string): string {
+  return message.person ?? (message.incoming ? message.device : named(message.to))
+}
+
 function State({ message }: { message: Message }) {
   const { tone, text } = STATES[message.state]
   return <Badge tone={tone}>{text}{message.priority === 'urgent' && ', urgent'}</Badge>
 }
 
-function Send({ devices, named, sent }: { devices: Device[]; named: (target: string) => string; sent: () => void }) {
+function Send({ devices, people, named, sent }: { devices: Device[]; people: Contact[]; named: (target: string) => string; sent: () => void }) {
   const db = useDaemon()
   const action = useAction()
   const others = devices.filter((one) => !one.own && one.state === 'active')
@@ -124,6 +131,7 @@ function Send({ devices, named, sent }: { devices: Device[]; named: (target: str
           <Field label="To" short>
             <select name="to" value={chosen} onChange={(event) => choose(event.currentTarget.value)}>
               {others.map((one) => <option key={one.id} value={`device:${one.fingerprint}`}>{oneLine(one.name, 60)}</option>)}
+              {people.filter((one) => one.state !== 'blocked' && !one.changed).map((one) => <option key={one.id} value={`person:${one.id}`}>{oneLine(one.name, 60)}, a person</option>)}
               <option value="all">every device</option>
               <option value="all@here">this device</option>
               <option value="other">a program, topic, or as the rules say</option>
@@ -132,7 +140,7 @@ function Send({ devices, named, sent }: { devices: Device[]; named: (target: str
           <Field label="Text"><input name="text" value={text} onInput={(event) => write(event.currentTarget.value)} required maxLength={20_000} autocomplete="off" /></Field>
           <Button kind="main" type="submit" busy={action.isRunning}>Send</Button>
         </div>
-        {chosen === 'other' && <Field label="Target" hint="client:ID, app:NAME, mode:MODE or topic:TOPIC, each with @DEVICE or @here behind it for one device; left out, the rules decide."><input name="target" value={target} onInput={(event) => setTarget(event.currentTarget.value)} autocomplete="off" spellcheck={false} /></Field>}
+        {chosen === 'other' && <Field label="Target" hint="client:ID, app:NAME, mode:MODE or topic:TOPIC, each with @DEVICE or @here behind it for one device; left out, the rules decide (see Rules)."><input name="target" value={target} onInput={(event) => setTarget(event.currentTarget.value)} autocomplete="off" spellcheck={false} /></Field>}
         <details>
           <summary>More</summary>
           <div class="line">
@@ -158,15 +166,16 @@ function Sent({ id }: { id: string }) {
   return <Notice tone={tone === 'warn' ? 'calm' : tone}><span data-sent={message.data.state}>Sent: <strong>{text}</strong>. <a href={`#/messages/${encodeURIComponent(id)}`}>What becomes of it</a></span></Notice>
 }
 
-function Way({ route, named }: { route: Route; named: (target: string) => string }) {
+/** Where it would go, step by step. */
+export function Way({ route, named }: { route: Route; named: (target: string) => string }) {
   return (
     <div role="status" data-route>
       {route.steps.length === 0 && <Notice tone="warn">Nowhere: no rule is for the type “{oneLine(route.type, 60)}”, so it would be refused.</Notice>}
       <ul class="rows">
         {route.steps.map((step) => (
           <li key={step.to}>
-            <strong><Said text={named(step.to)} most={80} /></strong> <span class="quiet">({step.why === 'named' ? 'you named it' : oneLine(step.why, 80)})</span>
-            {step.devices.map((one) => <p key={one.device} class="quiet"><Said text={one.device} most={64} />{one.here && ' (this device)'}{one.programs.length > 0 ? `: ${oneLine(one.programs.join(', '), 200)}` : one.here ? ': no program listens yet; it waits' : ''}</p>)}
+            <strong><Said text={named(step.to)} most={80} /></strong> <span class="quiet">({step.why === 'named' ? 'you named it' : oneLine(step.why.replace(/^rule '(.*)'$/, 'by “$1”'), 80)})</span>
+            {step.devices.map((one) => <p key={one.device} class="quiet"><Said text={one.device} most={64} />{one.here && ' (this device)'}{one.programs.length > 0 ? `: ${oneLine(one.programs.join(', '), 200)}` : one.here && step.problem === null ? ': no program listens yet; it waits' : ''}</p>)}
             {step.problem !== null && <Notice tone="warn">{oneLine(step.problem, 300)}</Notice>}
           </li>
         ))}
@@ -235,11 +244,12 @@ function One({ message, named, reload, say }: { message: Message; named: (target
   }
   return (
     <>
-      <Card title={<><Badge tone="calm">{oneLine(message.type, 60)}</Badge> {message.incoming ? 'from' : 'to'} <Said text={message.incoming ? message.device : named(message.to)} most={60} /> <State message={message} /></>}>
+      <Card title={<><Badge tone="calm">{oneLine(message.type, 60)}</Badge> {message.incoming ? 'from' : 'to'} <Said text={whoOf(message, named)} most={60} /> <State message={message} /></>}>
         <pre class="body" tabIndex={0} aria-label="What it says"><bdi>{typeof message.body === 'string' ? lines(message.body, 20_000) : lines(JSON.stringify(message.body, null, 2), 20_000)}</bdi></pre>
         {message.gap && <Notice tone="calm">Something that was sent before it is missing.</Notice>}
         <Facts facts={[
-          [message.incoming ? 'Sent by' : 'Sent here by', message.client === 'owner' ? 'the command line' : <Said text={message.client} most={64} />],
+          ...(message.person_id === null ? [] : [['Person', <a href={`#/people/${encodeURIComponent(message.person_id)}`}><Said text={message.person} most={64} /></a>] as const]),
+          [message.incoming ? 'Sent by' : 'Sent here by', message.client === 'owner' ? 'a person, not a program' : <Said text={message.client} most={64} />],
           ['Written', time(message.created_ms)],
           ['Given up', time(message.expires_ms)],
           ['Goes first', { bulk: 'last of all', normal: 'in turn', high: 'early', urgent: 'before everything' }[message.priority]],

@@ -82,6 +82,7 @@ function Place({ devices, reload }: { devices: Device[]; reload: () => void }) {
     return (
       <>
         <Notice tone="good">This device belongs with {count(others.length, 'other one')}: {oneLine(others.map((one) => one.name).join(', '), 200)}</Notice>
+        <p class="quiet">Is it a copy of another machine, or was it removed? It comes back as a new device under <a href="#/devices">Devices</a>.</p>
         <Pair only="add" paired={reload} />
       </>
     )
