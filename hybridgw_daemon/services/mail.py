@@ -72,6 +72,8 @@ class SpaceMembers(Members):
         self._names: dict[bytes, str] = {}
         self._given: dict[str, str] = {}  # what people call them, as last looked up for being shown
         self._given_ms = 0
+        self._shown: dict[bytes, str] = {}  # names that were shown since then
+        self._here: Place | None = None
 
     @property
     def _is_open(self) -> bool:
@@ -81,8 +83,11 @@ class SpaceMembers(Members):
         """This device."""
         if not self._is_open:
             return None
-        device = self._space.identity.device
-        return Place(device, self.name_of(device), fingerprint(device))
+        device, here = self._space.identity.device, self._here
+        name = self.name_of(device)
+        if here is None or here.device != device or here.name != name:
+            here = self._here = Place(device, name, fingerprint(device))
+        return here
 
     def others(self) -> list[Place] | None:
         """The other active devices; None: not known."""
@@ -102,13 +107,22 @@ class SpaceMembers(Members):
         now_ms = self._clock()
         if not self._given_ms <= now_ms < self._given_ms + NAMES_MS:
             self._given, self._given_ms = self._database.peek(given_names), now_ms
+            self._shown.clear()
+        if (shown := self._shown.get(device)) is not None:
+            return shown
         if name := self._given.get(device.hex()):
+            self._shown[device] = name
             return name
         self._look_at_heads()
-        if (known := self._names.get(device)) is not None:
-            return known
-        info = next((info for info in self._space.devices() if info.device == device), None)
-        return fingerprint(DeviceId(device)) if info is None else self._name(info)
+        if device not in self._names:
+            info = next((info for info in self._space.devices() if info.device == device), None)
+            if info is None:
+                return fingerprint(DeviceId(device))
+            name = self._name(info)
+            if device not in self._names:
+                return name
+        name = self._shown[device] = self._names[device]
+        return name
 
     def _name(self, info: DeviceInfo) -> str:
         self._look_at_heads()
