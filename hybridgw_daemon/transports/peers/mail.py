@@ -16,7 +16,8 @@ from hybridgw_protocol.messages import MessageState, Priority, Turns
 from ...services.mail import MailService, Parcel
 
 FLYING: Final = 2  # frames that are not answered: one is made while the other is on its way
-MOST_CAME: Final = 16  # frames that came and are not written; beyond, the connection is not read from
+FRAME_COST: Final = 64  # bytes that a frame counts for beside what is in it
+CAME_BYTES: Final = 256 * 1024  # came and not written; beyond, the connection is not read from
 MOST_KEPT: Final = 256  # messages whose key is not here yet; the relay keeps them too
 
 
@@ -39,6 +40,7 @@ class MailPump:
         self._told_ids: set[bytes] = set()  # receipts of these parcels
         self._kept: list[bytes] = []
         self._came: list[tuple[MsgStored | Msg | MsgPut, int]] = []
+        self._came_bytes = 0
         self._arrived, self._room = asyncio.Event(), asyncio.Event()
         self._woken = asyncio.Event()
         self._woken.set()
@@ -65,8 +67,9 @@ class MailPump:
     async def received(self, frame: MsgStored | Msg | MsgPut, request: int) -> None:
         """A frame of messages: `run` deals with it, with all that came meanwhile. Waits while that is much."""
         self._came.append((frame, request))
+        self._came_bytes += FRAME_COST + sum(map(len, frame.ids if isinstance(frame, MsgStored) else (*frame.m, *frame.x)))
         self._arrived.set()
-        while len(self._came) >= MOST_CAME:
+        while self._came_bytes >= CAME_BYTES:
             self._room.clear()
             await self._room.wait()
 
@@ -100,7 +103,7 @@ class MailPump:
         while True:
             await self._arrived.wait()
             self._arrived.clear()
-            came, self._came = self._came, []
+            came, self._came, self._came_bytes = self._came, [], 0
             self._room.set()
             # At once, so that it shares a commit. What was answered first: it moves on sooner.
             await asyncio.gather(
