@@ -101,7 +101,7 @@ class Ear:
     def _next(self) -> list[bytes]:
         queues: dict[Priority, deque[Waiting]] = {}
         nr = self.listener.nr
-        for priority in Priority:
+        for priority in self._database.peek(partial(copies.priorities, listener=nr, after=self._after)):
             if self._has_room(priority):
                 after = self._after[priority]
                 found = self._database.peek(partial(copies.waiting, listener=nr, priority=priority, after=after))

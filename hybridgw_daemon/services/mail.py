@@ -72,6 +72,8 @@ class SpaceMembers(Members):
         self._names: dict[bytes, str] = {}
         self._given: dict[str, str] = {}  # what people call them, as last looked up for being shown
         self._given_ms = 0
+        self._shown: dict[bytes, str] = {}  # names that were shown since then
+        self._here: Place | None = None
 
     @property
     def _is_open(self) -> bool:
@@ -81,8 +83,11 @@ class SpaceMembers(Members):
         """This device."""
         if not self._is_open:
             return None
-        device = self._space.identity.device
-        return Place(device, self.name_of(device), fingerprint(device))
+        device, here = self._space.identity.device, self._here
+        name = self.name_of(device)
+        if here is None or here.device != device or here.name != name:
+            here = self._here = Place(device, name, fingerprint(device))
+        return here
 
     def others(self) -> list[Place] | None:
         """The other active devices; None: not known."""
@@ -102,13 +107,22 @@ class SpaceMembers(Members):
         now_ms = self._clock()
         if not self._given_ms <= now_ms < self._given_ms + NAMES_MS:
             self._given, self._given_ms = self._database.peek(given_names), now_ms
+            self._shown.clear()
+        if (shown := self._shown.get(device)) is not None:
+            return shown
         if name := self._given.get(device.hex()):
+            self._shown[device] = name
             return name
         self._look_at_heads()
-        if (known := self._names.get(device)) is not None:
-            return known
-        info = next((info for info in self._space.devices() if info.device == device), None)
-        return fingerprint(DeviceId(device)) if info is None else self._name(info)
+        if device not in self._names:
+            info = next((info for info in self._space.devices() if info.device == device), None)
+            if info is None:
+                return fingerprint(DeviceId(device))
+            name = self._name(info)
+            if device not in self._names:
+                return name
+        name = self._shown[device] = self._names[device]
+        return name
 
     def _name(self, info: DeviceInfo) -> str:
         self._look_at_heads()
@@ -224,9 +238,9 @@ class MailService:
         if sealer is None:
             return None
         now_ms = self._clock()
-        if len(told) < MAX_RECEIPTS * 2:
-            waiting = self._database.peek(lambda c: rows.receipts(c, MAX_RECEIPTS + len(told), only))
-            if found := [row for row in waiting if row.id not in told]:
+        if not told:  # what is to be told meanwhile goes together: on its way such a frame is six commits
+            found = self._database.peek(lambda c: rows.receipts(c, MAX_RECEIPTS, only))
+            if found:
                 return self._compose_receipts(sealer, found, now_ms)
         return self._database.peek(
             lambda connection: self._compose_messages(connection, sealer, turns, after, flying, now_ms, only)
@@ -236,7 +250,7 @@ class MailService:
         self, connection: Connection, sealer: Sealer, turns: Turns, after: dict[Priority, int],
         flying: Collection[tuple[int, bytes]], now_ms: int, only: bytes | None,
     ) -> Parcel | None:  # fmt: skip
-        waiting = [p for p in Priority if message_rows.is_due(connection, p, after[p], now_ms, only)]
+        waiting = message_rows.waiting_to_be_put(connection, after, now_ms, only)
         while waiting:
             priority = turns.pick(waiting)
             parcel, size = Parcel(MsgPut(m=[], x=[]), {}, {}), 0
@@ -329,9 +343,7 @@ class MailService:
                     put.setdefault(delivery.recipient, []).append(delivery.rid)
             for recipient, rids in put.items():
                 # One whose time was over in between stays so: what was put is its tombstone, or may as well be.
-                still = message_rows.not_over(tx.connection, recipient, rids)
-                changed += message_rows.tell(tx, recipient, still, told, now_ms)
-                message_rows.put_again(tx, recipient, rids, now_ms, RETRY_FIRST_MS, RETRY_MOST_MS)
+                changed += message_rows.put(tx, recipient, rids, told, now_ms, RETRY_FIRST_MS, RETRY_MOST_MS)
             for key, code in refused.items():
                 if receipts := parcel.receipts.get(key):
                     rows.told(tx, receipts if code == "revoked" else ())
@@ -380,6 +392,7 @@ class MailService:
                 came = _Came(tx)
                 for sender in {envelope.header.sender for envelope, _ in items}:
                     control.saw_device(tx, sender, now_ms)
+                came.entries.look_up(envelope.header.sender_key for envelope, _ in items if not envelope.header.flags)
                 for envelope, opened in items:
                     if isinstance(opened, Presence):
                         self._messages.presence.heard(tx, envelope.header.sender, opened)
@@ -459,35 +472,35 @@ class MailService:
                 came.receipts.append((header.sender, header.id, delivery.state, delivery.at_ms))
             return
         place = (header.sender, int(header.stream), int(header.priority))
-        packed = None if content is None or header.expires_ms <= now_ms else encode_content(content)
-        held = Held(*place, header.seq, header.id, header.created_ms, header.expires_ms, now_ms, packed)
+        if header.expires_ms <= now_ms:
+            content = None
+        held = Held(*place, header.seq, header.id, header.created_ms, header.expires_ms, now_ms, None)
         last = came.last_seq(place)
         if header.seq > last + 1:
             came.holds(place)
-            rows.hold(tx, held)
+            rows.hold(tx, held if content is None else held._replace(content=encode_content(content)))
         elif header.seq <= last:
-            self._show(tx, held, now_ms, came, gap=True)
+            self._show(tx, held, content, now_ms, came, gap=True)
         else:
             if came.is_any_held(place):
                 rows.take_held(tx, *place, header.seq)
-            self._pass(tx, held, now_ms, came, gap=False)
+            self._pass(tx, held, content, now_ms, came, gap=False)
 
-    def _pass(self, tx: Tx, held: Held, now_ms: int, came: _Came, *, gap: bool) -> None:
+    def _pass(self, tx: Tx, held: Held, content: Content | None, now_ms: int, came: _Came, *, gap: bool) -> None:
         """Its turn has come, and with it that of those that wait behind it."""
         place, seq = (held.sender, held.stream, held.priority), held.seq
-        self._show(tx, held, now_ms, came, gap=gap)
+        self._show(tx, held, content, now_ms, came, gap=gap)
         while came.is_any_held(place) and (following := rows.take_held(tx, *place, seq + 1)) is not None:
             seq += 1
-            self._show(tx, following, now_ms, came, gap=False)
+            self._show(tx, following, _content_of(following), now_ms, came, gap=False)
         came.passed(place, seq)
 
-    def _show(self, tx: Tx, held: Held, now_ms: int, came: _Came, *, gap: bool) -> None:
+    def _show(self, tx: Tx, held: Held, content: Content | None, now_ms: int, came: _Came, *, gap: bool) -> None:
         if came.entries.find(held.sender, held.id) is not None:
             return
-        if held.content is None or held.expires_ms <= now_ms:
+        if content is None or held.expires_ms <= now_ms:
             came.receipts.append((held.sender, held.id, MessageState.EXPIRED, now_ms))
             return
-        content = decode_content(held.content)
         row = MessageRow(
             0, held.sender, held.id, content.kind, content.name, "", content.type, content.client, "", held.priority,
             held.created_ms, held.expires_ms, content_digest(content), content.reply, content.body, int(gap),
@@ -531,7 +544,7 @@ class MailService:
                         first = rows.first_held(tx, *place)
                         held = None if first is None else rows.take_held(tx, *place, first)
                         if held is not None:
-                            self._pass(tx, held, now_ms, came, gap=True)
+                            self._pass(tx, held, _content_of(held), now_ms, came, gap=True)
                 came.write()
                 return came
 
@@ -546,6 +559,11 @@ class MailService:
         """There may be something to put that lies before what was put last."""
         self.round += 1
         self._wake()
+
+
+def _content_of(held: Held) -> Content | None:
+    """Of one that was kept for its turn; None: a tombstone."""
+    return None if held.content is None else decode_content(held.content)
 
 
 class _NotYet(Exception):

@@ -194,7 +194,7 @@ class MessageService:
             done = self._acknowledge(tx, places, ear.listener.nr if ear is not None else 0)
             told = rows.tell(tx, THIS, list(done), MessageState.HANDLED, now_ms)
             abroad = [done[change.rid] for change in told if done[change.rid].sender != THIS]
-            rows.add_receipts(tx, [(place.sender, place.id, MessageState.HANDLED, now_ms) for place in abroad])
+            rows.add_newer_receipts(tx, [(place.sender, place.id, MessageState.HANDLED, now_ms) for place in abroad])
             return len(done), [change for change in told if done[change.rid].sender == THIS], bool(abroad)
 
         count, changed, is_abroad = await self._database.write(write)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
 
+from hybridgw_protocol.messages import Priority
 from hybridgw_storage.database import Tx
+from hybridgw_storage.sets import number_list
 
 from ..core.targets import Listener, Rule
-from .sets import number_list
 
 FORGET_MS: Final = 30 * 86_400_000  # a program that was not here so long is not counted on
 PART: Final = 64  # copies that are read at once
 _MEMO: Final = "listeners"
+_IS_WAITING: Final = "SELECT " + ", ".join(
+    f"EXISTS(SELECT 1 FROM copy WHERE listener = ?1 AND priority = {priority:d} AND rid > ?{priority + 2:d})"
+    for priority in Priority
+)
 
 
 class Waiting(NamedTuple):
@@ -122,6 +127,12 @@ def drop(tx: Tx, rids: Sequence[int]) -> None:
         "AND rid IN (SELECT value FROM json_each(?))",
         (number_list(rids),),
     )
+
+
+def priorities(connection: sqlite3.Connection, listener: int, after: Mapping[Priority, int]) -> list[Priority]:
+    """Those of which `waiting` has something for a program. Args: after: of each, a rid."""
+    row = connection.execute(_IS_WAITING, (listener, *[after[p] for p in Priority])).fetchone()
+    return [priority for priority, is_waiting in zip(Priority, row, strict=True) if is_waiting]
 
 
 def waiting(connection: sqlite3.Connection, listener: int, priority: int, after: int) -> list[Waiting]:

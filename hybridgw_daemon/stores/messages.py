@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from hybridgw_protocol.messages import AFTER, OPEN, MessageState, Priority
 from hybridgw_storage.database import Tx
+from hybridgw_storage.sets import MARKS, number_list, parts
 
 from . import copies
-from .sets import MARKS, number_list, parts
 
 THIS: Final = b""  # as a device: the one whose database this is
 UNRESOLVED: Final = b"?"  # as a recipient: devices that are not known while the keys are locked
@@ -25,6 +25,11 @@ _OF_MESSAGE: Final = ", ".join(f"m.{name}" for name in _COLUMNS.split(", "))
 _LAST_RID: Final = "last rid of message"
 _STATES: Final = {str(state): state for state in MessageState}
 _OPEN: Final = ", ".join(f"'{state}'" for state in OPEN)
+_IS_DUE: Final = "SELECT " + ", ".join(
+    f"EXISTS(SELECT 1 FROM delivery WHERE priority = {priority:d} AND rid > ?{priority + 3:d} AND next_ms <= ?1 "
+    "AND (?2 IS NULL OR recipient = ?2))"
+    for priority in Priority
+)
 _BEFORE: Final = {  # the states that it may follow, as SQL
     state: ", ".join(f"'{before}'" for before in MessageState if state in AFTER[before]) for state in MessageState
 }
@@ -87,14 +92,27 @@ class Entries:
         self._deliveries: list[DeliveryRow] = []
         self._copies: list[tuple[int, int, int]] = []
         self._seqs: dict[tuple[bytes, int, int], int] = {}
+        self._looked_up: dict[bytes, MessageRow | None] = {}  # by sender and id
         self._rid: int = tx.memo[_LAST_RID] if _LAST_RID in tx.memo else self._last_rid()
 
     def _last_rid(self) -> int:
         return int(self._tx.execute("SELECT coalesce(max(rid), 0) FROM message").fetchone()[0])
 
+    def look_up(self, keys: Iterable[bytes]) -> None:
+        """These will be asked for with `find`. Args: keys: sender and id, 16 bytes each."""
+        wanted = list(keys)
+        self._looked_up = dict.fromkeys(wanted)
+        for part in parts([key[16:] for key in wanted]):
+            sql = f"SELECT {_COLUMNS} FROM message WHERE id IN ({MARKS})"
+            for row in map(MessageRow._make, self._tx.execute(sql, part)):
+                self._looked_up[row.sender + row.id] = row
+
     def find(self, sender: bytes, id: bytes) -> MessageRow | None:
         """The message of a sender, here or in the file."""
-        return self._messages.get((sender, id)) or find(self._tx.connection, sender, id)
+        if (row := self._messages.get((sender, id))) is not None:
+            return row
+        key = sender + id
+        return self._looked_up[key] if key in self._looked_up else find(self._tx.connection, sender, id)
 
     def add(self, row: MessageRow) -> MessageRow:
         """A new message. Returns it with its rid; that of *row* does not count."""
@@ -160,14 +178,28 @@ def tell(
     return [Change(rid, recipient, told, at_ms, changes) for rid, changes in sorted(rows.fetchall())]
 
 
-def put_again(tx: Tx, recipient: bytes, rids: Sequence[int], now_ms: int, first_ms: int, most_ms: int) -> None:
-    """They were put: those that are still open again later, each time after twice as long."""
-    tx.execute(
-        "UPDATE delivery SET tries = tries + 1, error = NULL, next_ms = CASE WHEN state IN "
-        f"({_OPEN}) THEN ? + min(?, ? << min(tries, 20)) END WHERE recipient = ? AND rid IN "
-        "(SELECT value FROM json_each(?))",
-        (now_ms, most_ms, first_ms, recipient, number_list(rids)),
+def put(
+    tx: Tx, recipient: bytes, rids: Sequence[int], told: MessageState, now_ms: int, first_ms: int, most_ms: int
+) -> list[Change]:
+    """They were put, and are at *told* now. Those that are still open are put again later, each time after twice as
+    long. Returns those for which it is news."""
+    rows = tx.execute(
+        "UPDATE delivery SET state = ?, at_ms = ?, changes = changes + 1, tries = tries + 1, error = NULL, "
+        "next_ms = ? + min(?, ? << min(tries, 20)) "
+        f"WHERE recipient = ? AND state IN ({_BEFORE[told]}) AND rid IN (SELECT value FROM json_each(?)) "
+        "RETURNING rid, changes",
+        (told, now_ms, now_ms, most_ms, first_ms, recipient, number_list(rids)),
     )
+    news = {rid: Change(rid, recipient, told, now_ms, changes) for rid, changes in rows.fetchall()}
+    if len(news) < len(rids):
+        again = [rid for rid in rids if rid not in news]
+        tx.execute(
+            "UPDATE delivery SET tries = tries + 1, error = NULL, next_ms = CASE WHEN state IN "
+            f"({_OPEN}) THEN ? + min(?, ? << min(tries, 20)) END WHERE recipient = ? AND rid IN "
+            "(SELECT value FROM json_each(?))",
+            (now_ms, most_ms, first_ms, recipient, number_list(again)),
+        )
+    return [news[rid] for rid in sorted(news)]
 
 
 def put_later(tx: Tx, recipient: bytes, rid: int, next_ms: int, error: str) -> None:
@@ -220,6 +252,14 @@ def resolve(tx: Tx, rid: int) -> None:
 def add_receipts(tx: Tx, receipts: Iterable[tuple[bytes, bytes, MessageState, int]]) -> None:
     """Senders are to be told. Args: receipts: (whom, id, state, time) of each."""
     tx.executemany("INSERT OR REPLACE INTO receipt VALUES(?, ?, ?, ?)", receipts)
+
+
+def add_newer_receipts(tx: Tx, receipts: Sequence[tuple[bytes, bytes, MessageState, int]]) -> None:
+    """The same, in place of what was to be told of these messages before and was not yet."""
+    for whom in {receipt[0] for receipt in receipts}:
+        for part in parts([id for recipient, id, _, _ in receipts if recipient == whom]):
+            tx.execute(f"DELETE FROM receipt WHERE recipient = ? AND id IN ({MARKS})", (whom, *part))
+    add_receipts(tx, receipts)
 
 
 def remove(tx: Tx, rid: int) -> None:
@@ -277,16 +317,6 @@ def shown_here(connection: sqlite3.Connection, rids: Sequence[int]) -> list[int]
         "SELECT rid FROM delivery WHERE recipient = x'' AND state = 'delivered' AND rid IN "
         "(SELECT value FROM json_each(?))",
         (number_list(rids),),
-    )
-    return [rid for (rid,) in rows]
-
-
-def not_over(connection: sqlite3.Connection, recipient: bytes, rids: Sequence[int]) -> list[int]:
-    """Those of them that did not expire."""
-    rows = connection.execute(
-        "SELECT rid FROM delivery WHERE recipient = ? AND state <> 'expired' AND rid IN "
-        "(SELECT value FROM json_each(?))",
-        (recipient, number_list(rids)),
     )
     return [rid for (rid,) in rows]
 
@@ -362,9 +392,12 @@ def due(
     return ((_delivery(row[:width]), MessageRow._make(row[width:])) for row in rows)
 
 
-def is_due(connection: sqlite3.Connection, priority: Priority, after: int, now_ms: int, only: bytes | None) -> bool:
-    """Is there any."""
-    return next(due(connection, priority, after, now_ms, 1, only), None) is not None
+def waiting_to_be_put(
+    connection: sqlite3.Connection, after: Mapping[Priority, int], now_ms: int, only: bytes | None
+) -> list[Priority]:
+    """The priorities of which `due` has something."""
+    row = connection.execute(_IS_DUE, (now_ms, only, *[after[p] for p in Priority])).fetchone()
+    return [priority for priority, is_due in zip(Priority, row, strict=True) if is_due]
 
 
 def next_due_ms(connection: sqlite3.Connection) -> int | None:

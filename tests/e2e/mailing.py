@@ -1,4 +1,4 @@
-"""Programs that send numbers from device to device, and what must have become of them."""
+"""Programs that send numbers from device to device, or from person to person, and what must have become of them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ WAIT_S = 90.0
 
 
 class Sender(threading.Thread):
-    """Sends numbers to the other device, one after another; repeats one until it is answered."""
+    """Sends numbers to the other side, one after another; repeats one until it is answered."""
 
-    def __init__(self, device: DeviceMachine, to: str) -> None:
+    def __init__(self, device: DeviceMachine, to: str, pause_s: float = 0.005) -> None:
         super().__init__(daemon=True)
-        self.device, self.to = device, to
+        self.device, self.to, self.pause_s = device, to, pause_s
         self.sent: dict[str, list[int]] = {"bulk": [], "urgent": []}
         self.stop = threading.Event()
 
@@ -33,7 +33,7 @@ class Sender(threading.Thread):
             count += 1
             priority = "urgent" if count % 3 == 0 else "bulk"
             body: dict[str, Any] = {
-                "to": f"device:{self.to}", "type": "count", "body": count, "priority": priority, "id": _uuid7(),
+                "to": self.to, "type": "count", "body": count, "priority": priority, "id": _uuid7(),
             }  # fmt: skip
             while True:
                 try:
@@ -43,7 +43,7 @@ class Sender(threading.Thread):
                 except HybridGWError:
                     time.sleep(0.02)
             self.sent[priority].append(count)
-            time.sleep(0.005)
+            time.sleep(self.pause_s)
 
 
 def _uuid7() -> str:
@@ -72,24 +72,66 @@ def sending(root: Path, pipe: Pipe | None = None) -> Iterator[tuple[RelayMachine
         relay, a, b = household(root)
     else:
         relay, a, b = household(root, pipe.port, pipe.leads_to)
-    devices = a.get("/api/devices")["items"]
-    own, other = (next(d["name"] for d in devices if d["own"] is is_own) for is_own in (True, False))
-    senders = [Sender(a, other), Sender(b, own)]
-    for sender in senders:
-        sender.start()
+    with _ended((a, b, relay)):
+        devices = a.get("/api/devices")["items"]
+        own, other = (next(d["name"] for d in devices if d["own"] is is_own) for is_own in (True, False))
+        with _judged(Sender(a, f"device:{other}"), Sender(b, f"device:{own}")):
+            yield relay, a, b
+
+
+@contextlib.contextmanager
+def writing(root: Path) -> Iterator[tuple[RelayMachine, Sender, Sender]]:
+    """The same of two people, each with a space and an account on one relay. They write more slowly than the relay lets
+    one person write to another."""
+    relay, ada, bob = RelayMachine(root), DeviceMachine(root, "ada"), DeviceMachine(root, "bob")
+    with _ended((ada, bob, relay)):
+        relay.start()
+        for person in (ada, bob):
+            person.start()
+            until(lambda person=person: person.get("/api/devices")["items"][0].get("fingerprint"), what="its keys")  # type: ignore[misc]
+            person.post("/api/relays", {"link": relay.invite()})
+            until(lambda person=person: person.is_in_step(), what="the relay")  # type: ignore[misc]
+        ada.post("/api/contacts/address", {"name": "Ada"})
+        address = bob.post("/api/contacts/address", {"name": "Bob"})["address"]
+        until(lambda: ada.post("/api/contacts", {"address": address, "name": "bob"}), what="the other person")
+        asked = until(lambda: bob.get("/api/contacts/requests")["items"], what="a request")
+        bob.post(f"/api/contacts/{asked[0]['id']}/accept", {"name": "ada"})
+        until(lambda: ada.get("/api/contacts/bob")["state"] == "accepted", what="the answer")
+        with _judged(Sender(ada, "person:bob", 0.1), Sender(bob, "person:ada", 0.1)) as (a, b):
+            yield relay, a, b
+
+
+@contextlib.contextmanager
+def _ended(machines: Sequence[RelayMachine | DeviceMachine]) -> Iterator[None]:
     try:
-        yield relay, a, b
-        for sender in senders:
-            sender.stop.set()
-            sender.join(60)
-        for sender, receiver in ((senders[0], b), (senders[1], a)):
-            judge(sender, receiver)
+        yield
     finally:
-        for sender in senders:
-            sender.stop.set()
-        for machine in (a, b, relay):
+        for machine in machines:
             if machine.process is not None:
                 machine.kill()
+
+
+@contextlib.contextmanager
+def _judged(a: Sender, b: Sender) -> Iterator[tuple[Sender, Sender]]:
+    for sender in (a, b):
+        sender.start()
+    try:
+        yield a, b
+        for sender in (a, b):
+            sender.stop.set()
+            sender.join(60)
+        for sender, receiver in ((a, b.device), (b, a.device)):
+            judge(sender, receiver)
+    finally:
+        for sender in (a, b):
+            sender.stop.set()
+
+
+def is_true_so_far(sender: Sender, receiver: DeviceMachine) -> bool:
+    """What the sender is told has arrived is there. Raises: HybridGWError: one of them was just killed."""
+    said = {m["body"] for m in pages(sender.device, "out") if m["state"] in ("delivered", "handled")}
+    assert said <= {m["body"] for m in pages(receiver, "in")}
+    return bool(said)
 
 
 def judge(sender: Sender, receiver: DeviceMachine) -> None:

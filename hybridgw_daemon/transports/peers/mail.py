@@ -15,7 +15,9 @@ from hybridgw_protocol.messages import MessageState, Priority, Turns
 
 from ...services.mail import MailService, Parcel
 
-FLYING: Final = 4  # frames that are not answered
+FLYING: Final = 2  # frames that are not answered: one is made while the other is on its way
+FRAME_COST: Final = 64  # bytes that a frame counts for beside what is in it
+CAME_BYTES: Final = 256 * 1024  # came and not written; beyond, the connection is not read from
 MOST_KEPT: Final = 256  # messages whose key is not here yet; the relay keeps them too
 
 
@@ -37,6 +39,9 @@ class MailPump:
         self._put: set[tuple[int, bytes]] = set()  # deliveries of these parcels
         self._told_ids: set[bytes] = set()  # receipts of these parcels
         self._kept: list[bytes] = []
+        self._came: list[tuple[MsgStored | Msg | MsgPut, int]] = []
+        self._came_bytes = 0
+        self._arrived, self._room = asyncio.Event(), asyncio.Event()
         self._woken = asyncio.Event()
         self._woken.set()
 
@@ -47,16 +52,40 @@ class MailPump:
         self._woken.set()
 
     async def run(self) -> None:
-        """Until cancelled. Raises: HybridGWError kinds: the connection, or the database."""
+        """Until cancelled. Raises: HybridGWError kinds: the connection, the database, or what the other side sent."""
+        pumps = [asyncio.create_task(self._put_all(), name="pump_mail_out"),
+                 asyncio.create_task(self._take_all(), name="pump_mail_in")]  # fmt: skip
+        try:
+            done, _ = await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+            for pump in done:
+                pump.result()
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
+
+    async def received(self, frame: MsgStored | Msg | MsgPut, request: int) -> None:
+        """A frame of messages: `run` deals with it, with all that came meanwhile. Waits while that is much."""
+        self._came.append((frame, request))
+        self._came_bytes += FRAME_COST + sum(map(len, frame.ids if isinstance(frame, MsgStored) else (*frame.m, *frame.x)))
+        self._arrived.set()
+        while self._came_bytes >= CAME_BYTES:
+            self._room.clear()
+            await self._room.wait()
+
+    # ---- out -------------------------------------------------------------------------------------------------------
+    async def _put_all(self) -> None:
         while True:
             await self._woken.wait()
             self._woken.clear()
             if self._kept:
                 kept, self._kept = self._kept, []
-                await self._take(
-                    [blob for blob in kept if len(blob) != TOMBSTONE_BYTES],
-                    [blob for blob in kept if len(blob) == TOMBSTONE_BYTES],
+                again = Msg(
+                    m=[blob for blob in kept if len(blob) != TOMBSTONE_BYTES],
+                    x=[blob for blob in kept if len(blob) == TOMBSTONE_BYTES],
                 )
+                self._came.append((again, 0))
+                self._arrived.set()
             if (here := self._mail.compose_presence(self._told_here, self._only)) is not None:
                 self._told_here = here[0]
                 await self._ask(here[1].frame)
@@ -69,29 +98,48 @@ class MailPump:
                 self._flying[await self._ask(parcel.frame)] = parcel
                 await asyncio.sleep(0)
 
-    async def received(self, frame: MsgStored | Msg | MsgPut, request: int) -> None:
-        """A frame of messages. Raises: RemoteError kinds: the other side breaks the protocol."""
-        match frame:
-            case MsgStored():
-                parcel = self._flying.pop(request, None)
-                if parcel is not None:
-                    await self._mail.put(parcel, frame, self._told)
-                    # Only now: until this was written they look as if they were to be put.
-                    self._put.difference_update((d.rid, d.recipient) for d in parcel.deliveries.values())
-                    self._told_ids.difference_update(r.id for those in parcel.receipts.values() for r in those)
-                    self._woken.set()
-            case Msg(m=envelopes, x=tombstones):
-                await self._take(envelopes, tombstones)
-            case MsgPut(m=envelopes, x=tombstones):
-                taken = await self._mail.take(envelopes, tombstones)
-                own = [self._recipient_key(blob) for blob in (*envelopes, *tombstones) if blob not in taken.kept]
-                await self._send(MsgStored(ids=own), request)
+    # ---- in --------------------------------------------------------------------------------------------------------
+    async def _take_all(self) -> None:
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            came, self._came, self._came_bytes = self._came, [], 0
+            self._room.set()
+            # At once, so that it shares a commit. What was answered first: it moves on sooner.
+            await asyncio.gather(
+                *[self._answered(frame, request) for frame, request in came if isinstance(frame, MsgStored)],
+                self._take([frame for frame, _ in came if isinstance(frame, Msg)]),
+                self._take_directly([(frame, request) for frame, request in came if isinstance(frame, MsgPut)]),
+            )
 
-    async def _take(self, envelopes: list[bytes], tombstones: list[bytes]) -> None:
-        taken = await self._mail.take(envelopes, tombstones)
+    async def _answered(self, frame: MsgStored, request: int) -> None:
+        parcel = self._flying.pop(request, None)
+        if parcel is not None:
+            await self._mail.put(parcel, frame, self._told)
+            # Only now: until this was written they look as if they were to be put.
+            self._put.difference_update((d.rid, d.recipient) for d in parcel.deliveries.values())
+            self._told_ids.difference_update(r.id for those in parcel.receipts.values() for r in those)
+            self._woken.set()
+
+    async def _take(self, frames: list[Msg]) -> None:
+        """What a relay had for this device."""
+        if not frames:
+            return
+        taken = await self._mail.take([blob for f in frames for blob in f.m], [blob for f in frames for blob in f.x])
         self._kept = (self._kept + taken.kept)[-MOST_KEPT:]
         if taken.done:
             await self._send(MsgDone(ids=taken.done), 0)
+
+    async def _take_directly(self, frames: list[tuple[MsgPut, int]]) -> None:
+        """What the device at the other end has for this one."""
+        if not frames:
+            return
+        taken = await self._mail.take(
+            [blob for frame, _ in frames for blob in frame.m], [blob for frame, _ in frames for blob in frame.x]
+        )
+        for frame, request in frames:
+            own = [self._recipient_key(blob) for blob in (*frame.m, *frame.x) if blob not in taken.kept]
+            await self._send(MsgStored(ids=own), request)
 
     @staticmethod
     def _recipient_key(blob: bytes) -> bytes:

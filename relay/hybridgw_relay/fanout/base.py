@@ -18,6 +18,7 @@ class News(Enum):
     BATCHES = auto()
     CONTROL = auto()
     MAIL = auto()
+    LETTERS = auto()
 
 
 Listener = Callable[[News], None]

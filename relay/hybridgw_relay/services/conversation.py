@@ -259,6 +259,9 @@ class Conversation:
         """There may be new messages for this device."""
         if self._mail is not None and not self._is_over:
             self._mail.wake()
+
+    def wake_letters(self) -> None:
+        """There may be new ones of other people."""
         if self._letters is not None and not self._is_over:
             self._letters.wake()
 
@@ -326,7 +329,9 @@ class Conversation:
             case MsgPut():
                 await self._put_mail(frame, request)
             case MsgDone(ids=keys):
-                await self._done_mail(keys)
+                self._ready_space()
+                if self._mail is not None:
+                    self._mail.done(keys)
             case LetterPut():
                 await self._put_letters(frame, request)
             case LetterDone(ids=keys):
@@ -482,11 +487,6 @@ class Conversation:
         answer = await self._s.mail.put(space, self.device, frame)
         if not self._is_over:
             self._link.send(answer, request=request)
-
-    async def _done_mail(self, keys: Sequence[bytes]) -> None:
-        await self._s.mail.done(self._ready_space(), self.device, keys)
-        if self._mail is not None:
-            self._mail.done(keys)
 
     def _send_mail(self, frame: Msg) -> None:
         if not self._is_over and self._space is not None and self._space.is_active(self.device):

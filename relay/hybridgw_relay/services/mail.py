@@ -75,10 +75,6 @@ class MailService:
             self._fanout.publish(space.id, News.MAIL)
         return answer
 
-    async def done(self, space: Space, device: DeviceId, keys: Sequence[bytes]) -> None:
-        """A device has them."""
-        await self._store.done_mail(space.sid, device, keys)
-
 
 class MailStream:
     """What waits for one connection's device: sent the most urgent first, in a window."""
@@ -90,6 +86,8 @@ class MailStream:
         self._turns = Turns()
         self._sent: dict[bytes, int] = {}  # sender and id -> bytes
         self._bytes = 0
+        self._done: list[bytes] = []  # the device has them, and they are not forgotten yet
+        self._told = asyncio.Event()
         self._woken = asyncio.Event()
         self._woken.set()
 
@@ -100,11 +98,27 @@ class MailStream:
     def done(self, keys: Sequence[bytes]) -> None:
         """The device has them: there is room for others."""
         for key in keys:
-            self._bytes -= self._sent.pop(key, 0)
+            if (size := self._sent.pop(key, None)) is not None:  # else it was not sent, or it is said twice
+                self._bytes -= size
+                self._done.append(key)
+        self._told.set()
         self._woken.set()
 
     async def run(self) -> None:
         """Until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._send_all(), name="mail out")
+            group.create_task(self._forget_all(), name="mail done")
+
+    async def _forget_all(self) -> None:
+        """Beside the rest, for nobody waits for it: a message that is forgotten too late is sent twice at worst."""
+        while True:
+            await self._told.wait()
+            self._told.clear()
+            done, self._done = self._done, []
+            await self._store.done_mail(self._space.sid, self._device, done)
+
+    async def _send_all(self) -> None:
         while True:
             await self._woken.wait()
             self._woken.clear()
@@ -116,7 +130,7 @@ class MailStream:
         """One frame. Returns whether there may be another."""
         queues: dict[Priority, list[MailRow]] = {}
         places: dict[Priority, list[int]] = {}
-        for priority in Priority:
+        for priority in self._store.mail_waits(self._space.sid, self._device, self._after):
             if self._has_room(priority):
                 found = self._store.mail(self._space.sid, self._device, priority, self._after[priority], FRAME_BYTES)
                 if found:

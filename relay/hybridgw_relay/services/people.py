@@ -76,7 +76,7 @@ class PeopleService:
                 answer.no.append(row.dest + row.id)
                 answer.why.append("quota")
         if answer.ids:
-            self._spaces.fanout.publish(person.id, News.MAIL)
+            self._spaces.fanout.publish(person.id, News.LETTERS)
         return answer
 
     def _refusal(self, letter: Letter, keys: dict[DeviceId, list[bytes]], is_stale: bool) -> str | None:

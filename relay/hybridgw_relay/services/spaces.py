@@ -46,6 +46,10 @@ class Member(Protocol):
         """There may be new messages for its device."""
         ...
 
+    def wake_letters(self) -> None:
+        """The same, of other people."""
+        ...
+
     def pass_on(self, frame: Msg) -> None:
         """What another device has to say just now."""
         ...
@@ -203,6 +207,9 @@ class Space:
         elif news is News.MAIL:
             for member in tuple(self.members):
                 member.wake_mail()
+        elif news is News.LETTERS:
+            for member in tuple(self.members):
+                member.wake_letters()
 
 
 class Spaces:

@@ -15,6 +15,7 @@ from hybridgw_protocol.errors import HybridGWError
 from hybridgw_protocol.ids import DeviceId, LogId, SpaceId
 from hybridgw_protocol.limits import ENVELOPE_HEADER_BYTES, SIGNATURE_BYTES
 from hybridgw_protocol.membership import Close
+from hybridgw_protocol.messages import Priority
 
 Read = Callable[[], tuple[list[Batch], HybridGWError | None]]
 
@@ -186,6 +187,10 @@ class RelayStore(Protocol):
     async def put_mail(self, sid: int, rows: Sequence[MailRow], now_ms: int) -> list[bool]:
         """Keep messages, in their order, in one commit. Returns which: one that is here already counts as kept, one for
         which its device has no room does not."""
+        ...
+
+    def mail_waits(self, sid: int, dest: DeviceId, after: Mapping[Priority, int]) -> list[Priority]:
+        """The priorities of which `mail` has something. Args: after: of each, a place. A point read, at once."""
         ...
 
     def mail(self, sid: int, dest: DeviceId, priority: int, after: int, max_bytes: int) -> list[tuple[int, MailRow]]:

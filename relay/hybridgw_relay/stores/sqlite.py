@@ -10,6 +10,7 @@ import heapq
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from hybridgw_protocol.batch import EMPTY_HEAD, Batch, Head, batch_hash
 from hybridgw_protocol.errors import BadFrame, Fork, Gap, HybridGWError, NotAdmitted, QuotaExceeded
@@ -23,8 +24,10 @@ from hybridgw_protocol.limits import (
     SIGNATURE_BYTES,
 )
 from hybridgw_protocol.membership import Close
+from hybridgw_protocol.messages import Priority
 from hybridgw_storage.database import Database, SqliteDatabase, Tx
 from hybridgw_storage.migrations import prepare_file
+from hybridgw_storage.sets import MARKS, parts
 
 from ..core.chain import Place, place
 from .base import AccountRow, Append, Appended, DeviceRow, LetterRow, MailRow, Page, SpaceRow, Stored
@@ -103,6 +106,10 @@ class SqliteRelayStore:
     async def put_mail(self, sid: int, rows: Sequence[MailRow], now_ms: int) -> list[bool]:
         """Keep messages, in their order, in one commit."""
         return await self._db.write(lambda tx: put_mail(tx, sid, rows))
+
+    def mail_waits(self, sid: int, dest: DeviceId, after: Mapping[Priority, int]) -> list[Priority]:
+        """See RelayStore."""
+        return self._db.peek(lambda connection: read_mail_waits(connection, sid, dest, after))
 
     def mail(self, sid: int, dest: DeviceId, priority: int, after: int, max_bytes: int) -> list[tuple[int, MailRow]]:
         """Messages of one priority that wait for a device."""
@@ -557,6 +564,20 @@ def _hash_of(blob: bytes) -> bytes:
 EXPIRE_PART = 500  # messages in one transaction
 
 
+_MAIL_WAITS: Final = "SELECT " + ", ".join(
+    f"EXISTS(SELECT 1 FROM mail WHERE sid=?1 AND dest=?2 AND priority={priority:d} AND rid>?{priority + 3:d})"
+    for priority in Priority
+)
+
+
+def read_mail_waits(
+    connection: sqlite3.Connection, sid: int, dest: DeviceId, after: Mapping[Priority, int]
+) -> list[Priority]:
+    """The priorities of which something waits for a device behind these places."""
+    row = connection.execute(_MAIL_WAITS, (sid, dest, *[after[p] for p in Priority])).fetchone()
+    return [priority for priority, waits in zip(Priority, row, strict=True) if waits]
+
+
 def read_mail(
     connection: sqlite3.Connection, sid: int, dest: DeviceId, priority: int, after: int, max_bytes: int
 ) -> list[tuple[int, MailRow]]:
@@ -589,39 +610,44 @@ def _box(tx: Tx, sid: int, dest: bytes) -> list[int]:
 
 def put_mail(tx: Tx, sid: int, rows: Sequence[MailRow]) -> list[bool]:
     """Keep messages; see RelayStore."""
+    here: set[tuple[bytes, ...]] = set()
+    for dest in {row.dest for row in rows}:
+        sql = f"SELECT dest, sender, id FROM mail WHERE sid=? AND dest=? AND sender=? AND id IN ({MARKS})"
+        for sender in {row.sender for row in rows if row.dest == dest}:
+            for part in parts([row.id for row in rows if (row.dest, row.sender) == (dest, sender)]):
+                here.update(tx.execute(sql, (sid, dest, sender, *part)))
     taken: list[bool] = []
+    new: list[tuple[object, ...]] = []
     for row in rows:
-        box = _box(tx, sid, row.dest)
-        size = len(row.head) + len(row.body or b"")
-        place = (sid, row.dest, row.sender, row.id)
-        if box[0] >= MAX_MAIL_ROWS or box[1] + size > MAX_MAIL_BYTES:
-            sql = "SELECT 1 FROM mail WHERE sid=? AND dest=? AND sender=? AND id=?"
-            taken.append(tx.execute(sql, place).fetchone() is not None)
+        place = (row.dest, row.sender, row.id)
+        if place in here:
+            taken.append(True)
             continue
-        added = tx.execute(
-            "INSERT OR IGNORE INTO mail(sid, dest, sender, id, priority, expires_ms, head, body) "
-            "VALUES(?,?,?,?,?,?,?,?)",
-            (*place, row.priority, row.expires_ms, row.head, row.body),
-        ).rowcount
-        if added:
+        box, size = _box(tx, sid, row.dest), len(row.head) + len(row.body or b"")
+        taken.append(box[0] < MAX_MAIL_ROWS and box[1] + size <= MAX_MAIL_BYTES)
+        if taken[-1]:
             box[0] += 1
             box[1] += size
-        taken.append(True)
+            here.add(place)
+            new.append((sid, *place, row.priority, row.expires_ms, row.head, row.body))
+    tx.executemany(
+        "INSERT INTO mail(sid, dest, sender, id, priority, expires_ms, head, body) VALUES(?,?,?,?,?,?,?,?)", new
+    )
     return taken
 
 
 def done_mail(tx: Tx, sid: int, dest: DeviceId, keys: Sequence[bytes]) -> None:
     """Forget messages."""
     box = _box(tx, sid, dest)
-    for key in keys:
-        row = tx.execute(
-            "DELETE FROM mail WHERE sid=? AND dest=? AND sender=? AND id=? "
-            "RETURNING length(head) + coalesce(length(body), 0)",
-            (sid, dest, key[:16], key[16:]),
-        ).fetchone()
-        if row is not None:
-            box[0] -= 1
-            box[1] -= row[0]
+    for sender in {key[:16] for key in keys}:
+        for part in parts([key[16:] for key in keys if key[:16] == sender]):
+            gone = tx.execute(
+                f"DELETE FROM mail WHERE sid=? AND dest=? AND sender=? AND id IN ({MARKS}) "
+                "RETURNING length(head) + coalesce(length(body), 0)",
+                (sid, dest, sender, *part),
+            ).fetchall()
+            box[0] -= len(gone)
+            box[1] -= sum([size for (size,) in gone])
 
 
 def read_is_mail_over(connection: sqlite3.Connection, now_ms: int) -> bool:

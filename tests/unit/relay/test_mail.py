@@ -26,10 +26,17 @@ class Store:
 
     def __init__(self) -> None:
         self.rows: list[MailRow] = []
+        self.gone: list[bytes] = []
 
     async def put_mail(self, _sid: int, rows: list[MailRow], _now_ms: int) -> list[bool]:
         self.rows += rows[:1]
         return [True, *([False] * (len(rows) - 1))]
+
+    def mail_waits(self, _sid: int, _dest: DeviceId, after: dict[Priority, int]) -> list[Priority]:
+        return [p for p in Priority if any(row.priority == p for row in self.rows[after[p] :])]
+
+    async def done_mail(self, _sid: int, _dest: DeviceId, keys: list[bytes]) -> None:
+        self.gone += keys
 
     def mail(self, _sid: int, _dest: DeviceId, priority: int, after: int, _most: int) -> list[tuple[int, MailRow]]:
         found = [(k, row) for k, row in enumerate(self.rows, 1) if row.priority == priority and k > after]
@@ -106,6 +113,10 @@ async def test_spec_R3_the_most_urgent_first_in_a_window() -> None:
     await asyncio.sleep(0.01)
     assert [len(frame.m) for frame in sent[-1:]] == [1]  # there was room for it alone
     stream.done([A + k.to_bytes(16, "big") for k in range(10)])
+    await asyncio.sleep(0.01)
+    assert sum(len(frame.m) for frame in sent) == WINDOW - RESERVED + 10
+    assert store.gone == [A + k.to_bytes(16, "big") for k in range(10)]
+    stream.done([A + k.to_bytes(16, "big") for k in range(10)])  # said twice, it makes no more room
     await asyncio.sleep(0.01)
     assert sum(len(frame.m) for frame in sent) == WINDOW - RESERVED + 10
     running.cancel()
