@@ -11,6 +11,8 @@ BIN := .venv/bin
 JOBS ?= 4
 # More arguments for pytest: `make test ARGS='-k merge -x'`.
 ARGS ?=
+# Bytecode is kept, also where the machine says otherwise: else each of the many processes of a run compiles all it loads.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help
 help: ## list these verbs

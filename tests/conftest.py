@@ -6,7 +6,10 @@ the profiles dev, ci and soak; HYBRIDGW_SCALE multiplies the counts of the long 
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
+import gc
+import importlib
 import os
 import time
 import tomllib
@@ -129,6 +132,23 @@ class Budget:
             terminalreporter.write_line(f"unlisted skip: {test}: {reason}", red=self.in_ci, yellow=not self.in_ci)
         for fault in self.faults:
             terminalreporter.write_line(f"FAILED in CI: {fault}", red=True)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Each worker of a run begins with other files: pytest rewrites a file once, and the others find its bytecode."""
+    worker = getattr(session.config, "workerinput", None)
+    if worker is None:
+        return
+    folders = [Path(name.split("::")[0]).resolve() for name in session.config.args]
+    files = [path for path in sorted(ROOT.glob("tests/*/**/test_*.py")) if any(map(path.is_relative_to, folders))]
+    for path in files[int(worker["workerid"].removeprefix("gw")) :: worker["workercount"]]:
+        with contextlib.suppress(Exception, pytest.skip.Exception):  # told when it is collected
+            importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+
+
+def pytest_collection_finish() -> None:
+    """What was collected stays: the garbage collector looks at it no more."""
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m takes its choice

@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 from hybridgw_client.client import Client, connect
 from hybridgw_protocol.errors import HybridGWError
 
+from .forks import Forked
+
 T = TypeVar("T")
 
 
@@ -54,16 +56,20 @@ class Process:
         folder.mkdir(parents=True, exist_ok=True)
         self.arguments, self.folder, self.name = [sys.executable, "-m", *arguments], folder, name
         self.extra: dict[str, str] = {}
-        self.process: subprocess.Popen[str] | None = None
+        self.is_forked = False  # where one test starts it very often
+        self.process: subprocess.Popen[str] | Forked | None = None
         self.log = folder.parent / f"{name}.out"
 
     def start(self, ready: str) -> str:
         """Start and wait for a line that matches *ready*; returns the match's first group."""
-        with self.log.open("a") as errors:
-            self.process = subprocess.Popen(
-                self.arguments, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=self.folder,
-                env=environment(self.folder) | self.extra,
-            )  # fmt: skip
+        env = environment(self.folder) | self.extra
+        if self.is_forked:
+            self.process = Forked(self.arguments, folder=self.folder, env=env, errors=self.log)
+        else:
+            with self.log.open("a") as errors:
+                self.process = subprocess.Popen(
+                    self.arguments, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=self.folder, env=env
+                )
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if found := re.search(ready, line):
@@ -179,11 +185,17 @@ def pair(first: DeviceMachine, second: DeviceMachine) -> None:
 
 
 def household(
-    root: Path, public: int | None = None, listens: Callable[[int], None] = lambda _port: None
+    root: Path,
+    public: int | None = None,
+    listens: Callable[[int], None] = lambda _port: None,
+    *,
+    forked: bool = False,
 ) -> tuple[RelayMachine, DeviceMachine, DeviceMachine]:
     """A relay and two paired devices, running. Args: public: the port that devices dial, if something stands between;
-    listens: told of the relay's own port."""
+    listens: told of the relay's own port; forked: they start as in forks.py."""
     relay, a, b = RelayMachine(root, public), DeviceMachine(root, "a"), DeviceMachine(root, "b")
+    for machine in (relay, a, b):
+        machine.is_forked = forked
     try:
         relay.start()
         listens(relay.port)

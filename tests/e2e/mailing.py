@@ -69,7 +69,7 @@ def sending(root: Path, pipe: Pipe | None = None) -> Iterator[tuple[RelayMachine
     """A relay and two devices whose programs send to each other all the while; at the end all of it is judged. Args:
     pipe: stands between."""
     if pipe is None:
-        relay, a, b = household(root)
+        relay, a, b = household(root, forked=True)
     else:
         relay, a, b = household(root, pipe.port, pipe.leads_to)
     with _ended((a, b, relay)):

@@ -53,7 +53,7 @@ class Writer(threading.Thread):
 @pytest.mark.parametrize("kills", [200, pytest.param(2_000, marks=pytest.mark.soak)])
 def test_nothing_acknowledged_is_lost(tmp_path: Path, kills: int) -> None:
     rng = random.Random(7)
-    relay, a, b = household(tmp_path)
+    relay, a, b = household(tmp_path, forked=True)
     machines = [a, b, relay]
     writers = [Writer(a, "a"), Writer(b, "b")]
     for writer in writers:

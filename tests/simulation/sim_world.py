@@ -835,9 +835,10 @@ class World:
         def make(path: Path) -> tuple[InlineDatabase, RestVault]:
             return open_database(path), device.vault()
 
-        blobs = [blob for blob in blobs if parse_batch(blob).space == self.first.space_id()]
-        ends = {b.hash: keys.end_of(b.log, b.device) for b in map(parse_batch, blobs)}
-        blobs = [b.blob for b in map(parse_batch, blobs) if (end := ends[b.hash]) is None or b.n <= end.n]
+        space = self.first.space_id()
+        batches = [batch for batch in map(parse_batch, blobs) if batch.space == space]
+        ends = {b.hash: keys.end_of(b.log, b.device) for b in batches}
+        blobs = [b.blob for b in batches if (end := ends[b.hash]) is None or b.n <= end.n]
         void = {log: end for log, end in keys.ends.items() if end.n == 0}
         fresh = Keys(keys.space_keys, void, keys.control, keys.end_of)
         state, database = sim_checks.replayed(
