@@ -192,8 +192,8 @@ class LetterService:
             if told and (parcel := self._receipts(contact, told, now_ms)) is not None:
                 return parcel
             due = self._database.peek(lambda c, p=person: rows.due(c, p, now_ms, MOST_PUT))  # type: ignore[misc]  # bound now
-            if due:
-                return self._letters(contact, due, now_ms)
+            if due and (parcel := self._letters(contact, due, now_ms)) is not None:
+                return parcel
         return None
 
     @staticmethod
