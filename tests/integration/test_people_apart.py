@@ -7,11 +7,12 @@ from pathlib import Path
 
 from hybridgw_daemon.services.letters import RETRY_FIRST_MS
 from hybridgw_daemon.stores import people as people_rows
+from hybridgw_protocol.frames import MsgStored
 from hybridgw_protocol.invite import format_invite
 from hybridgw_protocol.localapi_devices import RemoveDevice
 
 from .devices import invite, pair, until
-from .test_people import Talker, friends, has_devices
+from .test_people import Talker, friends, has_devices, letter
 
 PATIENCE_S = 30.0
 
@@ -48,3 +49,31 @@ async def test_a_device_that_is_out_does_not_stop_letters_to_other_people(tmp_pa
         ada.device.ahead_ms = RETRY_FIRST_MS + 1_000  # the letter to the phone would be put again
         later = await ada.send(f"person:{other}", "and to somebody else")
         await becomes(ada, later.id, "delivered")
+
+
+async def test_receipts_that_a_relay_does_not_take_are_put_again_a_minute_later(tmp_path: Path) -> None:
+    """A full mailbox answers at once: without a pause the two would go on as fast as they can."""
+    async with friends(tmp_path) as (ada, bob, url, _):
+        await ada.device.relays.remove(url)  # the test answers in its place
+        await ada.letters.take([letter(bob, ada).blob], url)
+
+        async def refused(code: str) -> bool:
+            """The relay refuses what is to be put. Returns whether anything was."""
+            parcel = ada.letters.compose(url, set())
+            if parcel is None:
+                return False
+            assert parcel.receipts
+            await ada.letters.put(
+                parcel, MsgStored(ids=[], no=list(parcel.receipts), why=[code] * len(parcel.receipts))
+            )
+            return True
+
+        assert await refused("quota")
+        assert not await refused("quota")
+        for _ in range(2):
+            ada.device.ahead_ms += RETRY_FIRST_MS
+            assert await refused("rate")
+            assert not await refused("rate")
+        ada.device.ahead_ms += RETRY_FIRST_MS
+        await ada.letters.tend()  # what was refused is over: the list of devices may be a stale one
+        assert [await refused("stale") for _ in range(5)] == [True] * 4 + [False]
