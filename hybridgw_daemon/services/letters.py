@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 
@@ -110,6 +110,7 @@ class LetterService:
         self._rest: RestSealer | None = None
         self._own: list[bytes] = []  # the record of the newest message key, as last looked up
         self._tending = asyncio.Lock()
+        self._paused: dict[SpaceId, tuple[int, int]] = {}  # whose receipts were refused: how often, until when (ms)
         people.tend_keys = self.tend_keys
         self.dropped: Counter[str] = Counter()  # what was refused, by reason
 
@@ -188,12 +189,13 @@ class LetterService:
             contact = self.people.contact(person)
             if contact is None or person in flying or not contact.may_exchange or not self._goes_by(contact, url):
                 continue
-            told = self._database.peek(lambda c, p=person: rows.receipts(c, p, MAX_RECEIPTS))  # type: ignore[misc]  # bound now
-            if told and (parcel := self._receipts(contact, told, now_ms)) is not None:
-                return parcel
+            if self._paused.get(contact.person, (0, 0))[1] <= now_ms:
+                told = self._database.peek(lambda c, p=person: rows.receipts(c, p, MAX_RECEIPTS))  # type: ignore[misc]  # bound now
+                if told and (parcel := self._receipts(contact, told, now_ms)) is not None:
+                    return parcel
             due = self._database.peek(lambda c, p=person: rows.due(c, p, now_ms, MOST_PUT))  # type: ignore[misc]  # bound now
-            if due:
-                return self._letters(contact, due, now_ms)
+            if due and (parcel := self._letters(contact, due, now_ms)) is not None:
+                return parcel
         return None
 
     @staticmethod
@@ -273,6 +275,7 @@ class LetterService:
         """A frame was answered. A list of devices that is stale is corrected, then it goes again."""
         now_ms = self._clock()
         refused = dict(zip(answer.no, answer.why, strict=False))
+        self._pause_receipts(parcel, refused, now_ms)
 
         def write(tx: Tx) -> list[Change]:
             changed: list[Change] = []
@@ -301,6 +304,16 @@ class LetterService:
             with suppress(Offline):  # then it is tried again with what is known
                 await self.people.look_up(parcel.person, "" if contact is None else contact.relay)
             self._wake()
+
+    def _pause_receipts(self, parcel: Parcel, refused: Mapping[bytes, str], now_ms: int) -> None:
+        """Receipts have no row with a time of their own: whose were refused waits here, or they were put for ever."""
+        codes = {code for key, code in refused.items() if key in parcel.receipts}
+        if codes:
+            tries = self._paused.get(parcel.person, (0, 0))[0]
+            wait_ms = 0 if codes == {"stale"} and tries < 3 else RETRY_FIRST_MS
+            self._paused[parcel.person] = tries + 1, now_ms + wait_ms
+        elif parcel.receipts:
+            self._paused.pop(parcel.person, None)
 
     # ---- taking in ---------------------------------------------------------------------------------------------------
     async def take(self, blobs: Iterable[bytes], url: str) -> Taken:
@@ -478,8 +491,13 @@ class LetterService:
     async def tend(self) -> None:
         """One turn."""
         await self.tend_keys()
+        now_ms = self._clock()
+        if over := [person for person, (_, until_ms) in self._paused.items() if until_ms <= now_ms]:
+            for person in over:
+                del self._paused[person]
+            self._wake()
         due_ms = self._database.peek(rows.next_due_ms)
-        if due_ms is not None and due_ms <= self._clock():
+        if due_ms is not None and due_ms <= now_ms:
             await self._database.write(rows.settle)
             self._wake()
 

@@ -336,8 +336,10 @@ class People(Others):
             for found, delivery in here.items():
                 recipient = DeviceId(found)
                 is_theirs = rows.is_foreign(recipient) and recipient[: rows.PERSON_BYTES] == person
-                if is_theirs and recipient not in wanted and delivery.state is MessageState.QUEUED:
-                    rows.drop_delivery(tx, row.rid, recipient)
+                if is_theirs and recipient not in wanted:
+                    rows.drop_letter(tx, row.rid, recipient)  # nobody takes it any more
+                    if delivery.state is MessageState.QUEUED:
+                        rows.drop_delivery(tx, row.rid, recipient)
         entries.write()
 
 

@@ -200,10 +200,14 @@ def open_messages(connection: sqlite3.Connection, person: bytes) -> list[Message
     return [rows.by_rid(connection, rid) for (rid,) in found.fetchall()]
 
 
+def drop_letter(tx: Tx, rid: int, recipient: bytes) -> None:
+    """It is not put again."""
+    tx.execute("DELETE FROM letter WHERE rid = ? AND recipient = ?", (rid, recipient))
+
+
 def drop_delivery(tx: Tx, rid: int, recipient: bytes) -> None:
     """It does not go there after all."""
     tx.execute("DELETE FROM delivery WHERE rid = ? AND recipient = ?", (rid, recipient))
-    tx.execute("DELETE FROM letter WHERE rid = ? AND recipient = ?", (rid, recipient))
     tx.execute("UPDATE delivery SET changes = changes + 1 WHERE rid = ?", (rid,))
 
 
