@@ -250,6 +250,31 @@ async def test_a_record_that_closes_the_log_settles_a_fork(relay: RelayProcess, 
         assert error.code == "fork"
 
 
+async def test_what_took_the_place_of_a_branch_goes_to_those_who_were_sent_that_branch_again(
+    relay: RelayProcess, family: Family
+) -> None:
+    """A device hears of the close, cuts its log and asks anew while the relay still has the branch that lost."""
+    kept = Writer(family, family.first)
+    kept.make_many(2)
+    lost = kept.fork(2)
+    kept.make_many(3)
+    second = family.add()
+    async with (
+        Client.admitted(relay.url, family, family.first, enrol=relay.invite()) as a,
+        Client.admitted(relay.url, family, second) as b,
+    ):
+        await a.push([*lost.blobs, *lost.make_many(3)])
+        await b.caught_up()
+        record = family.close_log(family.first, kept.log, kept.head, fork=2)
+        await a.expect(CtlAck, await a.ask(CtlPut(recs=[record])))
+        await b.ask(Want(vv=to_entries({kept.log: kept.head_at(2)})))
+        while b.received.count(lost.blobs[-1]) < 2:
+            await b.expect(Batches)
+        await a.push(kept.blobs[2:])
+        while b.received[-3:] != kept.blobs[2:]:
+            await b.expect(Batches)
+
+
 async def test_a_device_opens_a_new_log_after_it_closed_an_old_one(relay: RelayProcess, family: Family) -> None:
     writers = [Writer(family, family.first, seed=seed) for seed in range(17)]
     async with Client.admitted(relay.url, family, family.first, enrol=relay.invite()) as a:

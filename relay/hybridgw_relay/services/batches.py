@@ -184,6 +184,8 @@ class BatchService:
             if isinstance(result.error, Fork) or (result.error and "logs" in result.error.detail):
                 result = await self._try_closed(push, result)
                 rewritten.add(push.space)
+            if result.gave_way:
+                push.space.take_back(result.gave_way)
             if result.stored:
                 self.stored_batches += len(result.stored)
                 self.stored_bytes += sum(len(batch.blob) for batch in result.stored)
@@ -204,6 +206,7 @@ class BatchService:
             if await push.space.closes() != before:
                 (again,) = await self._store.append([push.append()], self._host.wall_ms())
                 again.stored = result.stored + again.stored
+                again.gave_way = result.gave_way | again.gave_way
                 result = again
         except HybridGWError as error:
             log.warning("closes of space=%s cannot be read: %s", push.space.id.hex(), error.message)

@@ -65,7 +65,7 @@ from hybridgw_protocol.frames import (
     Welcome,
     encode_frame,
 )
-from hybridgw_protocol.ids import DeviceId
+from hybridgw_protocol.ids import DeviceId, LogId
 from hybridgw_protocol.limits import AUTH_TIMEOUT_S, PAIRING_TTL_MS, PING_DEADLINE_S, PING_S, PROTOCOL_VERSION
 from hybridgw_protocol.link import DEFAULT_FLOW, Flow, Link, Role, State
 from hybridgw_protocol.vectors import from_entries, to_entries
@@ -254,6 +254,11 @@ class Conversation:
         if self._stream is not None and not self._is_over:
             with self._own_fault():
                 self._stream.wake()
+
+    def took_back(self, log: LogId, n: int) -> None:
+        """Of this log above a batch it has nothing of what is stored now."""
+        if self._stream is not None and not self._is_over:
+            self._stream.took_back(log, n)
 
     def wake_mail(self) -> None:
         """There may be new messages for this device."""

@@ -38,6 +38,10 @@ class Member(Protocol):
         """There are new batches."""
         ...
 
+    def took_back(self, log: LogId, n: int) -> None:
+        """What it was sent of a log above a batch was of another branch than what is stored now."""
+        ...
+
     def tell_control(self, records: Sequence[bytes]) -> None:
         """There are new control records."""
         ...
@@ -79,6 +83,13 @@ class Space:
         self.control_heads = row.control_heads
         self.sign_keys = {device: found.sign for device, found in row.devices.items()}
         self.known_closes = {}
+
+    def take_back(self, gave_way: Mapping[LogId, int]) -> None:
+        """Of these logs another branch was stored above a number: nobody counts as having what took its place."""
+        self.tail.clear()
+        for member in self.members:
+            for log_id, n in gave_way.items():
+                member.took_back(log_id, n)
 
     # ---- who belongs ----------------------------------------------------------------------------------------------
     @property

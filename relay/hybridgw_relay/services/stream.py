@@ -39,6 +39,7 @@ class Stream:
         self._news = asyncio.Event()
         self._is_caught_up = False  # and the task sleeps
         self._tell_end = False  # a frame with `more` false is due
+        self._branches = 0  # times that something was taken back
         self.sent_batches = 0
 
     def restart(self, have: Mapping[LogId, Head]) -> None:
@@ -51,6 +52,12 @@ class Stream:
         if self._cursor is not None:
             for item in stored:
                 self._cursor.sent(item.log, item.n)
+
+    def took_back(self, log: LogId, n: int) -> None:
+        """Another branch of a log took the place of what was stored, and perhaps sent, above this number."""
+        self._branches += 1
+        if self._cursor is not None:
+            self._cursor.took_back(log, n)
 
     def wake(self) -> None:
         """There is something new."""
@@ -85,11 +92,14 @@ class Stream:
         while self._link.may_send_batches:
             if self._outlet.is_congested:
                 await self._outlet.drained()
+            branches = self._branches
             page = self._space.tail.page(cursor, *self._most)
             if page is None:
                 page = await self._store.page(self._space.sid, cursor.have, *self._most)
             if self._restarted is not None:
                 return False
+            if self._branches != branches:
+                continue  # the page was read before
             self._send(cursor, page)
             if not page.more:
                 return True

@@ -79,6 +79,9 @@ class Appended:
     stored: list[Stored] = field(default_factory=list)
     after_rid: int = 0  # of the last batch of the space before the first of these
     heads: dict[LogId, Head] = field(default_factory=dict)  # of every log that the push named, as stored now
+    gave_way: dict[LogId, int] = field(
+        default_factory=dict
+    )  # above this n, batches of another branch were stored before
     error: HybridGWError | None = None
 
 

@@ -445,7 +445,7 @@ def _append_one(group: _Group, push: Append) -> Appended:
     result.after_rid = space.rid
     for batch in batches:
         try:
-            stored = _append_batch(group, space, account, push, batch)
+            stored = _append_batch(group, space, account, push, batch, result)
         except HybridGWError as error:
             result.error = error
             result.heads[batch.log] = space.heads.get(batch.log, EMPTY_HEAD)
@@ -456,7 +456,9 @@ def _append_one(group: _Group, push: Append) -> Appended:
     return result
 
 
-def _append_batch(group: _Group, space: _Space, account: _Account, push: Append, batch: Batch) -> Stored | None:
+def _append_batch(
+    group: _Group, space: _Space, account: _Account, push: Append, batch: Batch, result: Appended
+) -> Stored | None:
     """Store one batch in its place. None: it was here already.
 
     Raises: BadFrame (another device's log), Gap, Fork (evidence is kept), QuotaExceeded.
@@ -474,6 +476,7 @@ def _append_batch(group: _Group, space: _Space, account: _Account, push: Append,
             if held is None or held[:-SIGNATURE_BYTES] == batch.blob[:-SIGNATURE_BYTES]:
                 return None
             head = _give_way(group, space, account, push, batch, close)
+            result.gave_way[batch.log] = min(head.n, result.gave_way.get(batch.log, head.n))
         case Place.FORK:
             head = _give_way(group, space, account, push, batch, close)
         case Place.NEXT:
