@@ -322,7 +322,7 @@ def test_spec_F4_every_text_is_there_and_used() -> None:
     used = set(re.findall(r"\bt\(\s*'([A-Za-z_]+)'", source))
     used |= set(re.findall(r"__MSG_([A-Za-z]+)__", (SOURCE / "manifest.mjs").read_text()))
     used |= set(re.findall(r"'((?:badge|activity)[A-Za-z]+|title_[a-z]+|way_[a-z]+)'", source))
-    computed = {name for name in texts if re.match(r"(status|title|text|way|host|menu)_", name)}
+    computed = {name for name in texts if re.match(r"(status|title|text|way|host|menu|theme|preferences)_", name)}
     assert used <= texts.keys()
     assert texts.keys() - used <= computed
     for name in re.findall(r"\| '([a-z]+)'", re.search(r"export type Status = (.+)", CLIENT.read_text())[0]):  # type: ignore[index]
