@@ -93,7 +93,7 @@ pictures: parts ## make the pictures of the dashboard in docs/assets/dashboard a
 	@HYBRIDGW_DOC_PICTURES=1 $(BIN)/pytest -q tests/clients/test_dashboard.py tests/clients/test_dashboard_people.py -k 'both_themes or two_people' $(ARGS)
 
 .PHONY: extension
-extension: ## build the browser extension, unpacked and as both store packages (needs Node 20)
+extension: ## build the browser extension, unpacked and as both store packages, and lint these (needs Node 20)
 	@bash scripts/js.sh extension
 
 .PHONY: coverage

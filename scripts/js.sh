@@ -4,7 +4,7 @@
 #
 #   scripts/js.sh                   install and build
 #   scripts/js.sh dashboard [DIR]   check and build the dashboard into DIR, without it hybridgw_daemon/static
-#   scripts/js.sh extension [DIR]   check and build the browser extension into DIR, without it clients/extension/dist
+#   scripts/js.sh extension [DIR]   check, build and lint the browser extension into DIR, without it clients/extension/dist
 #   scripts/js.sh lock              write clients/package-lock.json anew from the package.json files
 set -euo pipefail
 from=$PWD
@@ -44,7 +44,7 @@ if [ "${1:-}" = extension ]; then
     out=$(cd "$from" && realpath -m "${2:-$OLDPWD/extension/dist}")
     wanted=$( (cat package-lock.json extension/*.* $(find extension/src extension/public js/src dashboard/src -type f | sort); pwd) | cksum)
     if [ "$(cat "$out/.ready" 2>/dev/null)" != "$wanted" ]; then
-        (cd extension && "${npm[@]}" run --silent check && "${npm[@]}" run --silent build -- "$out")
+        (cd extension && "${npm[@]}" run --silent check && "${npm[@]}" run --silent build -- "$out" && "${npm[@]}" run --silent lint -- "$out")
         printf '%s\n' "$wanted" >"$out/.ready"
     fi
     exit

@@ -1,12 +1,14 @@
 """What a credential may do, in words that a person can read: `read:tasks`, `write:tasks`, `send:timer`, `admin`.
 
-A scope is a right and what it is for: a collection for `read` and `write`, a topic for `send` and `listen`; `admin`
-stands alone and gives all of these everywhere. There are no wildcards, so nobody approves more than the sentence says.
-What only the owner may do (approve others, pair, stop the daemon) no scope gives.
+A scope is a right and what it is for: for `read` and `write` a collection, or one document of it as in
+`read:settings/theme`; for `send` and `listen` a topic; `admin` stands alone and gives all of these everywhere. There
+are no wildcards, so nobody approves more than the sentence says. What only the owner may do (approve others, pair, stop
+the daemon) no scope gives.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Final, Literal, NamedTuple, get_args
 
@@ -18,6 +20,7 @@ ADMIN: Final = "admin"
 MAX_SCOPES: Final = 32  # of one credential: a person reads all of them
 RESERVED: Final = "hgw."  # collections of HybridGW itself; only `admin` reaches them
 
+_DOCUMENT: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")  # an id that a person can read in a sentence
 _RIGHTS: Final[tuple[str, ...]] = get_args(Right)
 _VERBS: Final = {"read": "read", "write": "write", "send": "send messages to", "listen": "listen to"}
 
@@ -28,9 +31,11 @@ class Scopes(NamedTuple):
     pairs: tuple[tuple[str, str], ...] = ()
     is_admin: bool = False
 
-    def allows(self, right: str, name: str) -> bool:
-        """May this be done to this collection or topic. A name that is only similar never counts."""
-        return self.is_admin or (right, name) in self.pairs
+    def allows(self, right: str, name: str, document: str | None = None) -> bool:
+        """May this be done to this collection or topic, or to this document. What is only similar never counts."""
+        if self.is_admin or (right, name) in self.pairs:
+            return True
+        return document is not None and (right, f"{name}/{document}") in self.pairs
 
     def names(self, *rights: Right) -> frozenset[str]:
         """Everything that one of these rights is given for by name; `admin` names nothing."""
@@ -79,17 +84,23 @@ def parse(scopes: str | Iterable[str]) -> Scopes:
         right, _, name = item.partition(":")
         if right not in _RIGHTS or not name:
             raise BadValue(
-                f"The scope {_shown(item)} is not known. There are read:COLLECTION, write:COLLECTION, send:TOPIC, "
-                "listen:TOPIC and admin.",
+                f"The scope {_shown(item)} is not known. There are read:COLLECTION, write:COLLECTION, both also "
+                "with /ID for one document, send:TOPIC, listen:TOPIC and admin.",
                 field="scopes",
             )
         if right in ("read", "write"):
+            collection, slash, document = name.partition("/")
             try:
-                check_collection(name)
+                check_collection(collection)
             except BadValue as error:
                 raise BadValue(
                     f"The scope {_shown(item)} names no collection: {error.message}", field="scopes"
                 ) from None
+            if slash and not _DOCUMENT.fullmatch(document):
+                raise BadValue(
+                    f"The scope {_shown(item)} names no document: 1 to 64 of A-Z a-z 0-9 . _ - after the slash.",
+                    field="scopes",
+                )
             if name.startswith(RESERVED):
                 raise BadValue(f"Collections whose names start with {RESERVED} belong to HybridGW.", field="scopes")
         else:

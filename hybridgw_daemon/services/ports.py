@@ -57,9 +57,9 @@ class Principal(NamedTuple):
     expires_ms: int | None = None
     jti: str | None = None
 
-    def allows(self, right: str, name: str) -> bool:
-        """May it do this to a collection or topic."""
-        return self.is_owner or self.scopes.allows(right, name)
+    def allows(self, right: str, name: str, document: str | None = None) -> bool:
+        """May it do this to a collection or topic, or to one document of the collection."""
+        return self.is_owner or self.scopes.allows(right, name, document)
 
     @property
     def is_admin(self) -> bool:

@@ -133,8 +133,14 @@ _CHROMIUM_ARGUMENTS = (
 class Chromium:
     """One browser with one profile."""
 
-    def __init__(self, talk: Talk) -> None:
+    def __init__(self, talk: Talk, process: asyncio.subprocess.Process) -> None:
         self.talk = talk
+        self._process = process
+
+    async def close(self) -> None:
+        """As a person ends it: all that it has to keep is written."""
+        await self.talk.ask("Browser.close", {})
+        await asyncio.wait_for(self._process.wait(), 30)
 
     async def tab(self) -> ChromiumTab:
         """A new one, empty."""
@@ -144,6 +150,19 @@ class Chromium:
         for domain in ("Page", "Runtime", "Log", "Network"):
             await tab.ask(f"{domain}.enable", {})
         return tab
+
+    async def worker(self, origin: str) -> ChromiumTab:
+        """The background of an extension, until it ends; held like that it is not put to sleep."""
+        end = time.monotonic() + PATIENCE_S * 3
+        while time.monotonic() < end:
+            for one in (await self.talk.ask("Target.getTargets", {}))["targetInfos"]:
+                if one["type"] == "service_worker" and one["url"].startswith(origin):
+                    attached = await self.talk.ask(
+                        "Target.attachToTarget", {"targetId": one["targetId"], "flatten": True}
+                    )
+                    return ChromiumTab(self.talk, attached["sessionId"])
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"no worker of {origin}")
 
     async def permit(self, origin: str, setting: str) -> None:
         """Answer the question about the local network for a page. setting: granted, denied, prompt."""
@@ -244,6 +263,7 @@ class ChromiumTab:
 async def chromium(folder: Path, *arguments: str) -> AsyncIterator[Chromium]:
     """A headless Chromium that is gone afterwards."""
     assert CHROMIUM is not None
+    (folder / "DevToolsActivePort").unlink(missing_ok=True)  # of the time before
     process = await asyncio.create_subprocess_exec(
         CHROMIUM, *_CHROMIUM_ARGUMENTS, *arguments, f"--user-data-dir={folder}", "about:blank",
         stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL, start_new_session=True,
@@ -257,7 +277,7 @@ async def chromium(folder: Path, *arguments: str) -> AsyncIterator[Chromium]:
         ):
             talk = Talk(socket)
             try:
-                yield Chromium(talk)
+                yield Chromium(talk, process)
             finally:
                 await talk.close()
     finally:

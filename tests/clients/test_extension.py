@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import ROOT
+
 from ._browsers import until
 from ._extension import (
     CLIENT,
@@ -259,7 +261,8 @@ def test_spec_F4_the_packages_are_as_stores_take_them(packages: Path) -> None:
             assert found.testzip() is None
             names = set(found.namelist())
             manifest = json.loads(found.read("manifest.json"))
-            script = found.read("background.js")
+            files = {name: found.read(name) for name in names}
+        script = files["background.js"]
         assert "key" not in manifest
         loaded = json.loads((packages / browser / "manifest.json").read_text())
         assert ("key" in loaded) is (browser == "chrome")
@@ -270,8 +273,37 @@ def test_spec_F4_the_packages_are_as_stores_take_them(packages: Path) -> None:
         policy = manifest["content_security_policy"]["extension_pages"]
         assert "unsafe" not in policy
         assert set(re.findall(r"(?:ws|http)s?://[^ ;]+", policy)) == {"ws://127.0.0.1:*", "http://127.0.0.1:*"}
-        assert not re.search(rb"\beval\(|new Function|https?://(?!127\.0\.0\.1|localhost|\[::1\])[a-z]", script)
         assert len(gzip.compress(script)) < 60_000
+        for name, content in files.items():
+            assert str(ROOT).encode() not in content, name
+            assert b"node_modules" not in content, name
+            assert b"sourceMappingURL" not in content, name
+            if name.endswith((".js", ".html", ".css")):
+                assert not re.search(rb"\beval\(|new Function|importScripts|\bimport\(|@import", content), name
+                assert not re.search(rb"https?://(?!127\.0\.0\.1|localhost|\[::1\]|www\.w3\.org/)[a-z]", content), name
+
+
+@pytest.mark.spec("F4")
+def test_spec_F4_the_linter_of_the_store_finds_nothing_and_would_find_something(packages: Path, tmp_path: Path) -> None:
+    """What was built has been through it, by `make extension`; a package that runs text from elsewhere is refused."""
+    shutil.copy(packages / "hybridgw-chrome.zip", tmp_path)
+    with (
+        zipfile.ZipFile(packages / "hybridgw-firefox.zip") as built,
+        zipfile.ZipFile(tmp_path / "hybridgw-firefox.zip", "w") as bad,
+    ):
+        for name in built.namelist():
+            bad.writestr(
+                name, built.read(name).replace(b"<body", b'<script src="https://example.com/x.js"></script><body')
+            )
+        bad.writestr("more.js", "eval(location.hash)")
+    done = subprocess.run(
+        ["node", "lint.mjs", str(tmp_path)], cwd=SOURCE, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 1, done.stderr
+    assert {tuple(line.split()[:3]) for line in done.stdout.splitlines()} == {
+        ("firefox:", "warning", "REMOTE_SCRIPT"),
+        ("firefox:", "warning", "DANGEROUS_EVAL"),
+    }
 
 
 @pytest.mark.spec("F4")
@@ -290,7 +322,7 @@ def test_spec_F4_every_text_is_there_and_used() -> None:
     used = set(re.findall(r"\bt\(\s*'([A-Za-z_]+)'", source))
     used |= set(re.findall(r"__MSG_([A-Za-z]+)__", (SOURCE / "manifest.mjs").read_text()))
     used |= set(re.findall(r"'((?:badge|activity)[A-Za-z]+|title_[a-z]+|way_[a-z]+)'", source))
-    computed = {name for name in texts if re.match(r"(status|title|text|way|host|menu)_", name)}
+    computed = {name for name in texts if re.match(r"(status|title|text|way|host|menu|theme|preferences)_", name)}
     assert used <= texts.keys()
     assert texts.keys() - used <= computed
     for name in re.findall(r"\| '([a-z]+)'", re.search(r"export type Status = (.+)", CLIENT.read_text())[0]):  # type: ignore[index]

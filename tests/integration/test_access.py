@@ -402,6 +402,33 @@ async def test_who_may_write_and_not_read_is_shown_no_content(api: Api) -> None:
     assert "data" in (await api.call("PATCH", "/api/data/tasks/milk", {"priority": "low"}, token=both)).body
 
 
+async def test_a_right_for_one_document_gives_no_other_and_no_list(api: Api) -> None:
+    both = (await make_key(api, "read:settings/theme", "write:settings/theme"))["key"]
+    await api.call("PUT", "/api/data/settings/api-key", {"value": "planted"})
+    assert (await api.call("PUT", "/api/data/settings/theme", {"value": "dark"}, token=both)).body["data"]["value"]
+    assert (await api.call("PATCH", "/api/data/settings/theme", {"value": 2}, token=both)).body["data"] == {"value": 2}
+    assert (await api.call("GET", "/api/data/settings/theme", token=both)).status == 200
+    create = {"op": "create", "collection": "settings", "id": "theme", "data": {"value": 1}}
+    for method, path, body in (
+        ("GET", "/api/data/settings", None),
+        ("GET", "/api/data/settings/api-key", None),
+        ("PUT", "/api/data/settings/themes", {"value": 1}),
+        ("POST", "/api/data/settings", {"value": 1}),
+        ("DELETE", "/api/data/settings/api-key", None),
+        ("POST", "/api/data", {"operations": [create]}),
+        ("GET", "/api/conflicts/settings/api-key", None),
+        ("GET", "/api/collections/settings", None),
+        ("PUT", "/api/collections/settings", {"schema": {}}),
+        ("GET", "/api/events?collection=settings", None),
+    ):
+        got = await api.call(method, path, body, token=both)
+        assert (got.status, got.code) == (403, "forbidden"), (method, path)
+    assert (await api.call("GET", "/api/collections", token=both)).body["items"] == []
+    only = (await make_key(api, "write:settings/theme"))["key"]
+    assert "data" not in (await api.call("PUT", "/api/data/settings/theme", {"value": 3}, token=only)).body
+    assert (await api.call("DELETE", "/api/data/settings/theme", token=only)).status == 200
+
+
 async def test_lists_hold_only_what_may_be_read(api: Api) -> None:
     key = (await make_key(api, "read:tasks", "write:notes"))["key"]
     assert [c["name"] for c in (await api.call("GET", "/api/collections", token=key)).body["items"]] == ["tasks"]

@@ -70,6 +70,24 @@ async def test_spec_A6_a_page_that_was_let_in_has_its_rights_here_too(api: Api) 
     assert not api.daemon.stopped
 
 
+async def test_a_right_for_one_document_is_followed_live_and_nothing_beside_it(api: Api) -> None:
+    app = await let_in(api, scopes=["read:notes/plan", "write:notes/plan"])
+    async with connected(api, auth=False, headers=HEADERS) as ws:
+        await shown(ws, app["access_token"])
+        await ws.do("live.subscribe", collection="notes", id="plan")
+        for one in ("other", "plan"):
+            await api.call("PUT", f"/api/data/notes/{one}", {"text": one})
+        assert [e["data"]["id"] for e in await ws.until("document") if e["event"] == "document"] == ["plan"]
+        for command, params in {
+            "live.subscribe": {"collection": "notes"},
+            "data.list": {"collection": "notes"},
+            "data.get": {"collection": "notes", "id": "other"},
+            "data.create": {"collection": "notes", "data": {"text": "x"}},
+        }.items():
+            assert (await ws.ask(command, **params))["code"] == "forbidden", command
+        assert (await ws.ask("live.subscribe", collection="notes", id="other"))["code"] == "forbidden"
+
+
 async def test_sec_L6_a_token_counts_only_from_where_it_was_given(api: Api) -> None:
     app = await let_in(api)
     with pytest.raises(aiohttp.WSServerHandshakeError) as refused:

@@ -34,6 +34,7 @@ export class Activity {
 
   constructor(
     private readonly app: string,
+    private readonly excluded: () => readonly string[],
     private readonly write: (entry: Entry) => Promise<unknown>,
   ) {}
 
@@ -62,10 +63,10 @@ export class Activity {
 
   private async once(): Promise<void> {
     const nowMs = Date.now()
-    const { isOn, pausedUntilMs, excluded } = this.settings
+    const { isOn, pausedUntilMs } = this.settings
     const tab = isOn && pausedUntilMs <= nowMs ? await frontTab() : null
     const url = tab === null ? null : plain(tab.url ?? '')
-    const is = url !== null && !isExcluded(url, excluded) ? url : null
+    const is = url !== null && !isExcluded(url, this.excluded()) ? url : null
     const before = this.now
     if (before !== null && nowMs - before.seenMs < ASLEEP_MS) before.seenMs = nowMs
     if (before !== null && before.url === is) before.title = tab?.title || before.title

@@ -5,27 +5,19 @@ import { asError } from '../../js/src/errors.js'
 import { newId } from '../../js/src/ids.js'
 import { browserKey } from '../../js/src/key.js'
 import { databaseOutbox, databaseTokens, type TokenKeeper } from '../../js/src/keeping.js'
-import type { Snapshot } from '../../js/src/view.js'
 import { Activity } from './activity.js'
 import { keep, kept, t } from './api.js'
 import { Inbox } from './inbox.js'
-import { NOTHING, type Ask, type Device, type Piece, type Shown, type Task } from './shared.js'
+import { Choices, DOCUMENT } from './preferences.js'
+import { NOTHING, targetOf, type Ask, type Device, type Piece, type Shown } from './shared.js'
+import { TaskList, type TaskData } from './tasks.js'
 import { Transport } from './transport.js'
 import { Unsent } from './unsent.js'
 
 export const PIECE = 'browser.page' // the type of what browsers send each other, and the topic that the rights name
 export const APP = 'hybridgw-extension'
-const SCOPES = ['read:tasks', 'write:tasks', `send:${PIECE}`, `listen:${PIECE}`]
-const MOST_TASKS = 100 // shown at once, and kept to be shown before the daemon has answered
-const OPEN = { status: { $in: ['open', 'waiting'] } }
-
-interface TaskData {
-  title: string
-  status?: string
-  due?: string | null
-  created_at?: string
-}
-type Tasks = Shown['tasks']
+const SCOPES = ['read:tasks', 'write:tasks', `read:settings/${DOCUMENT}`, `write:settings/${DOCUMENT}`, `send:${PIECE}`, `listen:${PIECE}`]
+const MOST_TEXT = 300 // of a piece that has arrived, as the popup shows it
 type Watcher = (shown: Shown) => void
 
 export class Core {
@@ -36,20 +28,23 @@ export class Core {
   private readonly transport: Transport
   private readonly inbox: Inbox
   private readonly unsent: Unsent
+  private readonly tasks: TaskList
+  private readonly choices: Choices
   readonly activity: Activity
   private readonly watchers = new Map<Watcher, boolean>()
   private devices: Device[] = []
-  private tasks: Tasks = { items: [], total: 0, isReady: false }
-  private endTasks: (() => void) | null = null
   private readonly started: Promise<void>
   private begun: () => void = () => undefined
+  private isLoaded = false // until then nobody is told anything: what views show of last time is nearer to the truth
   private isTold = false
 
   constructor() {
     this.started = new Promise((resolve) => (this.begun = resolve))
     this.transport = new Transport({ ready: (url) => void this.ready(url), changed: () => this.touch() })
     this.inbox = new Inbox(() => this.touch())
-    this.activity = new Activity(browserName(), async (entry) => await this.online().collection<object>('activities').create(entry))
+    this.tasks = new TaskList(() => this.touch())
+    this.choices = new Choices(() => this.touch())
+    this.activity = new Activity(browserName(), () => this.choices.now.excluded, async (entry) => await this.online().collection<object>('activities').create(entry))
     this.unsent = new Unsent(
       (id, to, piece) => this.online().messages().send(PIECE, piece, { id, to }),
       () => this.touch(),
@@ -58,8 +53,10 @@ export class Core {
 
   /** Take up what was kept, and connect. */
   async start(): Promise<void> {
-    this.tasks = { ...(await kept<Tasks>('tasks', this.tasks)), isReady: false }
-    await Promise.all([this.inbox.load(), this.unsent.load(), this.activity.load()])
+    await Promise.all([this.inbox.load(), this.unsent.load(), this.activity.load(), this.tasks.load(), this.choices.load()])
+    this.devices = await kept('devices', this.devices)
+    this.isLoaded = true
+    this.touch()
     await this.transport.host.reach()
     if (this.client === null) await this.connect(this.transport.host.url ?? (await kept('url', DEFAULT_URL)))
     this.begun()
@@ -78,7 +75,7 @@ export class Core {
   /** Called at once and after every change. isView: somebody looks at tasks. Returns what ends it. */
   watch(watcher: Watcher, isView: boolean): () => void {
     this.watchers.set(watcher, isView)
-    watcher(this.shown)
+    if (this.isLoaded) watcher(this.shown)
     this.follow()
     if (isView && this.client !== null) void this.listDevices()
     return () => {
@@ -101,7 +98,7 @@ export class Core {
         return client.retry()
       case 'leave':
         await client.leave()
-        this.forgetTasks()
+        this.tasks.forget()
         return await this.connect(client.url)
       case 'activity': {
         const isOther = ask.settings.isOn !== this.activity.settings.isOn
@@ -112,6 +109,9 @@ export class Core {
         await this.connect(client.url)
         return await this.online().ask()
       }
+      case 'prefer':
+        await this.choices.set(ask.change)
+        return await this.activity.look()
       case 'address':
         await this.connect(new URL(ask.url).origin)
         return await keep('url', this.online().url)
@@ -140,8 +140,10 @@ export class Core {
     }
   }
 
-  async send(piece: Piece, to: string): Promise<void> {
-    await this.ask({ do: 'send', id: newId(), piece, to })
+  /** Where the person sends things without saying where: to the device that they have chosen, else to all. */
+  async send(piece: Piece): Promise<void> {
+    await this.started
+    await this.ask({ do: 'send', id: newId(), piece, to: targetOf({ preferences: this.choices.now, devices: this.devices }) })
   }
 
   // ---- the client --------------------------------------------------------------------------------------------------
@@ -159,8 +161,7 @@ export class Core {
 
   private async connect(url: string): Promise<void> {
     this.client?.close()
-    this.endTasks?.()
-    this.endTasks = null
+    this.tasks.leave()
     let clientId = await kept('clientId', '')
     if (clientId === '') await keep('clientId', (clientId = `extension-${newId().slice(-12)}`))
     const client = new HybridGW({
@@ -173,6 +174,7 @@ export class Core {
       keep: tokensAnywhere(url),
       key: this.key,
       outbox: databaseOutbox(),
+      onRejected: (rejection) => void this.choices.rejected(rejection),
       fetch: this.transport.fetch,
       openSocket: this.transport.openSocket,
     })
@@ -181,23 +183,19 @@ export class Core {
       if (this.client !== client) return
       const wasOnline = this.state?.status === 'online'
       this.state = state
-      if (state.status === 'revoked') this.forgetTasks()
+      if (state.status === 'revoked') this.tasks.forget()
       if (state.status === 'online' && !wasOnline) {
+        this.tasks.online()
         void this.unsent.flush()
         void this.listDevices()
       }
       this.touch()
     })
+    this.choices.follow(client)
     client.messages({ app: APP }).on(PIECE, async (message) => {
       if (!message.from.client.endsWith(`/${clientId}`)) await this.inbox.take(message) // not what we have sent to all ourselves
     })
     this.follow()
-  }
-
-  /** Whose rights have ended shows nothing more of what it could read. */
-  private forgetTasks(): void {
-    this.tasks = { items: [], total: 0, isReady: false }
-    void keep('tasks', this.tasks)
   }
 
   /** Where pieces can go. What was known last stays while nobody answers. */
@@ -205,6 +203,7 @@ export class Core {
     try {
       const { items } = await this.online().call<{ items: { name: string; fingerprint: string }[] }>('messages.devices')
       this.devices = items.map(({ name, fingerprint }) => ({ name, mark: fingerprint }))
+      await keep('devices', this.devices)
       this.touch()
     } catch {
       // the next connection asks again
@@ -214,38 +213,13 @@ export class Core {
   /** Tasks are followed while somebody looks at them. */
   private follow(): void {
     const isLooked = [...this.watchers.values()].some(Boolean)
-    if (isLooked && this.endTasks === null && this.client !== null) {
-      const view = this.client.collection<TaskData>('tasks').live({ filter: OPEN, sort: '-created_at' })
-      this.endTasks = view.subscribe((snapshot) => this.listed(snapshot))
-    } else if (!isLooked) {
-      this.endTasks?.()
-      this.endTasks = null
-    }
-  }
-
-  private listed({ docs, isReady }: Snapshot<TaskData>): void {
-    const items = docs.slice(0, MOST_TASKS).map((doc): Task => ({
-      id: doc.id,
-      title: String(doc.data.title),
-      isDone: doc.data.status === 'done',
-      due: typeof doc.data.due === 'string' ? doc.data.due : null,
-      isPending: doc.isPending,
-    }))
-    if (isReady) {
-      this.tasks = { items, total: docs.length, isReady }
-      void keep('tasks', this.tasks)
-    } else {
-      // Not everything has arrived: what was there last, with our own changes before it.
-      const known = new Set(items.map((one) => one.id))
-      const before = this.tasks.items.filter((one) => !known.has(one.id) && !one.isPending)
-      this.tasks = { items: [...items, ...before].slice(0, MOST_TASKS), total: Math.max(this.tasks.total, items.length), isReady: false }
-    }
-    this.touch()
+    if (isLooked && this.client !== null) this.tasks.follow(this.client)
+    else this.tasks.leave()
   }
 
   // ---- what is shown -----------------------------------------------------------------------------------------------
   private touch(): void {
-    if (this.isTold) return
+    if (this.isTold || !this.isLoaded) return
     this.isTold = true
     queueMicrotask(() => {
       this.isTold = false
@@ -267,10 +241,11 @@ export class Core {
       url: this.client?.url ?? NOTHING.url,
       waiting: (state?.queued ?? 0) + this.unsent.size,
       rejected: state?.rejected.length ?? 0,
-      tasks: this.tasks,
-      inbox: this.inbox.items,
+      tasks: this.tasks.now,
+      inbox: this.inbox.items.map((one) => ({ ...one, title: one.title.slice(0, MOST_TEXT), text: one.text.slice(0, MOST_TEXT) })),
       devices: this.devices,
       activity: this.activity.settings,
+      preferences: this.choices.now,
     }
   }
 }

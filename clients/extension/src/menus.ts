@@ -11,9 +11,6 @@ const CONTEXTS: readonly [Kind, 'link' | 'selection' | 'page'][] = [
   ['selection', 'selection'],
   ['page', 'page'],
 ]
-/** Where a piece goes that is sent without asking: to the browsers of all other devices. */
-export const EVERYWHERE = 'app:hybridgw-extension'
-
 export function makeMenus(): void {
   api.contextMenus.removeAll(() => {
     for (const [kind, context] of CONTEXTS) {
@@ -29,18 +26,18 @@ export function listenToMenus(core: Core): void {
     const page = info.pageUrl ?? tab?.url ?? ''
     switch (info.menuItemId) {
       case 'link':
-        return void core.send({ kind: 'link', url: info.linkUrl ?? '', title: info.selectionText ?? '', text: '' }, EVERYWHERE)
+        return void core.send({ kind: 'link', url: info.linkUrl ?? '', title: info.selectionText ?? '', text: '' })
       case 'selection':
-        return void core.send({ kind: 'selection', url: page, title, text: info.selectionText ?? '' }, EVERYWHERE)
+        return void core.send({ kind: 'selection', url: page, title, text: info.selectionText ?? '' })
       case 'page':
-        return void core.send({ kind: 'page', url: page, title, text: '' }, EVERYWHERE)
+        return void core.send({ kind: 'page', url: page, title, text: '' })
       case 'task':
         return void core.ask({ do: 'add', id: newId(), title: (info.selectionText ?? title).slice(0, 1_000) || page })
     }
   })
   api.commands.onCommand.addListener((command) => {
     if (command !== 'send-tab') return
-    void frontTab().then((piece) => (piece === null ? undefined : core.send(piece, EVERYWHERE)))
+    void frontTab().then((piece) => (piece === null ? undefined : core.send(piece)))
   })
 }
 

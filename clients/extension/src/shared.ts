@@ -34,14 +34,41 @@ export interface Device {
   mark: string
 }
 
-/** isOn: the person wants it; excluded: hosts, in lower case. */
+/** Where pieces go that are for nobody in particular: to the browsers of all other devices. */
+export const EVERYWHERE = 'app:hybridgw-extension'
+
+/** Where a piece goes that is sent without saying where. */
+export function targetOf({ preferences: { device }, devices }: Pick<Shown, 'preferences' | 'devices'>): string {
+  return devices.some(({ mark }) => mark === device) ? `${EVERYWHERE}@${device}` : EVERYWHERE
+}
+
+/** Open tasks, the latest first. isMore: there are others; isReady: it is what the daemon has. */
+export interface Tasks {
+  items: Task[]
+  isMore: boolean
+  isReady: boolean
+}
+
+/** Of this browser alone. isOn: the person wants it here. */
 export interface ActivitySettings {
   isOn: boolean
   pausedUntilMs: number
-  excluded: string[]
 }
 
-export const NO_ACTIVITY: ActivitySettings = { isOn: false, pausedUntilMs: 0, excluded: [] }
+export const NO_ACTIVITY: ActivitySettings = { isOn: false, pausedUntilMs: 0 }
+
+/**
+ * Of the person, for all their browsers. device: the mark of the one that pieces go to, empty: all; excluded: hosts that
+ * the activity log leaves out, in lower case; isShared: the other browsers hear of it.
+ */
+export interface Preferences {
+  theme: 'system' | 'light' | 'dark'
+  device: string
+  excluded: string[]
+  isShared: boolean
+}
+
+export const NO_PREFERENCES: Preferences = { theme: 'system', device: '', excluded: [], isShared: false }
 
 /** Where the extension stands; a new one with every change. */
 export interface Shown {
@@ -56,17 +83,18 @@ export interface Shown {
   waiting: number
   /** Changes that the daemon did not take. */
   rejected: number
-  tasks: { items: Task[]; total: number; isReady: boolean }
+  tasks: Tasks
   inbox: Arrived[]
   devices: Device[]
   activity: ActivitySettings
+  preferences: Preferences
 }
 
 /** Before anything is known. */
 export const NOTHING: Shown = {
   status: 'starting', code: null, sentence: null, problem: null, way: null, host: { state: 'unknown', problem: null },
-  url: DEFAULT_URL, waiting: 0, rejected: 0, tasks: { items: [], total: 0, isReady: false }, inbox: [], devices: [],
-  activity: NO_ACTIVITY,
+  url: DEFAULT_URL, waiting: 0, rejected: 0, tasks: { items: [], isMore: false, isReady: false }, inbox: [], devices: [],
+  activity: NO_ACTIVITY, preferences: NO_PREFERENCES,
 }
 
 /** What may be asked twice: a view asks again when the worker was ended before it had answered. Ids are the view's. */
@@ -75,6 +103,7 @@ export type Ask =
   | { do: 'retry' }
   | { do: 'leave' }
   | { do: 'activity'; settings: ActivitySettings }
+  | { do: 'prefer'; change: Partial<Preferences> }
   | { do: 'address'; url: string }
   | { do: 'add'; id: string; title: string }
   | { do: 'check'; id: string; isDone: boolean }

@@ -1,6 +1,6 @@
 /** A view's line to the background: what is shown, and what it is asked to do. A worker that was asleep is woken by it. */
 
-import { useEffect, useState } from 'preact/hooks'
+import { useEffect, useLayoutEffect, useState } from 'preact/hooks'
 import { api, kept } from './api.js'
 import { NOTHING, type Ask, type FromView, type Shown, type ToView } from './shared.js'
 
@@ -71,10 +71,14 @@ export function useBackground(name: 'popup' | 'options'): [Shown | null, (ask: A
     const made = new Line(name, set)
     open(made)
     // What was there last, so that the page can be used before a worker that was asleep has come up.
-    void Promise.all([kept('tasks', NOTHING.tasks), kept('inbox', NOTHING.inbox)]).then(([tasks, inbox]) =>
-      set((shown) => shown ?? { ...NOTHING, tasks: { ...tasks, isReady: false }, inbox }),
+    void Promise.all([kept('tasks', NOTHING.tasks), kept('preferences', NOTHING.preferences)]).then(([tasks, preferences]) =>
+      set((shown) => shown ?? { ...NOTHING, tasks: { ...tasks, isReady: false }, preferences }),
     )
     return () => made.close()
   }, [name])
+  const theme = shown?.preferences.theme ?? 'system'
+  useLayoutEffect(() => void (document.documentElement.dataset['theme'] = theme), [theme])
+  const isShown = shown !== null
+  useLayoutEffect(() => void (isShown && performance.mark('usable')), [isShown]) // how long it took, for who measures
   return [shown, (ask) => line?.ask(ask) ?? Promise.reject(new Error('not connected'))]
 }

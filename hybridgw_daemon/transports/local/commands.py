@@ -142,8 +142,8 @@ def require(principal: Principal | None, row: Guarded, command: api.Command) -> 
     """Raise Unauthorized or Forbidden unless the principal has the right that the row asks for.
 
     `open`: nobody needs one; `ask`: nor does a page that was not let in; `any`: a credential, and the answer holds only
-    what it may see; `read`, `write`: for each collection that the command concerns; `send`, `listen`: for its `topic`;
-    `admin`; `owner`: no scope gives it.
+    what it may see; `read`, `write`: for each collection that the command concerns, or for the one document that it is
+    about; `send`, `listen`: for its `topic`; `admin`; `owner`: no scope gives it.
     """
     if (principal is not None and principal.is_owner) or row.is_open:
         return
@@ -151,8 +151,11 @@ def require(principal: Principal | None, row: Guarded, command: api.Command) -> 
         raise Unauthorized("This call needs a credential.")
     if row.scope == "any":
         return
+    document = None
     match row.scope:
         case "read" | "write":
+            if row.names is None:
+                document = getattr(command, "id", None)  # beside `collection`: of a document, and of nothing else
             names = row.names(command) if row.names is not None else (command.collection,)  # type: ignore[attr-defined]
         case "send" | "listen":
             names = row.names(command) if row.names is not None else (command.topic,)  # type: ignore[attr-defined]
@@ -161,7 +164,7 @@ def require(principal: Principal | None, row: Guarded, command: api.Command) -> 
         case _:
             raise Forbidden(f"This credential does not give the right `{row.scope}`.")
     for name in names:
-        if not principal.allows(row.scope, name):
+        if not principal.allows(row.scope, name, document):
             raise Forbidden(f"This credential does not give the right `{row.scope}:{name}`.")
 
 
@@ -540,7 +543,7 @@ def _written(handler: Handler) -> Handler:
 
     async def handle(principal: Principal, command: Any) -> api.Document:
         document: api.Document = await handler(principal, command)
-        if not principal.allows("read", document.collection):
+        if not principal.allows("read", document.collection, document.id):
             document.data = UNSET
         return document
 

@@ -36,13 +36,26 @@ def test_what_is_not_in_it_is_not_allowed(items: list[str], other: str) -> None:
 @pytest.mark.parametrize(
     "text",
     ["", " ", "read", "read:", ":tasks", "read:Tasks", "READ:tasks", "read:tasks ", "read:*", "*", "write:ta sks",
-     "read:tasks,write:tasks", "read:tasks:x", "read:hgw.collections", "write:hgw.x", "send:", "send: x", "send:/x",
+     "read:tasks,write:tasks", "read:tasks:x",
+     "read:tasks/", "read:tasks/*", "read:tasks/a/b", "read:/a", "read:tasks/ü", "write:hgw.x/a",
+     "read:tasks/" + "x" * 65, "read:hgw.collections", "write:hgw.x", "send:", "send: x", "send:/x",
      "listen:" + "x" * 129, "read:" + "x" * 65, "owner", "Admin", "admin:", "delete:tasks", "read:tasks\x00", "réad:x"],
 )  # fmt: skip
 def test_anything_else_is_refused_and_named(text: str) -> None:
     with pytest.raises(BadValue) as caught:
         parse(text)
     assert caught.value.detail["field"] == "scopes"
+
+
+def test_a_right_for_one_document_is_for_no_other() -> None:
+    scopes = parse("read:settings/theme send:settings/theme")
+    assert scopes.allows("read", "settings", "theme")
+    assert not scopes.allows("read", "settings")
+    assert not scopes.allows("write", "settings", "theme")
+    for other in ("themes", "them", "Theme", "theme/x", "", "*"):
+        assert not scopes.allows("read", "settings", other)
+    assert not scopes.allows("read", "setting", "theme")
+    assert parse("read:settings").allows("read", "settings", "theme")
 
 
 def test_they_are_bounded() -> None:
@@ -63,6 +76,7 @@ def test_they_are_bounded() -> None:
         ("read:a read:b read:c", "read a, b and c"),
         ("send:timer", "send messages to timer"),
         ("listen:timer send:timer", "send messages to and listen to timer"),
+        ("read:settings/theme write:settings/theme read:tasks", "read and write settings/theme; read tasks"),
         ("read:timer send:timer", "read timer; send messages to timer"),
         ("admin read:tasks", "read and change everything, settings and other apps' data included"),
     ],

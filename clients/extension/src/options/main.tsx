@@ -1,14 +1,17 @@
-/** The options page: how the extension is connected, and how to end it. */
+/** The options page: what the person has chosen, how the extension is connected, and how to end it. */
 
 import { render } from 'preact'
 import { useState } from 'preact/hooks'
+import { oneLine } from '../../../dashboard/src/format.js'
 import { api, t } from '../api.js'
 import { Button, Said, StatusLine, Steps } from '../parts.js'
-import type { ActivitySettings, Ask } from '../shared.js'
+import { hosts } from '../preferences.js'
+import type { ActivitySettings, Ask, Preferences, Shown } from '../shared.js'
 import { useBackground } from '../view.js'
 import '../style.css'
 
 const PAUSE_MS = 3_600_000
+const THEMES: readonly Preferences['theme'][] = ['system', 'light', 'dark']
 
 function Options() {
   const [shown, ask] = useBackground('options')
@@ -47,21 +50,54 @@ function Options() {
         )}
         {shown.status !== 'unapproved' && <Button onClick={() => run({ do: 'leave' })}>{t('disconnect')}</Button>}
       </section>
-      <ActivityCard activity={shown.activity} run={run} />
+      <PreferencesCard shown={shown} run={run} />
+      <ActivityCard activity={shown.activity} excluded={shown.preferences.excluded} run={run} />
       <p role="alert" class="quiet">{said}</p>
     </>
   )
 }
 
-function ActivityCard({ activity, run }: { activity: ActivitySettings; run: (ask: Ask) => void }) {
-  const { isOn, pausedUntilMs, excluded } = activity
-  const [hosts, type] = useState(excluded.join('\n'))
+type Run = (ask: Ask) => void
+
+/** What counts in all browsers of the person. */
+function PreferencesCard({ shown: { preferences, devices, status }, run }: { shown: Shown; run: Run }) {
+  const { theme, device, isShared } = preferences
+  const isHere = devices.some(({ mark }) => mark === device)
+  const prefer = (change: Partial<Preferences>): void => run({ do: 'prefer', change })
+  return (
+    <section class="card" id="preferences">
+      <h2>{t('preferences')}</h2>
+      <label class="row">
+        {t('theme')}
+        <select id="theme" value={theme} onChange={(event) => prefer({ theme: event.currentTarget.value as Preferences['theme'] })}>
+          {THEMES.map((one) => <option key={one} value={one}>{t(`theme_${one}`)}</option>)}
+        </select>
+      </label>
+      <label class="row">
+        {t('defaultDevice')}
+        <select id="device" value={isHere ? device : ''} onChange={(event) => prefer({ device: event.currentTarget.value })}>
+          <option value="">{t('everyDevice')}</option>
+          {devices.map(({ name, mark }) => <option key={mark} value={mark}>{oneLine(name, 40)}</option>)}
+        </select>
+      </label>
+      {status === 'online' && <p class="quiet" id="shared" data-shared={isShared}>{t(isShared ? 'preferences_shared' : 'preferences_here')}</p>}
+    </section>
+  )
+}
+
+function ActivityCard({ activity, excluded, run }: { activity: ActivitySettings; excluded: string[]; run: Run }) {
+  const { isOn, pausedUntilMs } = activity
+  const [typed, type] = useState<string | null>(null) // null: what counts is shown, also when another browser changes it
   const set = (change: Partial<ActivitySettings>): void => run({ do: 'activity', settings: { ...activity, ...change } })
   const turn = async (): Promise<void> => {
     // The browser asks as well, and only because of a click.
     if (!isOn && !(await api.permissions.request({ permissions: ['tabs'] }))) return
     set({ isOn: !isOn })
     if (isOn) await api.permissions.remove({ permissions: ['tabs'] }).catch(() => undefined)
+  }
+  const exclude = (): void => {
+    if (typed !== null) run({ do: 'prefer', change: { excluded: hosts(typed.split(/[\s,]+/)) } })
+    type(null)
   }
   const isPaused = pausedUntilMs > Date.now()
   return (
@@ -73,15 +109,11 @@ function ActivityCard({ activity, run }: { activity: ActivitySettings; run: (ask
       {isOn && (
         <label>
           {t('activityExcluded')}
-          <textarea rows={4} value={hosts} onInput={(event) => type(event.currentTarget.value)} onChange={() => set({ excluded: hostsIn(hosts) })} />
+          <textarea rows={4} value={typed ?? excluded.join('\n')} onInput={(event) => type(event.currentTarget.value)} onChange={exclude} />
         </label>
       )}
     </section>
   )
-}
-
-function hostsIn(text: string): string[] {
-  return [...new Set(text.toLowerCase().split(/[\s,]+/).filter((name) => /^[a-z0-9.-]{1,253}$/.test(name)))].slice(0, 500)
 }
 
 document.documentElement.lang = api.i18n.getUILanguage()

@@ -5,10 +5,10 @@ import { useState } from 'preact/hooks'
 import { ago, oneLine } from '../../../dashboard/src/format.js'
 import { newId } from '../../../js/src/ids.js'
 import { api, t } from '../api.js'
-import { EVERYWHERE, frontTab } from '../menus.js'
+import { frontTab } from '../menus.js'
 import { Button, Said, StatusLine, Steps } from '../parts.js'
 import { openable } from '../piece.js'
-import type { Arrived, Ask, Shown } from '../shared.js'
+import { EVERYWHERE, targetOf, type Ask, type Shown } from '../shared.js'
 import { useBackground } from '../view.js'
 import '../style.css'
 
@@ -39,7 +39,7 @@ function Popup() {
           <button type="button" role="tab" id={`tab-${name}`} aria-selected={tab === name} onClick={() => go(name)} key={name}>{title}</button>
         ))}
       </nav>
-      {tab === 'tasks' ? <Tasks shown={shown} run={run} /> : <Inbox items={shown.inbox} run={run} />}
+      {tab === 'tasks' ? <Tasks shown={shown} run={run} /> : <Inbox shown={shown} run={run} />}
       <Send shown={shown} run={run} say={say} />
       <p class="quiet" role="alert" id="said">{said === '' ? '' : <Said text={said} most={300} />}</p>
     </>
@@ -50,7 +50,7 @@ type Run = (what: Ask, done?: string) => void
 
 function Tasks({ shown, run }: { shown: Shown; run: Run }) {
   const [title, type] = useState('')
-  const { items, total, isReady } = shown.tasks
+  const { items, isMore, isReady } = shown.tasks
   const add = (event: Event): void => {
     event.preventDefault()
     if (title.trim() === '') return
@@ -75,17 +75,17 @@ function Tasks({ shown, run }: { shown: Shown; run: Run }) {
         ))}
       </ul>
       {items.length === 0 && isReady && <p class="quiet">{t('noTasks')}</p>}
-      {total > items.length && <p class="quiet">{t('moreTasks', total - items.length)}</p>}
+      {isMore && <p class="quiet">{t('moreTasks')}</p>}
     </main>
   )
 }
 
-function Inbox({ items, run }: { items: Arrived[]; run: Run }) {
-  if (items.length === 0) return <main><p class="quiet">{t('noInbox')}</p></main>
+function Inbox({ shown: { inbox, status }, run }: { shown: Shown; run: Run }) {
+  if (inbox.length === 0) return <main><p class="quiet">{status === 'starting' ? '' : t('noInbox')}</p></main>
   return (
     <main>
       <ul id="inbox">
-        {items.map((one) => {
+        {inbox.map((one) => {
           const url = openable(one.url)
           const title = one.kind === 'selection' ? one.text : one.title || one.url
           const see = (): void => run({ do: 'seen', id: one.id })
@@ -106,7 +106,8 @@ function Inbox({ items, run }: { items: Arrived[]; run: Run }) {
 }
 
 function Send({ shown, run, say }: { shown: Shown; run: Run; say: (text: string) => void }) {
-  const [to, choose] = useState(EVERYWHERE)
+  const [chosen, choose] = useState<string | null>(null)
+  const to = chosen ?? targetOf(shown)
   if (!['online', 'offline', 'connecting'].includes(shown.status)) return null
   const send = async (): Promise<void> => {
     const piece = await frontTab()
