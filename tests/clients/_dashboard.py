@@ -89,17 +89,37 @@ async def fill(tab: Tab, selector: str, text: str) -> None:
 async def click(tab: Tab, words: str, inside: str = "main") -> None:
     """Click the button with these words, once it may be."""
     found = f"[...document.querySelectorAll('{inside} button')].find((one) => one.innerText === {json.dumps(words)})"
-    await until(tab, f"(() => {{ const one = {found}; return one !== undefined && !one.disabled }})()")
-    await tab.run(
-        f"(() => {{ const one = {found}; one.dataset.next = ''; one.scrollIntoView({{block: 'center'}}) }})()"
-    )
-    await tab.click("[data-next]")
-    await tab.run("(document.querySelector('[data-next]')?.removeAttribute('data-next'), 1)")
+    await _hit(tab, found, "one !== undefined && !one.disabled")
 
 
 async def tap(tab: Tab, selector: str) -> None:
     """Click what may stand outside of the window."""
-    place = f"document.querySelector({json.dumps(selector)})"
-    await until(tab, f"{place} !== null")
-    await tab.run(f"({place}.scrollIntoView({{block: 'center'}}), 1)")
-    await tab.click(selector)
+    await _hit(tab, f"document.querySelector({json.dumps(selector)})", "one !== null")
+
+
+async def _hit(tab: Tab, found: str, may: str) -> None:
+    """Click an element. The page may move between the look at its place and the click, which then is none of it: again.
+
+    Args: found: an expression that finds it as it is then; may: whether *one* can be clicked.
+    """
+    for _ in range(20):
+        await until(tab, f"((one) => {may})({found})")
+        is_there = await tab.run(f"""((one) => {{
+            if (!({may})) return false
+            one.dataset.next = ''
+            one.scrollIntoView({{block: 'center'}})
+            window.isHit = false
+            one.addEventListener('click', () => {{ window.isHit = true }}, {{once: true, capture: true}})
+            return true
+        }})({found})""")
+        if not is_there:  # it went meanwhile
+            continue
+        await tab.click("[data-next]")
+        for _ in range(25):
+            if is_hit := await tab.run("window.isHit"):
+                break
+            await asyncio.sleep(0.02)
+        await tab.run("(document.querySelector('[data-next]')?.removeAttribute('data-next'), 1)")
+        if is_hit:
+            return
+    raise AssertionError(f"not to be clicked: {found}")

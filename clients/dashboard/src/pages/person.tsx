@@ -34,7 +34,7 @@ export function PersonPage({ id }: { id: string }) {
       <Loaded answer={contact}>{(found) => (
         <>
           <Standing contact={found} />
-          {found.state !== 'blocked' && <Compare key={String(found.verified)} contact={found} done={done} />}
+          {found.state !== 'blocked' && <Compare key={`${found.verified} ${found.changed}`} contact={found} done={done} />}
           <Talk contact={found} />
           <Manage contact={found} done={done} />
         </>
