@@ -60,6 +60,13 @@ class ContactService:
         await self._publish(command.name)
         return await self.own_address(principal, api.GetOwnAddress())
 
+    async def withdraw(self, principal: Principal, _command: api.WithdrawAddress) -> api.OwnAddress:
+        """Be found no more. Raises: SecretsLocked."""
+        self._space.identity  # noqa: B018 - raises SecretsLocked
+        if self._people.own_name() is not None:
+            await self._people.withdraw()
+        return await self.own_address(principal, api.GetOwnAddress())
+
     async def _publish(self, name: str = "") -> None:
         self._space.identity  # noqa: B018 - raises SecretsLocked
         before = self._people.own_name()

@@ -29,7 +29,7 @@ from hybridgw_protocol.limits import (
 )
 from hybridgw_protocol.membership import Status
 from hybridgw_protocol.messages import MessageState, Priority
-from hybridgw_protocol.people import MessageKey, encode_xkey, xkey_id
+from hybridgw_protocol.people import NO_KEY, MessageKey, encode_xkey, xkey_id
 from hybridgw_protocol.records import XKey, sign_record
 from hybridgw_storage.database import Database, Tx
 
@@ -67,6 +67,7 @@ MOST_PUT: Final = 32  # letters of one frame
 RETRY_FIRST_MS: Final = 60_000
 RETRY_MOST_MS: Final = 86_400_000
 LOOK_S: Final = 1.0
+NO_KEY_ID: Final = xkey_id(NO_KEY)
 ASK_TTL_MS: Final = MESSAGE_TTL_MS
 MAX_NOTE: Final = 500
 
@@ -109,6 +110,7 @@ class LetterService:
         self._clock, self._entropy, self._wake = clock, entropy, wake
         self._rest: RestSealer | None = None
         self._own: list[bytes] = []  # the record of the newest message key, as last looked up
+        self._takes = False  # it is one, and not the word that there is none any more
         self._tending = asyncio.Lock()
         self._paused: dict[SpaceId, tuple[int, int]] = {}  # whose receipts were refused: how often, until when (ms)
         people.tend_keys = self.tend_keys
@@ -131,36 +133,44 @@ class LetterService:
     def _held(self) -> list[rows.KeyRow]:
         found = self._database.peek(lambda c: rows.keys(c, self._space.identity.space))
         self._own = [row.record for row in found[:1]]
+        self._takes = bool(found) and found[0].id != NO_KEY_ID
         return found
 
     async def tend_keys(self) -> None:
         """Make a message key if one is due and this person takes letters; erase those that nothing needs any more."""
         async with self._tending:
-            if self._is_open and self._rest is not None and self.people.own_name() is not None:
-                await self._tend_keys(self._rest)
+            if self._is_open and self._rest is not None:
+                await self._tend_keys(self._rest, is_found=self.people.own_name() is not None)
 
-    async def _tend_keys(self, rest: RestSealer) -> None:
-        identity, now_ms, held = self._space.identity, self._clock(), self._held()
-        is_due = not held or held[0].replaced_ms is not None or held[0].made_ms + MESSAGE_KEY_MS <= now_ms
-        if is_due:
+    async def _tend_keys(self, rest: RestSealer, *, is_found: bool) -> None:
+        now_ms, held = self._clock(), self._held()
+        is_current = bool(held) and held[0].replaced_ms is None
+        if is_found and not (is_current and self._takes and held[0].made_ms + MESSAGE_KEY_MS > now_ms):
             secret = self._entropy(32)
             public = crypto_scalarmult_base(secret)
-            record = sign_record(
-                XKey(
-                    space=identity.space, prevs=tuple(self._space.signing_heads()), by=identity.seat, ts=now_ms,
-                    body=encode_xkey(public, now_ms),
-                ),
-                identity.sign_secret,
-            )  # fmt: skip
-            key = xkey_id(public)
-            sealed = rest.seal(Purpose.MESSAGE_KEY, (key,), secret, self._entropy(24))
-            row = rows.KeyRow(key, identity.space, sealed, now_ms, None, record)
-            await self._database.write(lambda tx: rows.add_key(tx, row, now_ms))  # kept before anybody can use it
-            self._held()
-            await self._add_records([record])
-            self._wake()
+            sealed = rest.seal(Purpose.MESSAGE_KEY, (xkey_id(public),), secret, self._entropy(24))
+            await self._publish(public, sealed, held)
+        elif not is_found and is_current and self._takes:
+            await self._publish(NO_KEY, b"", held)
         elif any(row.replaced_ms is not None and row.replaced_ms + MESSAGE_KEY_KEPT_MS <= now_ms for row in held):
             await self._database.write(lambda tx: rows.forget_keys(tx, now_ms - MESSAGE_KEY_KEPT_MS))
+
+    async def _publish(self, public: bytes, sealed: bytes, held: Sequence[rows.KeyRow]) -> None:
+        """A message key, or that there is none any more, from now on."""
+        identity, now_ms = self._space.identity, self._clock()
+        made_ms = max([now_ms, *(row.made_ms + 1 for row in held)])  # the newest one counts, whatever the clock did
+        record = sign_record(
+            XKey(
+                space=identity.space, prevs=tuple(self._space.signing_heads()), by=identity.seat, ts=now_ms,
+                body=encode_xkey(public, made_ms),
+            ),
+            identity.sign_secret,
+        )  # fmt: skip
+        row = rows.KeyRow(xkey_id(public), identity.space, sealed, made_ms, None, record)
+        await self._database.write(lambda tx: rows.add_key(tx, row, now_ms))  # kept before anybody can use it
+        self._held()
+        await self._add_records([record])
+        self._wake()
 
     def _pair(self, key: bytes) -> KeyPair:
         """Raises: CannotOpen: it is not, or no longer, here."""
@@ -176,7 +186,7 @@ class LetterService:
 
         Args: flying: people whose frame is not answered yet.
         """
-        if not self.own_records():
+        if not self._takes or not self.own_records():
             return None
         now_ms = self._clock()
         for errand in self._database.peek(lambda c: rows.errands(c, now_ms)):

@@ -54,7 +54,7 @@ class Outbox:
         sent: Callable[[Sequence[Letter]], None],
     ) -> None:  # fmt: skip
         """Args: clock: Unix ms; resolve: what waited for the devices to be known gets its numbers; sent: told of
-        letters that are durable, before their waiters are."""
+        letters that are durable, after their waiters."""
         self._database, self._addressing, self._routing = database, addressing, routing
         self._clock, self._entropy, self._resolve, self._sent = clock, entropy, resolve, sent
         self._waiting: list[Letter] = []
@@ -67,6 +67,7 @@ class Outbox:
             self._task = asyncio.get_running_loop().create_task(self._drain())
 
     async def _drain(self) -> None:
+        loop = asyncio.get_running_loop()
         try:
             while self._waiting:
                 part, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
@@ -78,10 +79,9 @@ class Outbox:
                         if not letter.waiter.done():
                             letter.waiter.set_exception(error)
                     continue
-                try:
-                    self._sent([letter for letter in part if letter.failure is None])
-                finally:  # it is durable, whatever those who are told of it make of it
-                    self._answer(part)
+                self._answer(part)
+                # A turn later: it takes longer to show a message than to say that it is kept.
+                loop.call_soon(self._sent, [letter for letter in part if letter.failure is None])
         finally:
             self._task = None
 

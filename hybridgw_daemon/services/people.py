@@ -176,6 +176,14 @@ class People(Others):
     async def publish(self, name: str) -> None:
         """This person takes letters from now on: each of its devices makes a message key."""
         await self._write(MYSELF, {"name": name})
+        await self._tell_relays()
+
+    async def withdraw(self) -> None:
+        """This person takes no letters any more: each of its devices says so, as soon as it hears of it."""
+        await self._write(MYSELF, None)
+        await self._tell_relays()
+
+    async def _tell_relays(self) -> None:
         await self.tend_keys()
         self.wake()
         own = self._space.identity.space
@@ -277,6 +285,11 @@ class People(Others):
     def check(self, target: Target) -> Contact:
         """The contact that a target names. Raises: NotFound; NeedsPerson: nothing goes there before a person acts."""
         contact = self.named(target.name)
+        if self.own_name() is None:
+            raise NeedsPerson(
+                "You have taken your address back, so nobody could answer. To be found: hybridgw contacts address",
+                command="hybridgw contacts address",
+            )
         if contact.state == "blocked":
             raise NeedsPerson(
                 f"{contact.name} is blocked. To write to them again: hybridgw contacts accept {contact.name}",

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from hybridgw_protocol.messages import Priority
+from hybridgw_protocol.messages import PRIORITIES, Priority
 from hybridgw_storage.database import Tx
 from hybridgw_storage.sets import number_list
 
@@ -19,7 +19,7 @@ PART: Final = 64  # copies that are read at once
 _MEMO: Final = "listeners"
 _IS_WAITING: Final = "SELECT " + ", ".join(
     f"EXISTS(SELECT 1 FROM copy WHERE listener = ?1 AND priority = {priority:d} AND rid > ?{priority + 2:d})"
-    for priority in Priority
+    for priority in PRIORITIES
 )
 
 
@@ -131,8 +131,8 @@ def drop(tx: Tx, rids: Sequence[int]) -> None:
 
 def priorities(connection: sqlite3.Connection, listener: int, after: Mapping[Priority, int]) -> list[Priority]:
     """Those of which `waiting` has something for a program. Args: after: of each, a rid."""
-    row = connection.execute(_IS_WAITING, (listener, *[after[p] for p in Priority])).fetchone()
-    return [priority for priority, is_waiting in zip(Priority, row, strict=True) if is_waiting]
+    row = connection.execute(_IS_WAITING, (listener, *[after[p] for p in PRIORITIES])).fetchone()
+    return [priority for priority, is_waiting in zip(PRIORITIES, row, strict=True) if is_waiting]
 
 
 def waiting(connection: sqlite3.Connection, listener: int, priority: int, after: int) -> list[Waiting]:

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from hybridgw_protocol.messages import AFTER, OPEN, MessageState, Priority
+from hybridgw_protocol.messages import AFTER, OPEN, PRIORITIES, MessageState, Priority
 from hybridgw_storage.database import Tx
 from hybridgw_storage.sets import MARKS, number_list, parts
 
@@ -28,7 +28,7 @@ _OPEN: Final = ", ".join(f"'{state}'" for state in OPEN)
 _IS_DUE: Final = "SELECT " + ", ".join(
     f"EXISTS(SELECT 1 FROM delivery WHERE priority = {priority:d} AND rid > ?{priority + 3:d} AND next_ms <= ?1 "
     "AND (?2 IS NULL OR recipient = ?2))"
-    for priority in Priority
+    for priority in PRIORITIES
 )
 _BEFORE: Final = {  # the states that it may follow, as SQL
     state: ", ".join(f"'{before}'" for before in MessageState if state in AFTER[before]) for state in MessageState
@@ -396,8 +396,8 @@ def waiting_to_be_put(
     connection: sqlite3.Connection, after: Mapping[Priority, int], now_ms: int, only: bytes | None
 ) -> list[Priority]:
     """The priorities of which `due` has something."""
-    row = connection.execute(_IS_DUE, (now_ms, only, *[after[p] for p in Priority])).fetchone()
-    return [priority for priority, is_due in zip(Priority, row, strict=True) if is_due]
+    row = connection.execute(_IS_DUE, (now_ms, only, *[after[p] for p in PRIORITIES])).fetchone()
+    return [priority for priority, is_due in zip(PRIORITIES, row, strict=True) if is_due]
 
 
 def next_due_ms(connection: sqlite3.Connection) -> int | None:

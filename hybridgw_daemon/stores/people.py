@@ -252,7 +252,7 @@ def keys(connection: sqlite3.Connection, space: bytes) -> list[KeyRow]:
 def add_key(tx: Tx, row: KeyRow, now_ms: int) -> None:
     """A new one; those before it are replaced from now on."""
     tx.execute("UPDATE message_key SET replaced_ms = ? WHERE replaced_ms IS NULL", (now_ms,))
-    tx.execute("INSERT INTO message_key VALUES(?, ?, ?, ?, ?, ?)", row)
+    tx.execute("INSERT OR REPLACE INTO message_key VALUES(?, ?, ?, ?, ?, ?)", row)  # NO_KEY may be there from before
 
 
 def forget_keys(tx: Tx, replaced_before_ms: int) -> int:

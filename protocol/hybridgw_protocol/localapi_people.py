@@ -94,6 +94,11 @@ class PublishAddress(Command):
     name: NameText = ""
 
 
+class WithdrawAddress(Command):
+    """Be found no more, and take no messages of other people: each device of this person says so to its relays.
+    Contacts stay, and hear nothing. PublishAddress undoes it."""
+
+
 class GetContact(Command):
     """One contact, with the safety number."""
 

@@ -19,6 +19,7 @@ class Priority(IntEnum):
     URGENT = 3
 
 
+PRIORITIES: Final = tuple(Priority)  # an enum is slow to go through
 PRIORITY_NAMES: Final = tuple(priority.name.lower() for priority in Priority)
 PRIORITY_BY_NAME: Final = dict(zip(PRIORITY_NAMES, Priority, strict=True))
 
@@ -79,7 +80,7 @@ class Turns:
             if self._passed[priority] >= self._turns:
                 chosen = priority
                 break
-        for priority in Priority:
+        for priority in PRIORITIES:
             if priority == chosen or priority not in waiting:
                 self._passed[priority] = 0
             else:
@@ -89,6 +90,6 @@ class Turns:
 
 
 __all__ = [
-    "AFTER", "DEAD", "OPEN", "PRIORITY_BY_NAME", "PRIORITY_NAMES", "TURNS", "MessageState", "Priority", "Turns",
-    "advance",
+    "AFTER", "DEAD", "OPEN", "PRIORITIES", "PRIORITY_BY_NAME", "PRIORITY_NAMES", "TURNS", "MessageState", "Priority",
+    "Turns", "advance",
 ]  # fmt: skip

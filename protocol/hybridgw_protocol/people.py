@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
+from itertools import takewhile
 from typing import Final, NamedTuple
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -23,6 +24,7 @@ from .records import LEAVES, Epoch, LogClose, Record, Wrap, XKey, read_record
 
 XKEY_VERSION: Final = 1
 XKEY_BODY_BYTES: Final = 41
+NO_KEY: Final = bytes(32)  # published as a message key, it says: no letters any more
 KEPT_KEYS: Final = 2  # message keys of a device that letters may be sealed to: the newest, and the one before it
 NUMBER_ROUNDS: Final = 5_200  # so that a key whose number resembles another one's costs so much more to find
 NUMBER_DIGITS: Final = 30  # of each of the two
@@ -61,7 +63,17 @@ def decode_xkey(body: bytes) -> MessageKey:
 
 # ---- what a control log says to other people -------------------------------------------------------------------------
 def message_keys(control: ControlLog) -> dict[DeviceId, list[tuple[MessageKey, Record]]]:
-    """The message keys of every active device that published one, newest first, with their records."""
+    """The message keys in use of every active device that takes letters, newest first, with their records."""
+    found: dict[DeviceId, list[tuple[MessageKey, Record]]] = {}
+    for device, published in _published(control).items():
+        keys = list(takewhile(lambda pair: pair[0].public != NO_KEY, published))[:KEPT_KEYS]
+        if keys:
+            found[device] = keys
+    return found
+
+
+def _published(control: ControlLog) -> dict[DeviceId, list[tuple[MessageKey, Record]]]:
+    """All that active devices have published, newest first."""
     found: dict[DeviceId, list[tuple[MessageKey, Record]]] = {}
     for record in control.leaves.values():
         payload = record.payload
@@ -77,18 +89,19 @@ def message_keys(control: ControlLog) -> dict[DeviceId, list[tuple[MessageKey, R
         found.setdefault(info.device, []).append((key, record))
     for keys in found.values():
         keys.sort(key=lambda pair: (pair[0].made_ms, pair[0].id), reverse=True)
-        del keys[KEPT_KEYS:]
     return found
 
 
 def directory(control: ControlLog, heads: Iterable[bytes]) -> list[bytes]:
     """What a relay answers who asks for a person and knows these heads of its control log: what is lacking, `prevs`
-    first, then the message keys in use. Empty if no device has published one: it is not in the directory."""
+    first, then the message keys in use, and which devices have none any more. Empty if no device has one: it is not in
+    the directory."""
     keys = message_keys(control)
     if not keys:
         return []
     lacking = [raw for raw in control.missing_from(heads) if not _is_leaf(raw, control.space)]
-    return lacking + [record.raw for pairs in keys.values() for _, record in pairs]
+    over = [pairs[0][1].raw for device, pairs in _published(control).items() if device not in keys]
+    return lacking + over + [record.raw for pairs in keys.values() for _, record in pairs]
 
 
 def is_stale(control: ControlLog, heads: Iterable[bytes]) -> bool:

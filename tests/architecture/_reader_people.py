@@ -103,6 +103,9 @@ def check(vectors: dict) -> None:
         assert body == b"\x01" + raw + case["made"].to_bytes(8, "big")
         assert reader.blake(raw, 8, "hgw-xkey").hex() == case["id"]
     assert reader.blake(keys["message_key"], 8, "hgw-xkey") == keys["message_key_id"]
+    none = vectors["no_key"]
+    assert bytes.fromhex(none["body"]) == b"\x01" + bytes(32) + none["made"].to_bytes(8, "big")
+    assert reader.blake(bytes(32), 8, "hgw-xkey").hex() == none["id"]
     for case in vectors["cases"]:
         check_case(case, keys, secret, box)
     for case in vectors["refused"]:

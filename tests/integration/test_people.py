@@ -234,6 +234,38 @@ async def test_what_is_said_before_the_other_agrees_waits(tmp_path: Path) -> Non
         assert bob.shown() == ["1", "2"]
 
 
+async def test_spec_R6_an_address_that_is_taken_back_is_found_by_nobody_until_it_is_told_again(tmp_path: Path) -> None:
+    async with friends(tmp_path) as (ada, bob, _, _database):
+        (directory,), person = ada.people.directories, bob.device.space.identity.space
+        assert await directory.look_up(person, [])
+        own = await bob.contacts.withdraw(OWNER, api.WithdrawAddress())
+        assert (own.published, own.name) == (False, "")
+        assert await bob.contacts.withdraw(OWNER, api.WithdrawAddress()) == own  # said twice
+        assert await directory.look_up(person, []) == []
+        with pytest.raises(NeedsPerson, match="contacts address"):  # he would get no answer
+            await bob.send("person:ada", "a question")
+
+        assert (await bob.address("Bob")) == own.address
+        assert await directory.look_up(person, [])
+        sent = await ada.send("person:bob", "there you are")
+        await comes(ada, sent.id, "delivered")
+        assert bob.shown() == ['"there you are"']
+
+
+async def test_what_is_written_to_an_address_that_was_taken_back_waits(tmp_path: Path) -> None:
+    async with friends(tmp_path) as (ada, bob, _, _database):
+        await bob.contacts.withdraw(OWNER, api.WithdrawAddress())
+        sent = await ada.send("person:bob", "are you there")
+        await until(
+            lambda: ada.device.database.peek(lambda c: c.execute("SELECT 1 FROM letter WHERE tries > 0").fetchone())
+        )
+        assert await ada.goes(sent.id) == {"queued"}
+        await bob.address("Bob")
+        ada.device.ahead_ms += 61_000  # she tries again
+        await comes(ada, sent.id, "delivered")
+        assert bob.shown() == ['"are you there"']
+
+
 async def test_addresses_that_lead_nowhere(tmp_path: Path) -> None:
     async with strangers(tmp_path) as (ada, bob, _url, _):
         own = await ada.address()

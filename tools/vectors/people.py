@@ -18,12 +18,14 @@ from hybridgw_protocol.ids import DeviceId, LogId, SpaceId, device_id, space_id
 from hybridgw_protocol.letters import FLAG_CONTACT, FLAG_RECEIPT, Letter, LetterHeader, letter_hash
 from hybridgw_protocol.messages import MessageState, Priority
 from hybridgw_protocol.people import (
+    NO_KEY,
     PersonAddress,
     encode_xkey,
     format_address,
     format_address_link,
     format_number_link,
     safety_number,
+    xkey_id,
 )
 
 ROOTS: Final = [crypto_sign_seed_keypair(bytes([n]) * 32)[0] for n in (1, 2, 3)]
@@ -62,6 +64,7 @@ def vectors() -> dict[str, object]:
              "body": encode_xkey(pair.key.public, pair.key.made_ms)}
             for pair in (KEY, OTHER_KEY)
         ],
+        "no_key": {"made": NOW_MS, "body": encode_xkey(NO_KEY, NOW_MS), "id": xkey_id(NO_KEY)},
         "cases": [
             _case("a note", note, good),
             _case("all keys", whole, _seal(whole, stream=-5, seq=2**53 - 1, priority=Priority.URGENT)),

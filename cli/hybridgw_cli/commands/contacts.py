@@ -87,6 +87,22 @@ def address(app: App, name: str, no_qr: bool) -> None:
 
 
 @contacts.command(cls=Command)
+@json_option
+@pass_app
+def withdraw(app: App) -> None:
+    """Take your address back: nobody finds you, and contacts cannot write to you. 'contacts address' undoes it.
+
+    Relays are told by each of your devices, as soon as it is on and has heard of it. Contacts stay, and are not told.
+    """
+    own: Json = app.client.request("DELETE", "/api/contacts/address")
+    if app.out.as_json:
+        app.out.json(own)
+        return
+    app.out.result("Nobody finds you any more, and nobody can write to you.")
+    app.out.say(f"To be found again, at the same address: {app.command('contacts address')}")
+
+
+@contacts.command(cls=Command)
 @click.argument("address")
 @click.option("--name", default="", help="What you call them.")
 @click.option("--note", default="", help="What they are told with it.")

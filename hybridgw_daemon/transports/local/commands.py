@@ -492,6 +492,8 @@ def people_rows(s: Services) -> tuple[Command, ...]:
                 does(lambda c: c.own_address)),
         Command("contacts.publish", "POST", f"{base}/address", people.PublishAddress, people.OwnAddress, "owner",
                 does(lambda c: c.publish), "*"),
+        Command("contacts.withdraw", "DELETE", f"{base}/address", people.WithdrawAddress, people.OwnAddress, "owner",
+                does(lambda c: c.withdraw)),
         Command("contacts.get", "GET", one, people.GetContact, people.Contact, "admin", does(lambda c: c.get)),
         Command("contacts.accept", "POST", f"{one}/accept", people.AcceptContact, people.Contact, "owner",
                 does(lambda c: c.accept), "*"),

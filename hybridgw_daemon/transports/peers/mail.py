@@ -67,7 +67,9 @@ class MailPump:
     async def received(self, frame: MsgStored | Msg | MsgPut, request: int) -> None:
         """A frame of messages: `run` deals with it, with all that came meanwhile. Waits while that is much."""
         self._came.append((frame, request))
-        self._came_bytes += FRAME_COST + sum(map(len, frame.ids if isinstance(frame, MsgStored) else (*frame.m, *frame.x)))
+        self._came_bytes += FRAME_COST + sum(
+            map(len, frame.ids if isinstance(frame, MsgStored) else (*frame.m, *frame.x))
+        )
         self._arrived.set()
         while self._came_bytes >= CAME_BYTES:
             self._room.clear()

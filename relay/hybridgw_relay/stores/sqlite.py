@@ -24,7 +24,7 @@ from hybridgw_protocol.limits import (
     SIGNATURE_BYTES,
 )
 from hybridgw_protocol.membership import Close
-from hybridgw_protocol.messages import Priority
+from hybridgw_protocol.messages import PRIORITIES, Priority
 from hybridgw_storage.database import Database, SqliteDatabase, Tx
 from hybridgw_storage.migrations import prepare_file
 from hybridgw_storage.sets import MARKS, parts
@@ -569,7 +569,7 @@ EXPIRE_PART = 500  # messages in one transaction
 
 _MAIL_WAITS: Final = "SELECT " + ", ".join(
     f"EXISTS(SELECT 1 FROM mail WHERE sid=?1 AND dest=?2 AND priority={priority:d} AND rid>?{priority + 3:d})"
-    for priority in Priority
+    for priority in PRIORITIES
 )
 
 
@@ -577,8 +577,8 @@ def read_mail_waits(
     connection: sqlite3.Connection, sid: int, dest: DeviceId, after: Mapping[Priority, int]
 ) -> list[Priority]:
     """The priorities of which something waits for a device behind these places."""
-    row = connection.execute(_MAIL_WAITS, (sid, dest, *[after[p] for p in Priority])).fetchone()
-    return [priority for priority, waits in zip(Priority, row, strict=True) if waits]
+    row = connection.execute(_MAIL_WAITS, (sid, dest, *[after[p] for p in PRIORITIES])).fetchone()
+    return [priority for priority, waits in zip(PRIORITIES, row, strict=True) if waits]
 
 
 def read_mail(

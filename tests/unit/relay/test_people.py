@@ -51,9 +51,9 @@ class Bench(NamedTuple):
     clock: Clock
 
 
-def publish(family: Family, keys: Keys, made_ms: int = NOW_MS) -> tuple[bytes, bytes]:
-    """A record by which a device takes letters, and the id of its key."""
-    public = family.rng.randbytes(32)
+def publish(family: Family, keys: Keys, made_ms: int = NOW_MS, public: bytes | None = None) -> tuple[bytes, bytes]:
+    """A record by which a device takes letters, and the id of its key. Args: public: NO_KEY: by which it takes none."""
+    public = public or family.rng.randbytes(32)
     payload = XKey(
         space=family.space, prevs=tuple(family.control.signing_heads), by=family.seat(keys), ts=5,
         body=people.encode_xkey(public, made_ms),
@@ -142,6 +142,31 @@ async def test_of_each_device_the_two_newest_keys_count_and_of_one_that_is_out_n
     await bench.spaces[1].add_control([bench.bob.remove(phone)], source=None)
     assert set(await look(bench, bench.bob.space, heads(bench.bob))) == {made[3][0]}
     assert await put(bench, letter(bench, made[2][1], to=phone.id, k=3)) == ["revoked"]
+
+
+async def test_spec_R6_who_takes_the_key_back_is_out_of_the_directory_and_may_return(bench: Bench) -> None:
+    phone = bench.bob.add()
+    laptop, first = publish(bench.bob, bench.bob.first)
+    other, second = publish(bench.bob, phone)
+    over, _ = publish(bench.bob, bench.bob.first, NOW_MS + 1, people.NO_KEY)
+    await bench.spaces[1].add_control([bench.bob.records[-1], laptop, other, over], source=None)
+    known = people.Known.begin(bench.bob.space)
+    known.learn([*bench.bob.records, laptop])  # as a contact who met it before
+    found = await look(bench, bench.bob.space, heads(bench.bob))
+    assert set(found) == {other, over}
+    known.learn(found)
+    assert {device: key.id for device, key in known.keys().items()} == {phone.id: second}
+    assert await put(bench, letter(bench, first)) == ["revoked"]
+
+    gone, _ = publish(bench.bob, phone, NOW_MS + 1, people.NO_KEY)
+    await bench.spaces[1].add_control([gone], source=None)
+    assert await look(bench, bench.bob.space) == []  # as of somebody who does not exist
+    assert await put(bench, letter(bench, second, to=phone.id)) == ["not_admitted"]
+
+    again, third = publish(bench.bob, phone, NOW_MS + 2)
+    await bench.spaces[1].add_control([again], source=None)
+    assert set(await look(bench, bench.bob.space, heads(bench.bob))) == {over, again}
+    assert await put(bench, letter(bench, second, to=phone.id), letter(bench, third, to=phone.id, k=2)) == ["stale", ""]
 
 
 async def test_one_person_asks_so_often_and_not_more(bench: Bench) -> None:
