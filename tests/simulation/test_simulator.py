@@ -90,10 +90,14 @@ def test_many_lives(world: str, part: int) -> None:
 
 
 # ---- seeded faults -------------------------------------------------------------------------------------------------
-def first_caught(seeds: int, life: object) -> int | None:
-    """The first seed in whose life a check fails or the product breaks."""
+SHOWN_LATE = {"BranchCutShort": 76, "KeysBeforeCommit": 95}  # the search begins with the life that has shown it
+
+
+def first_caught(seeds: int, life: object, begin: int = 0) -> int | None:
+    """A seed in whose life a check fails or the product breaks. Args: seeds: how many are tried, from *begin* on and
+    round."""
     assert callable(life)
-    for seed in range(seeds):
+    for seed in (*range(begin, seeds), *range(begin)):
         try:
             life(seed)
         except Exception:  # whichever check sees it first
@@ -103,7 +107,8 @@ def first_caught(seeds: int, life: object) -> int | None:
 
 @pytest.mark.parametrize("name", REPLICAS)
 def test_a_seeded_bug_of_the_replica_is_caught(name: str) -> None:
-    assert first_caught(120, lambda seed: sim_replicas.play(seed, replica=REPLICAS[name])) is not None
+    found = first_caught(120, lambda seed: sim_replicas.play(seed, replica=REPLICAS[name]), SHOWN_LATE.get(name, 0))
+    assert found is not None
 
 
 @pytest.mark.parametrize("name", WORLDS)
