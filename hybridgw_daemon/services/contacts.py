@@ -162,8 +162,8 @@ class ContactService:
         return await self._agree(msgspec.structs.replace(contact, state="accepted"))  # a changed key stays one
 
     async def _accept(self, request: RequestRow, name: str) -> api.Contact:
-        name = check_name(name or request.name or DEFAULT_NAME)
         before = self._people.contact(request.person)
+        name = check_name(name or (before.name if before else request.name) or DEFAULT_NAME)
         namesake = self._namesake(name, request.person)
         if namesake is not None:
             raise AlreadyExists(
@@ -172,8 +172,9 @@ class ContactService:
                 field="name",
             )
         await self._publish()
-        verified = before.is_verified if before else False
-        return await self._agree(Contact(request.person, name, request.root, request.relay, "accepted", verified))
+        if before is not None:  # known since, by another device: what it knows of their key stays
+            return await self._agree(msgspec.structs.replace(before, name=name, state="accepted"))
+        return await self._agree(Contact(request.person, name, request.root, request.relay, "accepted"))
 
     async def _agree(self, contact: Contact) -> api.Contact:
         person, now_ms = contact.person, self._clock()

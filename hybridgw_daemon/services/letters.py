@@ -181,7 +181,9 @@ class LetterService:
         now_ms = self._clock()
         for errand in self._database.peek(lambda c: rows.errands(c, now_ms)):
             contact = self.people.contact(errand.person)
-            if contact is not None and errand.person not in flying and self._goes_by(contact, url):
+            if contact is None or not _is_wanted(contact, errand):
+                continue
+            if errand.person not in flying and self._goes_by(contact, url):
                 parcel = self._errand(contact, errand, now_ms)
                 if parcel is not None:
                     return parcel
@@ -337,9 +339,16 @@ class LetterService:
             if found is not None:
                 accepted.append(found)
             taken.done.append(letter.header.sender_key)
-        if accepted:
-            await self._store(accepted)
+        if heard := [item for item in accepted if self._is_still_heard(item.letter.header)]:
+            await self._store(heard)
         return taken
+
+    def _is_still_heard(self, header: LetterHeader) -> bool:
+        """A person may have decided while others of the same frame were judged."""
+        try:
+            return self._is_heard(header)
+        except _NotYet:
+            return True
 
     async def _forget_stranger(self, person: SpaceId) -> None:
         """Whose letter was worth nothing, and who neither is a contact nor asks to be one, costs no room."""
@@ -364,23 +373,19 @@ class LetterService:
         identity = self._space.identity
         if header.to != identity.space or header.recipient != identity.device:
             raise CannotOpen("A letter for another device came.")
-        contact = self.people.contact(header.space)
-        if contact is not None and contact.state == "blocked":
-            self.dropped["blocked"] += 1
+        if not self._is_heard(header):
             return None
-        if contact is None and not header.is_contact:
-            self.dropped["stranger"] += 1
-            return None
-        if contact is not None and contact.changed:
-            raise _NotYet
         opened = open_letter(letter, self._pair(header.key))
-        await self._verify(opened, contact, url)
+        await self._verify(opened, url)
         if header.is_receipt:
             return _Accepted(letter, read_told(opened))
         said = read_said(opened)
-        await self._check_heads(contact, header.space, said, url)
+        await self._check_heads(self.people.contact(header.space), header.space, said, url)
         if (said.kind is Kind.MESSAGE) == header.is_contact:
             raise CannotOpen("A letter says that it is what its header denies.")
+        if not self._is_heard(header):  # a person may have decided while the relay was asked
+            return None
+        contact = self.people.contact(header.space)
         if said.kind is not Kind.MESSAGE:
             await self._about_contacts(contact, header, said, url)
             return None
@@ -388,7 +393,20 @@ class LetterService:
             await self._agreed(contact)
         return _Accepted(letter, said)
 
-    async def _verify(self, opened: Opened, contact: Contact | None, url: str) -> None:
+    def _is_heard(self, header: LetterHeader) -> bool:
+        """May this person say that now. Raises: _NotYet."""
+        contact = self.people.contact(header.space)
+        if contact is not None and contact.state == "blocked":
+            self.dropped["blocked"] += 1
+            return False
+        if contact is None and not header.is_contact:
+            self.dropped["stranger"] += 1
+            return False
+        if contact is not None and contact.changed:
+            raise _NotYet
+        return True
+
+    async def _verify(self, opened: Opened, url: str) -> None:
         """Is it signed by an active device of that person. Raises: BadSignature, CannotOpen, _NotYet."""
         header, known = opened.letter.header, self.people.known(opened.letter.header.space)
         info = known.control.device(header.sender)
@@ -399,6 +417,7 @@ class LetterService:
                 raise _NotYet
         if info is None or info.status is not Status.ACTIVE:
             raise CannotOpen("A letter of a device that is none of its person's came.")
+        contact = self.people.contact(header.space)  # as it is now, after the relay was asked
         if contact is not None and known.root != contact.root:
             await self._changed(contact, known.root or b"")
             raise _NotYet
@@ -440,10 +459,12 @@ class LetterService:
             return
         root = self.people.known(person).root
         if root is None or header.expires_ms <= now_ms:
-            return
+            raise CannotOpen("A question to be a contact came when its time was over.")
         note = said.body.decode("utf-8", "replace")[:MAX_NOTE]
         request = RequestRow(person, root, said.name[:64], note, url, now_ms)
-        await self._database.write(lambda tx: rows.put_request(tx, request, MOST_REQUESTS))
+        gone = await self._database.write(lambda tx: rows.put_request(tx, request, MOST_REQUESTS))
+        for other in gone:
+            await self._forget_stranger(other)
         self.people.published("contacts")
 
     async def _agreed(self, contact: Contact) -> None:
@@ -498,8 +519,25 @@ class LetterService:
             self._wake()
         due_ms = self._database.peek(rows.next_due_ms)
         if due_ms is not None and due_ms <= now_ms:
-            await self._database.write(rows.settle)
+            due = self._database.peek(lambda c: rows.errands(c, now_ms))
+            ended = [errand for errand in due if self._is_over(errand)]
+
+            def write(tx: Tx) -> None:
+                rows.settle(tx)
+                for errand in ended:
+                    rows.delete_errand(tx, errand.person, errand.kind)
+
+            await self._database.write(write)
             self._wake()
+
+    def _is_over(self, errand: ErrandRow) -> bool:
+        contact = self.people.contact(errand.person)
+        return contact is None or not _is_wanted(contact, errand)
+
+
+def _is_wanted(contact: Contact, errand: ErrandRow) -> bool:
+    """Is it still what the person wants: they may have decided otherwise since, on another device too."""
+    return not contact.changed and contact.state == ("asked" if errand.kind == Kind.ASK else "accepted")
 
 
 class _NotYet(Exception):
