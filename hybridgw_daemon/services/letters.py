@@ -500,6 +500,7 @@ class LetterService:
     # ---- time --------------------------------------------------------------------------------------------------------
     async def run(self) -> None:
         """Keep message keys young, put again what was not answered; until cancelled."""
+        self.people.unplaced.update(dict.fromkeys(self._database.peek(rows.unplaced), 0))
         while True:
             await asyncio.sleep(LOOK_S)
             try:
@@ -513,6 +514,9 @@ class LetterService:
         """One turn."""
         await self.tend_keys()
         now_ms = self._clock()
+        for person, look_ms in tuple(self.people.unplaced.items()):
+            if look_ms <= now_ms and self._is_open:
+                await self._place(person, now_ms)
         if over := [person for person, (_, until_ms) in self._paused.items() if until_ms <= now_ms]:
             for person in over:
                 del self._paused[person]
@@ -528,6 +532,23 @@ class LetterService:
                     rows.delete_errand(tx, errand.person, errand.kind)
 
             await self._database.write(write)
+            self._wake()
+
+    async def _place(self, person: SpaceId, now_ms: int) -> None:
+        """Messages wait for somebody of whom no device is known: this device has the contact from another one, or was
+        ended before it knew what to do. The directory knows."""
+        contact = self.people.contact(person)
+        if contact is None:
+            del self.people.unplaced[person]
+            return
+        if not contact.may_exchange or not any(self._goes_by(contact, d.url) for d in self.people.directories):
+            return  # it costs nothing to look again soon
+        if not self.people.known(person).keys():
+            self.people.unplaced[person] = now_ms + RETRY_FIRST_MS
+            await self.people.look_again(person, contact.relay)
+        if keys := self.people.known(person).keys():
+            self.people.unplaced.pop(person, None)
+            await self._database.write(lambda tx: self.people.readdress(tx, person, keys))
             self._wake()
 
     def _is_over(self, errand: ErrandRow) -> bool:

@@ -98,6 +98,9 @@ class People(Others):
         self._clock, self._wrote, self.published = clock, wrote, published
         self._known: OrderedDict[SpaceId, Known] = OrderedDict()
         self._devices: dict[SpaceId, tuple[DeviceId, ...]] = {}
+        self.unplaced: dict[
+            SpaceId, int
+        ] = {}  # to whom messages wait, and no device of theirs is known: look when (ms)
         self._asked_s: dict[SpaceId, float] = {}
         self.directories: dict[Directory, None] = {}
         self.wake: Callable[[], None] = lambda: None
@@ -307,6 +310,8 @@ class People(Others):
         """
         contact = self.check(target)
         devices = self._devices_of(contact.person) if contact.state == "accepted" else ()
+        if not devices:
+            self.unplaced.setdefault(contact.person, 0)
         return tuple(rows.foreign(contact.person, device) for device in devices or (rows.NOWHERE,))
 
     def _devices_of(self, person: SpaceId) -> tuple[DeviceId, ...]:

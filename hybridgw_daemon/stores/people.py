@@ -199,6 +199,16 @@ def open_messages(connection: sqlite3.Connection, person: bytes) -> list[Message
     return [rows.by_rid(connection, rid) for (rid,) in found.fetchall()]
 
 
+def unplaced(connection: sqlite3.Connection) -> list[SpaceId]:
+    """To whom messages wait, and no device of theirs was known."""
+    found = connection.execute(
+        "SELECT DISTINCT substr(recipient, 1, 16) FROM delivery WHERE length(recipient) = 32 "
+        "AND substr(recipient, 17) = ? AND state = ?",
+        (NOWHERE, MessageState.QUEUED),
+    )
+    return [SpaceId(person) for (person,) in found]
+
+
 def drop_letter(tx: Tx, rid: int, recipient: bytes) -> None:
     """It is not put again."""
     tx.execute("DELETE FROM letter WHERE rid = ? AND recipient = ?", (rid, recipient))

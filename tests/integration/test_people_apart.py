@@ -88,6 +88,17 @@ async def test_receipts_that_a_relay_does_not_take_are_put_again_a_minute_later(
 
 
 # ---- what was decided on another device, or meanwhile ----------------------------------------------------------------
+async def test_a_second_device_writes_to_a_contact_that_it_has_never_heard(tmp_path: Path) -> None:
+    """It has the contact by sync alone: it asks the directory by itself, for nobody writes to it first."""
+    phone = Talker(tmp_path / "phone", "ada-phone")
+    async with friends(tmp_path) as (ada, bob, _, _database), phone.running():
+        await pair(ada.device, phone.device)
+        await until(lambda: phone.people.contacts() and phone.people.directories, PATIENCE_S)
+        sent = await phone.send("person:bob", "from the phone, first of all")
+        await becomes(phone, sent.id, "delivered")
+        assert bob.shown() == ['"from the phone, first of all"']
+
+
 async def test_who_was_blocked_on_another_device_is_asked_no_more(tmp_path: Path) -> None:
     async with strangers(tmp_path) as (ada, bob, url, _):
         await ada.device.relays.remove(url)

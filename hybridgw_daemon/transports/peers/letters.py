@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from contextlib import suppress
 from typing import Final
 
 from hybridgw_protocol.errors import BadFrame, Offline, RateLimited
@@ -32,6 +31,7 @@ class LetterPump:
         self._answers: deque[tuple[Parcel, MsgStored]] = deque()
         self._looks: dict[int, tuple[asyncio.Future[list[bytes]], list[bytes]]] = {}
         self._kept: list[bytes] = []
+        self._timer: asyncio.TimerHandle | None = None
         self._arrived: asyncio.Queue[list[bytes]] = asyncio.Queue()
         self._told: list[bytes] = []
         self._woken = asyncio.Event()
@@ -52,6 +52,8 @@ class LetterPump:
                 task.result()
         finally:
             self._letters.people.directories.pop(self, None)
+            if self._timer is not None:
+                self._timer.cancel()
             for future, _ in self._looks.values():
                 if not future.done():
                     future.set_exception(Offline("The connection to the relay ended."))
@@ -62,9 +64,7 @@ class LetterPump:
 
     async def _put_all(self) -> None:
         while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(KEPT_S if self._kept else None):
-                    await self._woken.wait()
+            await self._woken.wait()
             self._woken.clear()
             await self.tell_keys()
             while self._answers:
@@ -84,8 +84,16 @@ class LetterPump:
         while True:
             taken = await self._letters.take(await self._arrived.get(), self.url)
             self._kept = (self._kept + taken.kept)[-MOST_KEPT:]
+            if taken.kept:
+                self._look_later()
             if taken.done:
                 await self._line.send(LetterDone(ids=taken.done))
+
+    def _look_later(self) -> None:
+        """One timer, from what was judged last on."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(KEPT_S, self._woken.set)
 
     async def tell_keys(self) -> None:
         """The relay hears of the message key of this device, if it has not. Raises: Offline."""
