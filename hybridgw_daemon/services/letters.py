@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from nacl.bindings import crypto_scalarmult_base
 
 from hybridgw_protocol.envelope import EnvelopeHeader
-from hybridgw_protocol.errors import CannotOpen, HybridGWError, Offline, SecretsLocked
+from hybridgw_protocol.errors import CannotOpen, HybridGWError, Offline, RemoteError, SecretsLocked
 from hybridgw_protocol.frames import LetterPut, MsgStored
 from hybridgw_protocol.ids import DeviceId, KeyId, LogId, SpaceId
 from hybridgw_protocol.letters import FLAG_CONTACT, FLAG_RECEIPT, Letter, LetterHeader, parse_letter
@@ -321,7 +321,8 @@ class LetterService:
     async def take(self, blobs: Iterable[bytes], url: str) -> Taken:
         """Letters for this device. What is in `done` is durable, or worth nothing. Args: url: of their relay.
 
-        Raises: BadFrame: bytes that are no letter: whoever passed them on breaks the protocol.
+        Raises: BadFrame: bytes that are no letter: whoever passed them on breaks the protocol; StateError kinds: they
+        could not be stored, and come again.
         """
         taken = Taken([], [])
         accepted: list[_Accepted] = []
@@ -332,7 +333,7 @@ class LetterService:
             except _NotYet:
                 taken.kept.append(blob)
                 continue
-            except HybridGWError as error:
+            except RemoteError as error:  # nothing else: of a full disk its sender is not to blame, it comes again
                 self._drop(letter, error.code)
                 found = None
                 await self._forget_stranger(letter.header.space)

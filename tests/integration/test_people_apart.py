@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from hybridgw_daemon.core.letters import Kind, Said
 from hybridgw_daemon.services.letters import MOST_REQUESTS, RETRY_FIRST_MS
@@ -13,11 +14,13 @@ from hybridgw_daemon.services.people import Contact
 from hybridgw_daemon.services.ports import OWNER
 from hybridgw_daemon.stores import people as people_rows
 from hybridgw_protocol import localapi_people as api
+from hybridgw_protocol.errors import DiskFull
 from hybridgw_protocol.frames import MsgStored
 from hybridgw_protocol.ids import SpaceId
 from hybridgw_protocol.invite import format_invite
 from hybridgw_protocol.letters import FLAG_CONTACT
 from hybridgw_protocol.localapi_devices import RemoveDevice
+from hybridgw_storage.database import Tx
 
 from .devices import invite, pair, until
 from .test_people import Liar, Talker, friends, has_devices, letter, strangers
@@ -209,3 +212,36 @@ def kept_of(keeper: Talker, other: Talker) -> int:
     """Control records of somebody that are kept."""
     person = other.device.space.identity.space
     return len(keeper.device.database.peek(lambda c: people_rows.records(c, person)))
+
+
+async def test_a_letter_that_comes_while_the_disk_is_full_is_not_lost(tmp_path: Path) -> None:
+    async with strangers(tmp_path) as (ada, bob, url, _):
+        await published(bob)
+        bob.people.directories = {Liar(url, [*ada.device.space.records(), *await published(ada)]): None}
+        note = b"n" * 400
+        asks = [
+            letter(ada, bob, said=Said(kind=Kind.ASK, name="Ada", body=note), flags=FLAG_CONTACT, mid=bytes([k]) * 16)
+            for k in range(2)
+        ]
+        await bob.letters.take([asks[0].blob], url)  # her records are here then
+        await bob.device.database.write(lambda tx: people_rows.delete_request(tx, ada.device.space.identity.space))
+        await bob.device.database.write(_grow_no_more)
+        for size in (3_000, 300, 30):  # until not even the smallest row finds room
+            with pytest.raises(DiskFull):
+                for k in range(1_000):
+                    await bob.device.database.write(lambda tx, k=k, size=size: _fill(tx, k, size))
+        with pytest.raises(DiskFull):
+            await bob.letters.take([asks[1].blob], url)
+        assert bob.letters.dropped == {}
+        await bob.device.database.write(lambda tx: tx.execute("PRAGMA max_page_count = 1000000"))
+        assert len((await bob.letters.take([asks[1].blob], url)).done) == 1
+        assert "Ada" in {asked.name for asked in await bob.requests()}
+
+
+def _grow_no_more(tx: Tx) -> None:
+    tx.execute(f"PRAGMA max_page_count = {tx.execute('PRAGMA page_count').fetchone()[0]}")
+
+
+def _fill(tx: Tx, k: int, size: int) -> None:
+    person = SpaceId(size.to_bytes(8, "big") + k.to_bytes(8, "big"))
+    people_rows.put_request(tx, people_rows.RequestRow(person, bytes(32), "x", "y" * size, "", 0), 10_000)
