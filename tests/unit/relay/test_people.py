@@ -197,7 +197,7 @@ async def test_spec_R6_letters_above_the_rate_are_refused_each_by_itself(bench: 
     asks = [letter(bench, key, k=k, flags=FLAG_CONTACT) for k in range(1, 5)]
     assert await put(bench, *asks) == ["", "", "", "rate"]
     many = [letter(bench, key, k=100 + k) for k in range(50)]
-    assert (await put(bench, *many)).count("rate") == 3  # the asks counted as letters too
+    assert (await put(bench, *many)).count("rate") == 4  # the asks counted as letters too, and the refused one
     bench.clock.ms += 2_000
     assert await put(bench, letter(bench, key, k=200), letter(bench, key, k=201)) == ["", ""]
 
@@ -218,3 +218,15 @@ async def test_a_device_is_sent_so_many_at_once_and_the_rest_when_it_has_those(b
     await bench.service.done(bench.spaces[1], dest, done)
     stream.done(done)
     assert sum(len(frame.m) for frame in sent) == WINDOW + 10
+
+
+async def test_letters_that_are_refused_count_too(bench: Bench) -> None:
+    """Who belongs to a person who is not connected is worked out anew for each frame: that must have an end."""
+    record, _ = publish(bench.bob, bench.bob.first)
+    await bench.spaces[1].add_control([record], source=None)
+    bad = [letter(bench, b"?" * 8, k=k) for k in range(1, 61)]
+    assert (await put(bench, *bad)).count("rate") == 10  # the burst is 50
+    assert await put(bench, *bad) == ["rate"] * 60
+    assert await put(bench) == []
+    bench.clock.ms += 2_000
+    assert (await put(bench, *bad[:4])).count("stale") == 2
