@@ -141,10 +141,10 @@ class ContactService:
         )  # fmt: skip
         if namesake is not None and not command.name:
             raise AlreadyExists(f"A contact is called {name} already; choose another name.", field="name")
-        if namesake is not None:
-            await self._forget(namesake)
         note, now_ms = command.note, self._clock()
-        await self._people.keep(contact)
+        await self._people.keep(contact, namesake)
+        if namesake is not None:
+            await self._tell_no_more(namesake)
         if not contact.changed:
             await self._database.write(lambda tx: rows.put_errand(tx, contact.person, Kind.ASK, note, now_ms))
         self._people.wake()
@@ -246,7 +246,9 @@ class ContactService:
 
     async def _forget(self, contact: Contact) -> None:
         await self._people.forget(contact)
+        await self._tell_no_more(contact)
 
+    async def _tell_no_more(self, contact: Contact) -> None:
         def write(tx: Tx) -> None:
             rows.delete_errand(tx, contact.person)
             rows.forget_receipts(tx, contact.person)

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import msgspec
 import pytest
 
 from hybridgw_daemon.core.letters import Kind, Said
+from hybridgw_daemon.services.contacts import ContactService
 from hybridgw_daemon.services.letters import MOST_REQUESTS, RETRY_FIRST_MS
-from hybridgw_daemon.services.people import Contact
+from hybridgw_daemon.services.people import Contact, People
 from hybridgw_daemon.services.ports import OWNER
 from hybridgw_daemon.stores import people as people_rows
 from hybridgw_protocol import localapi_people as api
-from hybridgw_protocol.errors import DiskFull
+from hybridgw_protocol.errors import DiskFull, StorageUnavailable
 from hybridgw_protocol.frames import MsgStored
 from hybridgw_protocol.ids import SpaceId
 from hybridgw_protocol.invite import format_invite
 from hybridgw_protocol.letters import FLAG_CONTACT
 from hybridgw_protocol.localapi_devices import RemoveDevice
-from hybridgw_storage.database import Tx
+from hybridgw_storage.database import Database, Tx
 
 from .devices import invite, pair, until
 from .test_people import Liar, Talker, friends, has_devices, letter, strangers
@@ -245,3 +248,48 @@ def _grow_no_more(tx: Tx) -> None:
 def _fill(tx: Tx, k: int, size: int) -> None:
     person = SpaceId(size.to_bytes(8, "big") + k.to_bytes(8, "big"))
     people_rows.put_request(tx, people_rows.RequestRow(person, bytes(32), "x", "y" * size, "", 0), 10_000)
+
+
+# ---- ended between two steps -----------------------------------------------------------------------------------------
+class Dying:
+    """A database of a process that ends after so many writes."""
+
+    def __init__(self, database: Database, writes: int) -> None:
+        self.database, self.writes = database, writes
+
+    async def write(self, fn: Callable[[Tx], Any]) -> Any:
+        if not self.writes:
+            raise StorageUnavailable("The process ended here.")
+        self.writes -= 1
+        return await self.database.write(fn)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.database, name)
+
+
+async def test_whoever_takes_the_place_of_a_contact_never_comes_without_the_warning(tmp_path: Path) -> None:
+    """The key that was pinned is forgotten only together with the note that the new one is another."""
+    async with friends(tmp_path) as (ada, bob, url, database):
+        anew = Talker(tmp_path / "anew", "bob-new")
+        async with anew.running():
+            await anew.device.relays.add(format_invite(url, await invite(database)))
+            await until(lambda: anew.people.directories, PATIENCE_S)
+            address, device = await anew.address("Bob"), ada.device
+            for writes in range(20):
+                dying = cast(Database, Dying(device.database, writes))
+                people = People(dying, device.space, device.replica, clock=device.clock, wrote=device.sync.wrote)
+                people.directories = ada.people.directories
+                contacts = ContactService(
+                    dying, device.space, people, clock=device.clock, relays=lambda: list(device.sync.peers.known),
+                    noted=ada._note,
+                )  # fmt: skip
+                try:
+                    await contacts.add(OWNER, api.AddContact(address=address, name="bob", note=""))
+                except StorageUnavailable:
+                    called = [contact for contact in ada.people.contacts() if contact.name == "bob"]
+                    assert any(c.root == bob.device.space.root_public or c.changed for c in called), writes
+                else:
+                    break
+            assert ada.standing("bob") == ("asked", False, True)
+            assert len(ada.people.contacts()) == 1
+            assert kept_of(ada, anew) > 0
