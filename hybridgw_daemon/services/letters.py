@@ -22,6 +22,7 @@ from hybridgw_protocol.frames import LetterPut, MsgStored
 from hybridgw_protocol.ids import DeviceId, KeyId, LogId, SpaceId
 from hybridgw_protocol.letters import FLAG_CONTACT, FLAG_RECEIPT, Letter, LetterHeader, parse_letter
 from hybridgw_protocol.limits import (
+    MAX_MESSAGE_TTL_MS,
     MAX_RECEIPTS,
     MESSAGE_KEY_KEPT_MS,
     MESSAGE_KEY_MS,
@@ -485,11 +486,13 @@ class LetterService:
 
     async def _store(self, accepted: Sequence[_Accepted]) -> None:
         items: list[tuple[EnvelopeHeader, Content | list[Receipt]]] = []
+        now_ms = self._clock()
         for letter, said in accepted:
             header = letter.header
-            placed = EnvelopeHeader(
+            placed = EnvelopeHeader(  # its times are what its sender says: none keeps it for ever
                 0, header.to, header.id, rows.foreign(header.space, header.sender), header.recipient, header.stream,
-                header.seq, header.priority, header.created_ms, header.expires_ms, KeyId(b""), b"",
+                header.seq, header.priority, min(header.created_ms, now_ms),
+                min(header.expires_ms, now_ms + MAX_MESSAGE_TTL_MS), KeyId(b""), b"",
             )  # fmt: skip
             if isinstance(said, Said):  # whatever it says: it is for programs that listen for people, and no others
                 content = Content(kind=PERSON, name=PEOPLE, type=said.type, body=said.body, reply=said.reply)

@@ -22,6 +22,7 @@ from hybridgw_protocol.frames import MsgStored
 from hybridgw_protocol.ids import SpaceId
 from hybridgw_protocol.invite import format_invite
 from hybridgw_protocol.letters import FLAG_CONTACT
+from hybridgw_protocol.limits import MAX_MESSAGE_TTL_MS
 from hybridgw_protocol.localapi_devices import RemoveDevice
 from hybridgw_storage.database import Database, Tx
 
@@ -203,6 +204,20 @@ async def test_a_request_whose_time_is_over_costs_no_room(tmp_path: Path) -> Non
         assert len(taken.done) == 1
         assert await bob.requests() == []
         assert kept_of(bob, ada) == 0
+
+
+async def test_a_letter_from_the_future_ends_like_any_other(tmp_path: Path) -> None:
+    """What it says of its time is its sender's to say, and must not keep it here for ever."""
+    async with friends(tmp_path) as (ada, bob, url, _):
+        bob.device.ahead_ms = 100 * 365 * 86_400_000
+        made = letter(bob, ada)
+        bob.device.ahead_ms = 0
+        assert len((await ada.letters.take([made.blob], url)).done) == 1
+        assert ada.shown() == ['"by hand"']
+        sql = "SELECT created_ms, expires_ms FROM message WHERE sender <> x''"
+        created_ms, expires_ms = ada.device.database.peek(lambda c: c.execute(sql).fetchone())
+        assert created_ms <= ada.device.clock()
+        assert expires_ms <= ada.device.clock() + MAX_MESSAGE_TTL_MS
 
 
 async def published(owner: Talker) -> list[bytes]:

@@ -13,6 +13,7 @@ from hybridgw_protocol.errors import BadFrame, RateLimited
 from hybridgw_protocol.frames import DirGet, LetterFrame, LetterPut, MsgStored
 from hybridgw_protocol.ids import DeviceId, SpaceId
 from hybridgw_protocol.letters import Letter, parse_letter
+from hybridgw_protocol.limits import MAX_MESSAGE_TTL_MS
 
 from ..core.quotas import PeopleRates
 from ..fanout.base import News
@@ -64,8 +65,9 @@ class PeopleService:
                 answer.why.append(why)
         if person is None or not kept:
             return answer
+        until_ms = self._host.wall_ms() + MAX_MESSAGE_TTL_MS  # whatever the letter says: none stays for ever
         rows = [
-            LetterRow(h.recipient, space.id, h.sender, h.id, h.priority, h.expires_ms, letter.blob)
+            LetterRow(h.recipient, space.id, h.sender, h.id, h.priority, min(h.expires_ms, until_ms), letter.blob)
             for letter in kept
             for h in (letter.header,)
         ]

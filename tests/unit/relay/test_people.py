@@ -15,7 +15,7 @@ from hybridgw_protocol.errors import BadFrame, RateLimited
 from hybridgw_protocol.frames import DirGet, LetterFrame, LetterPut
 from hybridgw_protocol.ids import DeviceId, LogId, SpaceId
 from hybridgw_protocol.letters import FLAG_CONTACT, LetterHeader, encode_letter_header
-from hybridgw_protocol.limits import SHORT_HASH_BYTES
+from hybridgw_protocol.limits import MAX_MESSAGE_TTL_MS, SHORT_HASH_BYTES
 from hybridgw_protocol.messages import Priority
 from hybridgw_protocol.records import XKey, sign_record
 from hybridgw_relay.core.control import ControlView
@@ -230,3 +230,12 @@ async def test_letters_that_are_refused_count_too(bench: Bench) -> None:
     assert await put(bench) == []
     bench.clock.ms += 2_000
     assert (await put(bench, *bad[:4])).count("stale") == 2
+
+
+async def test_a_letter_from_the_future_is_kept_no_longer_than_any_other(bench: Bench) -> None:
+    record, key = publish(bench.bob, bench.bob.first)
+    await bench.spaces[1].add_control([record], source=None)
+    far_ms = NOW_MS + 100 * MAX_MESSAGE_TTL_MS
+    assert await put(bench, letter(bench, key, created_ms=far_ms, expires_ms=far_ms + 1_000)) == [""]
+    ((_, row),) = bench.store.letters(bench.spaces[1].sid, bench.bob.first.id, 0, 10)
+    assert row.expires_ms == NOW_MS + MAX_MESSAGE_TTL_MS
