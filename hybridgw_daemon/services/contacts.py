@@ -148,10 +148,10 @@ class ContactService:
         )  # fmt: skip
         if namesake is not None and not command.name:
             raise AlreadyExists(f"A contact is called {name} already; choose another name.", field="name")
-        if namesake is not None:
-            await self._forget(namesake)
         note, now_ms = command.note, self._clock()
-        await self._people.keep(contact)
+        await self._people.keep(contact, namesake)
+        if namesake is not None:
+            await self._tell_no_more(namesake)
         if not contact.changed:
             await self._database.write(lambda tx: rows.put_errand(tx, contact.person, Kind.ASK, note, now_ms))
         self._people.wake()
@@ -169,8 +169,8 @@ class ContactService:
         return await self._agree(msgspec.structs.replace(contact, state="accepted"))  # a changed key stays one
 
     async def _accept(self, request: RequestRow, name: str) -> api.Contact:
-        name = check_name(name or request.name or DEFAULT_NAME)
         before = self._people.contact(request.person)
+        name = check_name(name or (before.name if before else request.name) or DEFAULT_NAME)
         namesake = self._namesake(name, request.person)
         if namesake is not None:
             raise AlreadyExists(
@@ -179,8 +179,9 @@ class ContactService:
                 field="name",
             )
         await self._publish()
-        verified = before.is_verified if before else False
-        return await self._agree(Contact(request.person, name, request.root, request.relay, "accepted", verified))
+        if before is not None:  # known since, by another device: what it knows of their key stays
+            return await self._agree(msgspec.structs.replace(before, name=name, state="accepted"))
+        return await self._agree(Contact(request.person, name, request.root, request.relay, "accepted"))
 
     async def _agree(self, contact: Contact) -> api.Contact:
         person, now_ms = contact.person, self._clock()
@@ -252,7 +253,9 @@ class ContactService:
 
     async def _forget(self, contact: Contact) -> None:
         await self._people.forget(contact)
+        await self._tell_no_more(contact)
 
+    async def _tell_no_more(self, contact: Contact) -> None:
         def write(tx: Tx) -> None:
             rows.delete_errand(tx, contact.person)
             rows.forget_receipts(tx, contact.person)

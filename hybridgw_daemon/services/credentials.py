@@ -22,7 +22,7 @@ from .ports import Principal
 DASHBOARD_PREFIX: Final = "hgd_"  # of a token that a one-time link was exchanged for
 MOST_DASHBOARDS: Final = 16  # sessions; beyond, the oldest ends
 CACHED: Final = 1_024  # tokens that were judged; each some hundred bytes
-MOST_PROOFS: Final = 10_000  # that were shown within the life of one; beyond, no further one counts
+MOST_PROOFS: Final = 10_000  # of one app, shown within the life of one; beyond, no further one of it counts
 USE_GRAIN_MS: Final = 60_000  # of "last used"
 
 
@@ -73,7 +73,7 @@ class Credentials:
         self.version = version
         self.used_ms: dict[str, int] = {}  # by principal id: uses that are not written down yet
         self.port = 0  # that we listen on: what proofs are for
-        self._proofs: dict[tuple[str, str], int] = {}  # (principal, nonce) of those that were shown: until when
+        self._proofs: dict[str, dict[str, int]] = {}  # by principal, the nonces that it has shown: until when
         self.begun: list[tuple[str, str]] = []  # (jti, grant) of tokens used for the first time, not written down yet
         self._keys = [key]
         self._clock = clock
@@ -97,6 +97,7 @@ class Credentials:
         for principal in ids:
             self._holdings.pop(principal, None)
             self.used_ms.pop(principal, None)
+            self._proofs.pop(principal, None)
         self._renew()
         for principal in ids:
             self._ended(principal)
@@ -215,13 +216,14 @@ class Credentials:
             return True
         now_ms = self._clock()
         nonce = proof and proven_nonce(proof, holding.key, port=self.port, purpose=purpose, token=token, now_ms=now_ms)
-        if not nonce or (holding.id, nonce) in self._proofs:
+        shown = self._proofs.setdefault(holding.id, {})
+        if not nonce or nonce in shown:
             return False
-        if len(self._proofs) >= MOST_PROOFS:
-            self._proofs = {shown: until for shown, until in self._proofs.items() if until > now_ms}
-            if len(self._proofs) >= MOST_PROOFS:
+        if len(shown) >= MOST_PROOFS:  # each app has its own: who shows too many keeps nobody else out
+            shown = self._proofs[holding.id] = {one: until for one, until in shown.items() if until > now_ms}
+            if len(shown) >= MOST_PROOFS:
                 return False
-        self._proofs[holding.id, nonce] = now_ms + 2 * LIFE_MS
+        shown[nonce] = now_ms + 2 * LIFE_MS
         return True
 
     def key_of(self, text: str, origin: str | None) -> Holding | None:

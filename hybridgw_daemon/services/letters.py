@@ -17,11 +17,12 @@ from typing import Final, NamedTuple
 from nacl.bindings import crypto_scalarmult_base
 
 from hybridgw_protocol.envelope import EnvelopeHeader
-from hybridgw_protocol.errors import CannotOpen, HybridGWError, Offline, SecretsLocked
+from hybridgw_protocol.errors import CannotOpen, HybridGWError, Offline, RemoteError, SecretsLocked
 from hybridgw_protocol.frames import LetterPut, MsgStored
 from hybridgw_protocol.ids import DeviceId, KeyId, LogId, SpaceId
 from hybridgw_protocol.letters import FLAG_CONTACT, FLAG_RECEIPT, Letter, LetterHeader, parse_letter
 from hybridgw_protocol.limits import (
+    MAX_MESSAGE_TTL_MS,
     MAX_RECEIPTS,
     MESSAGE_KEY_KEPT_MS,
     MESSAGE_KEY_MS,
@@ -191,7 +192,9 @@ class LetterService:
         now_ms = self._clock()
         for errand in self._database.peek(lambda c: rows.errands(c, now_ms)):
             contact = self.people.contact(errand.person)
-            if contact is not None and errand.person not in flying and self._goes_by(contact, url):
+            if contact is None or not _is_wanted(contact, errand):
+                continue
+            if errand.person not in flying and self._goes_by(contact, url):
                 parcel = self._errand(contact, errand, now_ms)
                 if parcel is not None:
                     return parcel
@@ -329,7 +332,8 @@ class LetterService:
     async def take(self, blobs: Iterable[bytes], url: str) -> Taken:
         """Letters for this device. What is in `done` is durable, or worth nothing. Args: url: of their relay.
 
-        Raises: BadFrame: bytes that are no letter: whoever passed them on breaks the protocol.
+        Raises: BadFrame: bytes that are no letter: whoever passed them on breaks the protocol; StateError kinds: they
+        could not be stored, and come again.
         """
         taken = Taken([], [])
         accepted: list[_Accepted] = []
@@ -340,16 +344,23 @@ class LetterService:
             except _NotYet:
                 taken.kept.append(blob)
                 continue
-            except HybridGWError as error:
+            except RemoteError as error:  # nothing else: of a full disk its sender is not to blame, it comes again
                 self._drop(letter, error.code)
                 found = None
                 await self._forget_stranger(letter.header.space)
             if found is not None:
                 accepted.append(found)
             taken.done.append(letter.header.sender_key)
-        if accepted:
-            await self._store(accepted)
+        if heard := [item for item in accepted if self._is_still_heard(item.letter.header)]:
+            await self._store(heard)
         return taken
+
+    def _is_still_heard(self, header: LetterHeader) -> bool:
+        """A person may have decided while others of the same frame were judged."""
+        try:
+            return self._is_heard(header)
+        except _NotYet:
+            return True
 
     async def _forget_stranger(self, person: SpaceId) -> None:
         """Whose letter was worth nothing, and who neither is a contact nor asks to be one, costs no room."""
@@ -374,23 +385,19 @@ class LetterService:
         identity = self._space.identity
         if header.to != identity.space or header.recipient != identity.device:
             raise CannotOpen("A letter for another device came.")
-        contact = self.people.contact(header.space)
-        if contact is not None and contact.state == "blocked":
-            self.dropped["blocked"] += 1
+        if not self._is_heard(header):
             return None
-        if contact is None and not header.is_contact:
-            self.dropped["stranger"] += 1
-            return None
-        if contact is not None and contact.changed:
-            raise _NotYet
         opened = open_letter(letter, self._pair(header.key))
-        await self._verify(opened, contact, url)
+        await self._verify(opened, url)
         if header.is_receipt:
             return _Accepted(letter, read_told(opened))
         said = read_said(opened)
-        await self._check_heads(contact, header.space, said, url)
+        await self._check_heads(self.people.contact(header.space), header.space, said, url)
         if (said.kind is Kind.MESSAGE) == header.is_contact:
             raise CannotOpen("A letter says that it is what its header denies.")
+        if not self._is_heard(header):  # a person may have decided while the relay was asked
+            return None
+        contact = self.people.contact(header.space)
         if said.kind is not Kind.MESSAGE:
             await self._about_contacts(contact, header, said, url)
             return None
@@ -398,7 +405,20 @@ class LetterService:
             await self._agreed(contact)
         return _Accepted(letter, said)
 
-    async def _verify(self, opened: Opened, contact: Contact | None, url: str) -> None:
+    def _is_heard(self, header: LetterHeader) -> bool:
+        """May this person say that now. Raises: _NotYet."""
+        contact = self.people.contact(header.space)
+        if contact is not None and contact.state == "blocked":
+            self.dropped["blocked"] += 1
+            return False
+        if contact is None and not header.is_contact:
+            self.dropped["stranger"] += 1
+            return False
+        if contact is not None and contact.changed:
+            raise _NotYet
+        return True
+
+    async def _verify(self, opened: Opened, url: str) -> None:
         """Is it signed by an active device of that person. Raises: BadSignature, CannotOpen, _NotYet."""
         header, known = opened.letter.header, self.people.known(opened.letter.header.space)
         info = known.control.device(header.sender)
@@ -409,6 +429,7 @@ class LetterService:
                 raise _NotYet
         if info is None or info.status is not Status.ACTIVE:
             raise CannotOpen("A letter of a device that is none of its person's came.")
+        contact = self.people.contact(header.space)  # as it is now, after the relay was asked
         if contact is not None and known.root != contact.root:
             await self._changed(contact, known.root or b"")
             raise _NotYet
@@ -450,10 +471,12 @@ class LetterService:
             return
         root = self.people.known(person).root
         if root is None or header.expires_ms <= now_ms:
-            return
+            raise CannotOpen("A question to be a contact came when its time was over.")
         note = said.body.decode("utf-8", "replace")[:MAX_NOTE]
         request = RequestRow(person, root, said.name[:64], note, url, now_ms)
-        await self._database.write(lambda tx: rows.put_request(tx, request, MOST_REQUESTS))
+        gone = await self._database.write(lambda tx: rows.put_request(tx, request, MOST_REQUESTS))
+        for other in gone:
+            await self._forget_stranger(other)
         self.people.published("contacts")
 
     async def _agreed(self, contact: Contact) -> None:
@@ -473,11 +496,13 @@ class LetterService:
 
     async def _store(self, accepted: Sequence[_Accepted]) -> None:
         items: list[tuple[EnvelopeHeader, Content | list[Receipt]]] = []
+        now_ms = self._clock()
         for letter, said in accepted:
             header = letter.header
-            placed = EnvelopeHeader(
+            placed = EnvelopeHeader(  # its times are what its sender says: none keeps it for ever
                 0, header.to, header.id, rows.foreign(header.space, header.sender), header.recipient, header.stream,
-                header.seq, header.priority, header.created_ms, header.expires_ms, KeyId(b""), b"",
+                header.seq, header.priority, min(header.created_ms, now_ms),
+                min(header.expires_ms, now_ms + MAX_MESSAGE_TTL_MS), KeyId(b""), b"",
             )  # fmt: skip
             if isinstance(said, Said):  # whatever it says: it is for programs that listen for people, and no others
                 content = Content(kind=PERSON, name=PEOPLE, type=said.type, body=said.body, reply=said.reply)
@@ -489,6 +514,7 @@ class LetterService:
     # ---- time --------------------------------------------------------------------------------------------------------
     async def run(self) -> None:
         """Keep message keys young, put again what was not answered; until cancelled."""
+        self.people.unplaced.update(dict.fromkeys(self._database.peek(rows.unplaced), 0))
         while True:
             await asyncio.sleep(LOOK_S)
             try:
@@ -502,14 +528,51 @@ class LetterService:
         """One turn."""
         await self.tend_keys()
         now_ms = self._clock()
+        for person, look_ms in tuple(self.people.unplaced.items()):
+            if look_ms <= now_ms and self._is_open:
+                await self._place(person, now_ms)
         if over := [person for person, (_, until_ms) in self._paused.items() if until_ms <= now_ms]:
             for person in over:
                 del self._paused[person]
             self._wake()
         due_ms = self._database.peek(rows.next_due_ms)
         if due_ms is not None and due_ms <= now_ms:
-            await self._database.write(rows.settle)
+            due = self._database.peek(lambda c: rows.errands(c, now_ms))
+            ended = [errand for errand in due if self._is_over(errand)]
+
+            def write(tx: Tx) -> None:
+                rows.settle(tx)
+                for errand in ended:
+                    rows.delete_errand(tx, errand.person, errand.kind)
+
+            await self._database.write(write)
             self._wake()
+
+    async def _place(self, person: SpaceId, now_ms: int) -> None:
+        """Messages wait for somebody of whom no device is known: this device has the contact from another one, or was
+        ended before it knew what to do. The directory knows."""
+        contact = self.people.contact(person)
+        if contact is None:
+            del self.people.unplaced[person]
+            return
+        if not contact.may_exchange or not any(self._goes_by(contact, d.url) for d in self.people.directories):
+            return  # it costs nothing to look again soon
+        if not self.people.known(person).keys():
+            self.people.unplaced[person] = now_ms + RETRY_FIRST_MS
+            await self.people.look_again(person, contact.relay)
+        if keys := self.people.known(person).keys():
+            self.people.unplaced.pop(person, None)
+            await self._database.write(lambda tx: self.people.readdress(tx, person, keys))
+            self._wake()
+
+    def _is_over(self, errand: ErrandRow) -> bool:
+        contact = self.people.contact(errand.person)
+        return contact is None or not _is_wanted(contact, errand)
+
+
+def _is_wanted(contact: Contact, errand: ErrandRow) -> bool:
+    """Is it still what the person wants: they may have decided otherwise since, on another device too."""
+    return not contact.changed and contact.state == ("asked" if errand.kind == Kind.ASK else "accepted")
 
 
 class _NotYet(Exception):

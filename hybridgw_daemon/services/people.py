@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final, Literal, Protocol
 
@@ -98,6 +98,9 @@ class People(Others):
         self._clock, self._wrote, self.published = clock, wrote, published
         self._known: OrderedDict[SpaceId, Known] = OrderedDict()
         self._devices: dict[SpaceId, tuple[DeviceId, ...]] = {}
+        self.unplaced: dict[
+            SpaceId, int
+        ] = {}  # to whom messages wait, and no device of theirs is known: look when (ms)
         self._asked_s: dict[SpaceId, float] = {}
         self.directories: dict[Directory, None] = {}
         self.wake: Callable[[], None] = lambda: None
@@ -129,38 +132,40 @@ class People(Others):
             return contact
         raise NotFound(f"There is no contact {text[:80]!a}; 'hybridgw contacts list' shows them.", field="contact")
 
-    async def keep(self, contact: Contact) -> None:
-        """Write a contact down, for all devices."""
+    async def keep(self, contact: Contact, instead_of: Contact | None = None) -> None:
+        """Write a contact down, for all devices. Args: instead_of: one that goes in the same step."""
         data: dict[str, Any] = {
             "name": contact.name, "root": contact.root.hex(), "relay": contact.relay, "state": contact.state,
             "verified": contact.is_verified, "changed": contact.changed.hex(),
         }  # fmt: skip
-        if contact != self.contact(contact.person):
-            await self._write(contact.person.hex(), data)
+        if contact != self.contact(contact.person) or instead_of is not None:
+            gone = {} if instead_of is None else {instead_of.person.hex(): None}
+            await self._write({contact.person.hex(): data, **gone})
         self.published("contacts")
         self.wake()
 
-    async def _write(self, id: str, puts: dict[str, Any] | None) -> None:
-        """A document of the collection is this from now on. Args: puts: its fields; None: it goes."""
+    async def _write(self, wanted: Mapping[str, dict[str, Any] | None]) -> None:
+        """Documents of the collection are this from now on. Args: wanted: fields by id; None: it goes."""
         now_ms = self._clock()
 
         def write(tx: Tx) -> None:
-            row = self._replica.current(tx, COLLECTION, id)
-            lives = row is not None and row[0] % 2 == 1
-            request: Request | None = Create(COLLECTION, id, puts or {})
-            if puts is None:
-                request = Delete(COLLECTION, id) if lives else None
-            elif lives:
-                request = Edit(COLLECTION, id, puts)
-            if request is not None:
-                self._replica.write(tx, [request], now_ms)
+            requests: list[Request] = []
+            for id, puts in wanted.items():
+                row = self._replica.current(tx, COLLECTION, id)
+                lives = row is not None and row[0] % 2 == 1
+                if puts is not None:
+                    requests.append(Edit(COLLECTION, id, puts) if lives else Create(COLLECTION, id, puts))
+                elif lives:
+                    requests.append(Delete(COLLECTION, id))
+            if requests:
+                self._replica.write(tx, requests, now_ms)
 
         await self._database.write(write)
         self._wrote()
 
     async def forget(self, contact: Contact) -> None:
         """The person is no contact any more."""
-        await self._write(contact.person.hex(), None)
+        await self._write({contact.person.hex(): None})
         self.published("contacts")
 
     def own_name(self) -> str | None:
@@ -175,12 +180,12 @@ class People(Others):
 
     async def publish(self, name: str) -> None:
         """This person takes letters from now on: each of its devices makes a message key."""
-        await self._write(MYSELF, {"name": name})
+        await self._write({MYSELF: {"name": name}})
         await self._tell_relays()
 
     async def withdraw(self) -> None:
         """This person takes no letters any more: each of its devices says so, as soon as it hears of it."""
-        await self._write(MYSELF, None)
+        await self._write({MYSELF: None})
         await self._tell_relays()
 
     async def _tell_relays(self) -> None:
@@ -259,7 +264,11 @@ class People(Others):
             if is_contact:
                 self.readdress(tx, person, known.keys())
 
-        await self._database.write(write)
+        try:
+            await self._database.write(write)
+        except BaseException:
+            self._known.pop(person, None)  # what is known in memory is what is on the disk
+            raise
         self.wake()
 
     async def forget_known(self, person: SpaceId) -> None:
@@ -322,6 +331,8 @@ class People(Others):
         """
         contact = self.check(target)
         devices = self._devices_of(contact.person) if contact.state == "accepted" else ()
+        if not devices:
+            self.unplaced.setdefault(contact.person, 0)
         return tuple(rows.foreign(contact.person, device) for device in devices or (rows.NOWHERE,))
 
     def _devices_of(self, person: SpaceId) -> tuple[DeviceId, ...]:

@@ -64,16 +64,15 @@ class RequestRow(NamedTuple):
     at_ms: int
 
 
-def put_request(tx: Tx, row: RequestRow, most: int) -> bool:
-    """Returns whether it is new. Args: most: so many are kept; above, the oldest goes."""
-    is_new = tx.execute("SELECT 1 FROM contact_request WHERE person = ?", (row.person,)).fetchone() is None
+def put_request(tx: Tx, row: RequestRow, most: int) -> list[SpaceId]:
+    """Returns those who had to give way. Args: most: so many are kept; above, the oldest goes."""
     tx.execute("INSERT OR REPLACE INTO contact_request VALUES(?, ?, ?, ?, ?, ?)", row)
-    tx.execute(
+    gone = tx.execute(
         "DELETE FROM contact_request WHERE person IN "
-        "(SELECT person FROM contact_request ORDER BY at_ms DESC LIMIT -1 OFFSET ?)",
+        "(SELECT person FROM contact_request ORDER BY at_ms DESC LIMIT -1 OFFSET ?) RETURNING person",
         (most,),
     )
-    return is_new
+    return [SpaceId(person) for (person,) in gone.fetchall()]
 
 
 def requests(connection: sqlite3.Connection) -> list[RequestRow]:
@@ -198,6 +197,16 @@ def open_messages(connection: sqlite3.Connection, person: bytes) -> list[Message
         (person, *OPEN),
     )
     return [rows.by_rid(connection, rid) for (rid,) in found.fetchall()]
+
+
+def unplaced(connection: sqlite3.Connection) -> list[SpaceId]:
+    """To whom messages wait, and no device of theirs was known."""
+    found = connection.execute(
+        "SELECT DISTINCT substr(recipient, 1, 16) FROM delivery WHERE length(recipient) = 32 "
+        "AND substr(recipient, 17) = ? AND state = ?",
+        (NOWHERE, MessageState.QUEUED),
+    )
+    return [SpaceId(person) for (person,) in found]
 
 
 def drop_letter(tx: Tx, rid: int, recipient: bytes) -> None:

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
-from hybridgw_daemon.services.letters import RETRY_FIRST_MS
+import msgspec
+import pytest
+
+from hybridgw_daemon.core.letters import Kind, Said
+from hybridgw_daemon.services.contacts import ContactService
+from hybridgw_daemon.services.letters import MOST_REQUESTS, RETRY_FIRST_MS
+from hybridgw_daemon.services.people import Contact, People
+from hybridgw_daemon.services.ports import OWNER
 from hybridgw_daemon.stores import people as people_rows
+from hybridgw_protocol import localapi_people as api
+from hybridgw_protocol.errors import DiskFull, StorageUnavailable
 from hybridgw_protocol.frames import MsgStored
+from hybridgw_protocol.ids import SpaceId
 from hybridgw_protocol.invite import format_invite
+from hybridgw_protocol.letters import FLAG_CONTACT
+from hybridgw_protocol.limits import MAX_MESSAGE_TTL_MS
 from hybridgw_protocol.localapi_devices import RemoveDevice
+from hybridgw_storage.database import Database, Tx
 
 from .devices import invite, pair, until
-from .test_people import Talker, friends, has_devices, letter
+from .test_people import Liar, Talker, friends, has_devices, letter, strangers
 
 PATIENCE_S = 30.0
 
@@ -77,3 +92,219 @@ async def test_receipts_that_a_relay_does_not_take_are_put_again_a_minute_later(
         ada.device.ahead_ms += RETRY_FIRST_MS
         await ada.letters.tend()  # what was refused is over: the list of devices may be a stale one
         assert [await refused("stale") for _ in range(5)] == [True] * 4 + [False]
+
+
+# ---- what was decided on another device, or meanwhile ----------------------------------------------------------------
+async def test_a_second_device_writes_to_a_contact_that_it_has_never_heard(tmp_path: Path) -> None:
+    """It has the contact by sync alone: it asks the directory by itself, for nobody writes to it first."""
+    phone = Talker(tmp_path / "phone", "ada-phone")
+    async with friends(tmp_path) as (ada, bob, _, _database), phone.running():
+        await pair(ada.device, phone.device)
+        await until(lambda: phone.people.contacts() and phone.people.directories, PATIENCE_S)
+        sent = await phone.send("person:bob", "from the phone, first of all")
+        await becomes(phone, sent.id, "delivered")
+        assert bob.shown() == ['"from the phone, first of all"']
+
+
+async def test_who_was_blocked_on_another_device_is_asked_no_more(tmp_path: Path) -> None:
+    async with strangers(tmp_path) as (ada, bob, url, _):
+        await ada.device.relays.remove(url)
+        ada.people.directories = {Liar(url, [*bob.device.space.records(), *await published(bob)]): None}
+        await ada.add(bob.device.space.identity.space.hex(), "bob", "shall we")
+        asked = ada.letters.compose(url, set())
+        assert asked is not None
+        assert asked.errand is not None
+        contact = ada.people.named("bob")
+        for state, changed in (("blocked", b""), ("asked", b"c" * 32), ("accepted", b"")):  # as they come by sync
+            await ada.people.keep(msgspec.structs.replace(contact, state=state, changed=changed))
+            assert ada.letters.compose(url, set()) is None
+        await ada.letters.tend()
+        assert ada.device.database.peek(lambda c: people_rows.errands(c, ada.device.clock())) == []
+
+
+class Slow(Liar):
+    """A directory that answers when the test lets it."""
+
+    def __init__(self, url: str, answer: list[bytes]) -> None:
+        super().__init__(url, answer)
+        self.is_asked, self.may_answer = asyncio.Event(), asyncio.Event()
+
+    async def look_up(self, person: SpaceId, heads: list[bytes]) -> list[bytes]:
+        self.is_asked.set()
+        await self.may_answer.wait()
+        return await super().look_up(person, heads)
+
+
+async def test_who_is_blocked_while_a_relay_is_asked_about_their_letter_stays_blocked(tmp_path: Path) -> None:
+    async with friends(tmp_path) as (ada, bob, url, _):
+        await ada.device.relays.remove(url)
+        kinds = {Kind.ACCEPT: FLAG_CONTACT, Kind.ASK: FLAG_CONTACT, Kind.MESSAGE: 0}
+        for kind, flags in kinds.items():
+            contact = msgspec.structs.replace(ada.people.named("bob"), state="asked")
+            await ada.people.keep(contact)
+            slow = Slow(url, [])
+            ada.people.directories = {slow: None}
+            ada.people._asked_s.clear()
+            said = Said(kind=kind, type="n", body=b'"late"', heads=[b"not known here.."])
+            made = letter(bob, ada, said=said, flags=flags, mid=str(kind).encode().ljust(16))
+            taking = asyncio.create_task(ada.letters.take([made.blob], url))
+            await asyncio.wait_for(slow.is_asked.wait(), PATIENCE_S)
+            await ada.contacts.block(OWNER, api.BlockContact(contact="bob"))
+            slow.may_answer.set()
+            assert len((await taking).done) == 1
+            assert ada.standing("bob")[0] == "blocked", kind
+        assert ada.shown() == []
+        assert ada.letters.dropped["blocked"] == 3
+
+
+async def test_agreeing_with_a_request_does_not_make_a_changed_contact_a_known_one(tmp_path: Path) -> None:
+    """The request waits on this device; on another one the person has said that it is somebody whose key is another."""
+    async with strangers(tmp_path) as (ada, bob, _, _database):
+        await ada.add(await bob.address("Bob"), "bob")
+        await until(lambda: bob.device.database.peek(people_rows.requests), PATIENCE_S)
+        request = bob.device.database.peek(people_rows.requests)[0]
+        await bob.people.keep(Contact(request.person, "ada", request.root, request.relay, "asked", changed=b"c" * 32))
+        assert (await bob.accept(request.person.hex())).changed
+        assert bob.standing("ada") == ("accepted", False, True)
+
+
+# ---- what strangers cost ---------------------------------------------------------------------------------------------
+async def test_strangers_whose_requests_had_to_give_way_leave_nothing(tmp_path: Path) -> None:
+    async with strangers(tmp_path) as (ada, bob, url, _):
+        await published(bob)
+        ask = letter(ada, bob, said=Said(kind=Kind.ASK, name="Ada"), flags=FLAG_CONTACT)
+        bob.people.directories = {Liar(url, [*ada.device.space.records(), *await published(ada)]): None}
+        await bob.letters.take([ask.blob], url)
+        assert len(await bob.requests()) == 1
+        assert kept_of(bob, ada) > 0
+        for k in range(MOST_REQUESTS - 1):  # they are older than the next one, and younger than hers
+            row = people_rows.RequestRow(
+                SpaceId(k.to_bytes(16, "big")), bytes(32), "x", "", url, bob.device.clock() + 1_000 + k
+            )
+            await bob.device.database.write(lambda tx, r=row: people_rows.put_request(tx, r, MOST_REQUESTS))
+        carol = Talker(tmp_path / "carol", "carol")
+        async with carol.running():
+            bob.people.directories = {Liar(url, [*carol.device.space.records(), *await published(carol)]): None}
+            bob.device.ahead_ms = 10_000
+            carol.device.ahead_ms = 10_000
+            ask = letter(carol, bob, said=Said(kind=Kind.ASK, name="Carol"), flags=FLAG_CONTACT)
+            await bob.letters.take([ask.blob], url)
+            assert kept_of(bob, carol) > 0
+        assert ada.device.space.identity.space.hex() not in {r.id for r in await bob.requests()}
+        assert kept_of(bob, ada) == 0
+
+
+async def test_a_request_whose_time_is_over_costs_no_room(tmp_path: Path) -> None:
+    async with strangers(tmp_path) as (ada, bob, url, _):
+        await published(bob)
+        ask = letter(ada, bob, said=Said(kind=Kind.ASK, name="Ada"), flags=FLAG_CONTACT)
+        bob.people.directories = {Liar(url, [*ada.device.space.records(), *await published(ada)]): None}
+        bob.device.ahead_ms = 120_000
+        taken = await bob.letters.take([ask.blob], url)
+        assert len(taken.done) == 1
+        assert await bob.requests() == []
+        assert kept_of(bob, ada) == 0
+
+
+async def test_a_letter_from_the_future_ends_like_any_other(tmp_path: Path) -> None:
+    """What it says of its time is its sender's to say, and must not keep it here for ever."""
+    async with friends(tmp_path) as (ada, bob, url, _):
+        bob.device.ahead_ms = 100 * 365 * 86_400_000
+        made = letter(bob, ada)
+        bob.device.ahead_ms = 0
+        assert len((await ada.letters.take([made.blob], url)).done) == 1
+        assert ada.shown() == ['"by hand"']
+        sql = "SELECT created_ms, expires_ms FROM message WHERE sender <> x''"
+        created_ms, expires_ms = ada.device.database.peek(lambda c: c.execute(sql).fetchone())
+        assert created_ms <= ada.device.clock()
+        assert expires_ms <= ada.device.clock() + MAX_MESSAGE_TTL_MS
+
+
+async def published(owner: Talker) -> list[bytes]:
+    """Somebody takes letters from now on. Returns the records that say so."""
+    await owner.people.publish("somebody")
+    return owner.letters.own_records()
+
+
+def kept_of(keeper: Talker, other: Talker) -> int:
+    """Control records of somebody that are kept."""
+    person = other.device.space.identity.space
+    return len(keeper.device.database.peek(lambda c: people_rows.records(c, person)))
+
+
+async def test_a_letter_that_comes_while_the_disk_is_full_is_not_lost(tmp_path: Path) -> None:
+    async with strangers(tmp_path) as (ada, bob, url, _):
+        await published(bob)
+        bob.people.directories = {Liar(url, [*ada.device.space.records(), *await published(ada)]): None}
+        note = b"n" * 400
+        asks = [
+            letter(ada, bob, said=Said(kind=Kind.ASK, name="Ada", body=note), flags=FLAG_CONTACT, mid=bytes([k]) * 16)
+            for k in range(2)
+        ]
+        await bob.letters.take([asks[0].blob], url)  # her records are here then
+        await bob.device.database.write(lambda tx: people_rows.delete_request(tx, ada.device.space.identity.space))
+        await bob.device.database.write(_grow_no_more)
+        for size in (3_000, 300, 30):  # until not even the smallest row finds room
+            with pytest.raises(DiskFull):
+                for k in range(1_000):
+                    await bob.device.database.write(lambda tx, k=k, size=size: _fill(tx, k, size))
+        with pytest.raises(DiskFull):
+            await bob.letters.take([asks[1].blob], url)
+        assert bob.letters.dropped == {}
+        await bob.device.database.write(lambda tx: tx.execute("PRAGMA max_page_count = 1000000"))
+        assert len((await bob.letters.take([asks[1].blob], url)).done) == 1
+        assert "Ada" in {asked.name for asked in await bob.requests()}
+
+
+def _grow_no_more(tx: Tx) -> None:
+    tx.execute(f"PRAGMA max_page_count = {tx.execute('PRAGMA page_count').fetchone()[0]}")
+
+
+def _fill(tx: Tx, k: int, size: int) -> None:
+    person = SpaceId(size.to_bytes(8, "big") + k.to_bytes(8, "big"))
+    people_rows.put_request(tx, people_rows.RequestRow(person, bytes(32), "x", "y" * size, "", 0), 10_000)
+
+
+# ---- ended between two steps -----------------------------------------------------------------------------------------
+class Dying:
+    """A database of a process that ends after so many writes."""
+
+    def __init__(self, database: Database, writes: int) -> None:
+        self.database, self.writes = database, writes
+
+    async def write(self, fn: Callable[[Tx], Any]) -> Any:
+        if not self.writes:
+            raise StorageUnavailable("The process ended here.")
+        self.writes -= 1
+        return await self.database.write(fn)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.database, name)
+
+
+async def test_whoever_takes_the_place_of_a_contact_never_comes_without_the_warning(tmp_path: Path) -> None:
+    """The key that was pinned is forgotten only together with the note that the new one is another."""
+    async with friends(tmp_path) as (ada, bob, url, database):
+        anew = Talker(tmp_path / "anew", "bob-new")
+        async with anew.running():
+            await anew.device.relays.add(format_invite(url, await invite(database)))
+            await until(lambda: anew.people.directories, PATIENCE_S)
+            address, device = await anew.address("Bob"), ada.device
+            for writes in range(20):
+                dying = cast(Database, Dying(device.database, writes))
+                people = People(dying, device.space, device.replica, clock=device.clock, wrote=device.sync.wrote)
+                people.directories = ada.people.directories
+                contacts = ContactService(
+                    dying, device.space, people, clock=device.clock, relays=lambda: list(device.sync.peers.known),
+                    noted=ada._note,
+                )  # fmt: skip
+                try:
+                    await contacts.add(OWNER, api.AddContact(address=address, name="bob", note=""))
+                except StorageUnavailable:
+                    called = [contact for contact in ada.people.contacts() if contact.name == "bob"]
+                    assert any(c.root == bob.device.space.root_public or c.changed for c in called), writes
+                else:
+                    break
+            assert ada.standing("bob") == ("asked", False, True)
+            assert len(ada.people.contacts()) == 1
+            assert kept_of(ada, anew) > 0

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from contextlib import suppress
 from typing import Final
 
 from hybridgw_protocol.errors import BadFrame, Offline, RateLimited
 from hybridgw_protocol.frames import CtlPut, Dir, DirGet, Err, LetterDone, LetterFrame, MsgStored
 from hybridgw_protocol.ids import SpaceId
-from hybridgw_protocol.limits import MAX_RECORDS, ROOT_RESERVE
 
 from ...services.letters import LetterService, Parcel
 from .line import Line
+from .root import MOST_RECORD_BYTES, MOST_RECORDS
 
 FLYING: Final = 4  # frames that are not answered
 MOST_KEPT: Final = 128  # letters about which something is to be decided first; the relay keeps them too
 KEPT_S: Final = 5.0  # they are looked at again so often, if nothing else happens
 MOST_ARRIVED: Final = 256  # frames of letters that wait to be judged: more than a relay sends before it is answered
-MOST_RECORDS: Final = 2 * MAX_RECORDS + ROOT_RESERVE
+MOST_ARRIVED_BYTES: Final = 16 * 1024 * 1024  # likewise
+
+
+class _Look:
+    """A question about a person that is not answered yet."""
+
+    def __init__(self, answer: asyncio.Future[list[bytes]]) -> None:
+        self.answer = answer
+        self.records: list[bytes] = []
+        self.size_bytes = 0
 
 
 class LetterPump:
@@ -30,9 +38,11 @@ class LetterPump:
         self._letters, self._line = letters, line
         self._flying: dict[int, Parcel] = {}
         self._answers: deque[tuple[Parcel, MsgStored]] = deque()
-        self._looks: dict[int, tuple[asyncio.Future[list[bytes]], list[bytes]]] = {}
+        self._looks: dict[int, _Look] = {}
         self._kept: list[bytes] = []
+        self._timer: asyncio.TimerHandle | None = None
         self._arrived: asyncio.Queue[list[bytes]] = asyncio.Queue()
+        self._arrived_bytes = 0
         self._told: list[bytes] = []
         self._woken = asyncio.Event()
         self._woken.set()
@@ -52,26 +62,26 @@ class LetterPump:
                 task.result()
         finally:
             self._letters.people.directories.pop(self, None)
-            for future, _ in self._looks.values():
-                if not future.done():
-                    future.set_exception(Offline("The connection to the relay ended."))
-                    future.exception()
+            if self._timer is not None:
+                self._timer.cancel()
+            for look in self._looks.values():
+                if not look.answer.done():
+                    look.answer.set_exception(Offline("The connection to the relay ended."))
+                    look.answer.exception()
             for task in (taking, putting):
                 task.cancel()
             await asyncio.gather(taking, putting, return_exceptions=True)
 
     async def _put_all(self) -> None:
         while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(KEPT_S if self._kept else None):
-                    await self._woken.wait()
+            await self._woken.wait()
             self._woken.clear()
             await self.tell_keys()
             while self._answers:
                 await self._letters.put(*self._answers.popleft())
             if self._kept:
                 kept, self._kept = self._kept, []
-                self._arrived.put_nowait(kept)
+                self._put_in(kept)
             while len(self._flying) < FLYING:
                 parcel = self._letters.compose(self.url, {p.person for p in self._flying.values()})
                 if parcel is None:
@@ -82,10 +92,24 @@ class LetterPump:
     async def _take_all(self) -> None:
         """Beside the conversation, for judging a letter may need an answer of this relay."""
         while True:
-            taken = await self._letters.take(await self._arrived.get(), self.url)
+            letters = await self._arrived.get()
+            self._arrived_bytes -= sum(map(len, letters))
+            taken = await self._letters.take(letters, self.url)
             self._kept = (self._kept + taken.kept)[-MOST_KEPT:]
+            if taken.kept:
+                self._look_later()
             if taken.done:
                 await self._line.send(LetterDone(ids=taken.done))
+
+    def _put_in(self, letters: list[bytes]) -> None:
+        self._arrived_bytes += sum(map(len, letters))
+        self._arrived.put_nowait(letters)
+
+    def _look_later(self) -> None:
+        """One timer, from what was judged last on."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(KEPT_S, self._woken.set)
 
     async def tell_keys(self) -> None:
         """The relay hears of the message key of this device, if it has not. Raises: Offline."""
@@ -99,7 +123,7 @@ class LetterPump:
         """Control records of a person that are lacking; none: nobody. Raises: Offline; RateLimited."""
         future: asyncio.Future[list[bytes]] = asyncio.get_running_loop().create_future()
         request = self._line.link.ask(DirGet(sp=person, heads=heads))
-        self._looks[request] = future, []
+        self._looks[request] = _Look(future)
         try:
             await self._line.flush()
             return await future
@@ -115,22 +139,22 @@ class LetterPump:
                     self._answers.append((parcel, frame))
                     self._woken.set()
             case LetterFrame(m=letters):
-                if self._arrived.qsize() >= MOST_ARRIVED:
+                if self._arrived.qsize() >= MOST_ARRIVED or self._arrived_bytes >= MOST_ARRIVED_BYTES:
                     raise BadFrame("The relay sends more letters than it may before it is answered.")
-                self._arrived.put_nowait(letters)
+                self._put_in(letters)
             case Dir() if look := self._looks.get(request):
-                future, records = look
-                records += frame.recs
-                if len(records) > MOST_RECORDS:
+                look.records += frame.recs
+                look.size_bytes += sum(map(len, frame.recs))
+                if len(look.records) > MOST_RECORDS or look.size_bytes > MOST_RECORD_BYTES:
                     raise BadFrame("The relay sends more control records than a person can have.")
-                if not frame.more and not future.done():
-                    future.set_result(records)
+                if not frame.more and not look.answer.done():
+                    look.answer.set_result(look.records)
 
     def refused(self, frame: Err, request: int) -> bool:
         """An error answers a request. Returns whether it was one of these."""
         look = self._looks.get(request)
         if look is None:
             return False
-        if not look[0].done():
-            look[0].set_exception(RateLimited(frame.msg, retry_ms=frame.retry))
+        if not look.answer.done():
+            look.answer.set_exception(RateLimited(frame.msg, retry_ms=frame.retry))
         return True

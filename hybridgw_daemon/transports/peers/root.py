@@ -29,7 +29,7 @@ from hybridgw_protocol.frames import (
     Welcome,
 )
 from hybridgw_protocol.ids import DeviceId
-from hybridgw_protocol.limits import AUTH_TIMEOUT_S, MAX_RECORDS, ROOT_RESERVE
+from hybridgw_protocol.limits import AUTH_TIMEOUT_S, MAX_CONTROL_BYTES, MAX_RECORDS, ROOT_RESERVE
 from hybridgw_protocol.link import Role
 
 from ...core.keys import RootKeys
@@ -40,6 +40,7 @@ from .line import Line
 
 READ_CONTROL_S: Final = 60.0  # 8 MiB at most, perhaps over a slow line
 MOST_RECORDS: Final = 2 * MAX_RECORDS + ROOT_RESERVE  # what counts, and what does not
+MOST_RECORD_BYTES: Final = 2 * (MAX_CONTROL_BYTES + ROOT_RESERVE * 1024)  # likewise
 
 
 class Visit:
@@ -53,11 +54,13 @@ class Visit:
         """The control records that are held there. Raises: Offline; RemoteError kinds."""
         await self._line.ask(CtlGet(heads=[]))
         records: list[bytes] = []
+        size_bytes = 0
         while True:
             frame = await self._next()
             if isinstance(frame, Ctl):
                 records += frame.recs
-                if len(records) > MOST_RECORDS:
+                size_bytes += sum(map(len, frame.recs))
+                if len(records) > MOST_RECORDS or size_bytes > MOST_RECORD_BYTES:
                     raise BadFrame(f"{self._line.peer} sends more control records than a space can have.")
                 if not frame.more:
                     self._has = set(records)

@@ -13,6 +13,7 @@ from hybridgw_protocol.errors import BadFrame, RateLimited
 from hybridgw_protocol.frames import DirGet, LetterFrame, LetterPut, MsgStored
 from hybridgw_protocol.ids import DeviceId, SpaceId
 from hybridgw_protocol.letters import Letter, parse_letter
+from hybridgw_protocol.limits import MAX_MESSAGE_TTL_MS
 
 from ..core.quotas import PeopleRates
 from ..fanout.base import News
@@ -51,11 +52,12 @@ class PeopleService:
             if header.space != space.id or header.sender != device or header.to != frame.sp:
                 raise BadFrame("A letter of another person or device was put.")
         person = self._spaces.find(SpaceId(frame.sp))
-        keys = {} if person is None else await person.message_keys()
+        within = self._within_rate(space, person, len(letters))
+        keys = await person.message_keys() if person is not None and within else {}
         is_stale = person is not None and bool(keys) and await person.is_stale(frame.heads)
         kept: list[Letter] = []
-        for letter in letters:
-            why = self._refusal(letter, keys, is_stale)
+        for k, letter in enumerate(letters):
+            why = "rate" if person is not None and k >= within else self._refusal(letter, keys, is_stale)
             if why is None:
                 kept.append(letter)
             else:
@@ -63,8 +65,9 @@ class PeopleService:
                 answer.why.append(why)
         if person is None or not kept:
             return answer
+        until_ms = self._host.wall_ms() + MAX_MESSAGE_TTL_MS  # whatever the letter says: none stays for ever
         rows = [
-            LetterRow(h.recipient, space.id, h.sender, h.id, h.priority, h.expires_ms, letter.blob)
+            LetterRow(h.recipient, space.id, h.sender, h.id, h.priority, min(h.expires_ms, until_ms), letter.blob)
             for letter in kept
             for h in (letter.header,)
         ]
@@ -79,8 +82,16 @@ class PeopleService:
             self._spaces.fanout.publish(person.id, News.LETTERS)
         return answer
 
+    def _within_rate(self, space: Space, person: Space | None, count: int) -> int:
+        """How many of these letters are looked at, whatever is wrong with them: who belongs to a person who is not
+        connected is worked out anew for each frame, and nobody may have that as often as they like."""
+        if person is None:
+            return 0
+        bucket, now_ms = self._rates.pairs.of((space.id, person.id)), self._host.steady_ms()
+        return next((k for k in range(count) if bucket.take(1, now_ms)), count)
+
     def _refusal(self, letter: Letter, keys: dict[DeviceId, list[bytes]], is_stale: bool) -> str | None:
-        """Why it is not kept: not_admitted, revoked, stale, rate; None: it is."""
+        """Why it is not kept: not_admitted, revoked, stale, expired, rate (of questions); None: it is."""
         header, now_ms = letter.header, self._host.steady_ms()
         if not keys:
             return "not_admitted"
@@ -92,13 +103,8 @@ class PeopleService:
             return "stale"
         if header.expires_ms <= self._host.wall_ms():
             return "expired"
-        pair = self._rates.pairs.of((header.space, header.to))
-        if pair.take(1, now_ms):
-            return "rate"
-        if header.is_contact and self._rates.contacts.of(header.space).take(1, now_ms):
-            pair.put_back(1)
-            return "rate"
-        return None
+        is_above = header.is_contact and self._rates.contacts.of(header.space).take(1, now_ms)
+        return "rate" if is_above else None
 
     async def done(self, space: Space, device: DeviceId, keys: Sequence[bytes]) -> None:
         """A device has them."""

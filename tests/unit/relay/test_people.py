@@ -15,7 +15,7 @@ from hybridgw_protocol.errors import BadFrame, RateLimited
 from hybridgw_protocol.frames import DirGet, LetterFrame, LetterPut
 from hybridgw_protocol.ids import DeviceId, LogId, SpaceId
 from hybridgw_protocol.letters import FLAG_CONTACT, LetterHeader, encode_letter_header
-from hybridgw_protocol.limits import SHORT_HASH_BYTES
+from hybridgw_protocol.limits import MAX_MESSAGE_TTL_MS, SHORT_HASH_BYTES
 from hybridgw_protocol.messages import Priority
 from hybridgw_protocol.records import XKey, sign_record
 from hybridgw_relay.core.control import ControlView
@@ -222,7 +222,7 @@ async def test_spec_R6_letters_above_the_rate_are_refused_each_by_itself(bench: 
     asks = [letter(bench, key, k=k, flags=FLAG_CONTACT) for k in range(1, 5)]
     assert await put(bench, *asks) == ["", "", "", "rate"]
     many = [letter(bench, key, k=100 + k) for k in range(50)]
-    assert (await put(bench, *many)).count("rate") == 3  # the asks counted as letters too
+    assert (await put(bench, *many)).count("rate") == 4  # the asks counted as letters too, and the refused one
     bench.clock.ms += 2_000
     assert await put(bench, letter(bench, key, k=200), letter(bench, key, k=201)) == ["", ""]
 
@@ -243,3 +243,24 @@ async def test_a_device_is_sent_so_many_at_once_and_the_rest_when_it_has_those(b
     await bench.service.done(bench.spaces[1], dest, done)
     stream.done(done)
     assert sum(len(frame.m) for frame in sent) == WINDOW + 10
+
+
+async def test_letters_that_are_refused_count_too(bench: Bench) -> None:
+    """Who belongs to a person who is not connected is worked out anew for each frame: that must have an end."""
+    record, _ = publish(bench.bob, bench.bob.first)
+    await bench.spaces[1].add_control([record], source=None)
+    bad = [letter(bench, b"?" * 8, k=k) for k in range(1, 61)]
+    assert (await put(bench, *bad)).count("rate") == 10  # the burst is 50
+    assert await put(bench, *bad) == ["rate"] * 60
+    assert await put(bench) == []
+    bench.clock.ms += 2_000
+    assert (await put(bench, *bad[:4])).count("stale") == 2
+
+
+async def test_a_letter_from_the_future_is_kept_no_longer_than_any_other(bench: Bench) -> None:
+    record, key = publish(bench.bob, bench.bob.first)
+    await bench.spaces[1].add_control([record], source=None)
+    far_ms = NOW_MS + 100 * MAX_MESSAGE_TTL_MS
+    assert await put(bench, letter(bench, key, created_ms=far_ms, expires_ms=far_ms + 1_000)) == [""]
+    ((_, row),) = bench.store.letters(bench.spaces[1].sid, bench.bob.first.id, 0, 10)
+    assert row.expires_ms == NOW_MS + MAX_MESSAGE_TTL_MS
