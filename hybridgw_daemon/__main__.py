@@ -75,6 +75,15 @@ def _prepare(given: argparse.Namespace) -> tuple[Paths, Config]:
     )
 
 
+def _descriptor(text: str) -> int:
+    """One that is open before anything of ours is: later its number may be that of the database."""
+    try:
+        os.fstat(number := int(text))
+    except (ValueError, OverflowError, OSError) as error:
+        raise argparse.ArgumentTypeError(f"no descriptor {text} is open") from error
+    return number
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="hybridgw-daemon", description="Serves one person's replica to the programs on this machine."
@@ -82,7 +91,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--home", metavar="DIR", help="one folder for the whole profile (HYBRIDGW_HOME)")
     parser.add_argument("--port", metavar="N", help="port of the local API; 0: any free one")
     parser.add_argument("--secret-store", metavar="KIND", help="keyring, passphrase or insecure-file")
-    parser.add_argument("--passphrase-fd", type=int, metavar="N", help="read the passphrase from this descriptor")
+    parser.add_argument(
+        "--passphrase-fd", type=_descriptor, metavar="N", help="read the passphrase from this descriptor"
+    )
     parser.add_argument("--log-level", metavar="LEVEL", help="DEBUG, INFO, WARNING or ERROR")
     parser.add_argument("--env-file", metavar="FILE", help="read settings like SERVER_PORT=8001 from this file")
     parser.add_argument("--foreground", action="store_true", help="log to the terminal as well")

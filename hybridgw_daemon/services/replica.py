@@ -8,7 +8,7 @@ How it hangs together (protocol/SPEC.md, "Merge" and "Logs"):
     learn     control records close logs: batches off the closed chain are void  (repairing.py, branches.py), the
               documents are built again without them  (rebuilding.py)
     repair    our own log was closed: what is void of ours is sealed again, first thing, in a new log  (repairing.py)
-    import    what a lost device wrote and does not count is sealed again as our own, if a person says  (importing.py)
+    import    what is kept aside of another log (aside.py) is sealed again as our own, if a person says  (importing.py)
     open_log  the logs of this device: the first one, another one for a copy, none of an old space  (own_logs.py)
 
 Each part is a class over those it calls, and calls nothing above itself:

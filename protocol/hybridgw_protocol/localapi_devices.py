@@ -165,7 +165,7 @@ class QuarantineList(Result):
 
 
 class ListQuarantine(Command):
-    """What was written by devices that are out, and does not count."""
+    """What was written by devices that are out, or were put back from a copy, and does not count."""
 
 
 class ImportQuarantine(Command):

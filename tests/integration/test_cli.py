@@ -245,6 +245,16 @@ def test_sec_a_passphrase_is_handed_over_by_descriptor(tmp_path: Path) -> None:
         assert up("correct horse battery staple", "--secret-store", "passphrase")[0] == 0  # although one runs, locked
         assert state() == "offline"
         assert "correct horse" not in (cli.home / "secrets.json").read_text()
+        for number in ("999", str(2**70)):  # none that is open: nothing of the daemon's own is read or closed for it
+            refused = cli("up", "--passphrase-fd", number, code=2).talk
+            assert f"no descriptor {number} is open" in refused
+            ran = subprocess.run(
+                [sys.executable, "-m", "hybridgw_daemon", "--home", str(tmp_path / "x"), "--passphrase-fd", number],
+                check=False, capture_output=True, text=True, env=environment(), timeout=60,
+            )  # fmt: skip
+            assert (ran.returncode, "Traceback" in ran.stderr) == (2, False)
+            assert f"no descriptor {number} is open" in ran.stderr
+        assert not (tmp_path / "x").exists()
         command_line = Path(f"/proc/{cli.pid}/cmdline")
         assert not command_line.exists() or b"horse" not in command_line.read_bytes()
         cli("down")

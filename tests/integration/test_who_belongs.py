@@ -485,6 +485,52 @@ async def test_spec_D4_two_batches_for_one_place_are_told_and_settled_with_the_w
         assert {row[1] for row in laptop.shown()} == {"one", "mine", "ours", "more"}
 
 
+async def test_what_a_device_that_was_put_back_could_not_know_of_is_kept_aside(tmp_path: Path) -> None:
+    """It ends its log on as much of its lost branch as it was shown; who has more of that branch can bring it back."""
+    async with home(tmp_path, "laptop", "phone", "desk") as made:
+        laptop, phone, desk = made.devices
+        await phone.write(Create("tasks", "mine", {"title": "before"}))
+        await made.in_step(*made.devices)
+        (tmp_path / "copy").mkdir()
+        with contextlib.closing(sqlite3.connect(tmp_path / "copy" / "replica.db")) as copy:
+            with contextlib.closing(sqlite3.connect(phone.database.path)) as original:
+                original.backup(copy)
+            copy.execute("DELETE FROM relay")
+            copy.commit()
+        twin = Device(tmp_path / "copy", "phone")
+        async with twin.running():  # the disk that was lost, and how far others had it
+            for name in ("known", "unknown"):
+                await twin.write(Create("tasks", name, {"title": name}))
+                await twin.sync.seal()
+            known, unknown = [b for b in batches(twin) if b.log == phone.space.own_log][-2:]
+        await phone.write(Create("tasks", "since", {"title": "after it was put back"}))
+        await made.in_step(*made.devices)
+        blobs = [known.blob, unknown.blob]
+        await desk.sync.receive(await desk.sync.open_batches(blobs), source="somebody")
+        assert (await desk.quarantine.list()).items == []  # nothing is decided yet
+        await phone.sync.receive(await phone.sync.open_batches(blobs[:1]), source="somebody")
+        await until(lambda: "known" in str(laptop.shown()) and "since" in str(laptop.shown()))
+        await made.in_step(*made.devices)
+        await phone.sync.receive(await phone.sync.open_batches(blobs[1:]), source="somebody")
+        assert "unknown" not in str(phone.shown())  # too late: its log ends before
+        assert [(await device.quarantine.list()).items for device in (laptop, phone)] == [[], []]
+        found = (await desk.quarantine.list()).items  # not what the phone has sealed again
+        assert [(q.device.id, q.batches, q.operations, q.documents) for q in found] == [
+            (id_of(phone), 1, 1, ["tasks/unknown"])
+        ]
+        assert await desk.quarantine.tell() == 0  # it may still come from the phone itself
+        desk.ahead_ms = 2 * 3_600_000
+        assert await desk.quarantine.tell() == 1
+        assert "devices quarantine" in next(a.message for a in await AlarmService(desk.database).list())
+        assert await desk.quarantine.tell() == 0
+        desk.ahead_ms = 0
+        assert (await desk.quarantine.take(ImportQuarantine(id=id_of(phone)))).operations == 1
+        await made.in_step(*made.devices)
+        assert {row[1] for row in laptop.shown()} == {"one", "mine", "known", "unknown", "since"}
+        assert {row[3] for row in laptop.shown()} == {0}
+        assert (await desk.quarantine.list()).items == []
+
+
 async def test_spec_D6_the_words_are_shown_until_they_are_confirmed(tmp_path: Path) -> None:
     async with home(tmp_path, "laptop", "phone") as made:
         laptop, phone = made.devices

@@ -582,7 +582,7 @@ class World:
 
     def excuse_what_was_hidden(self, keys: Keys) -> None:
         """A device that was put back, and was shown a part of its own log by a relay that hid the rest, ends the log at
-        that part. What turns up beyond stays void, also for the device: protocol/SPEC.md, "Logs", Repair."""
+        that part. What turns up beyond is void until a person takes it: protocol/SPEC.md, "Logs", 9."""
         for known in self.ledger.batches.values():
             log = known.batch.log
             if log in self.hidden and log in keys.ends and known.batch.n > keys.ends[log].n:

@@ -72,6 +72,8 @@ def up(
     dev: bool,
 ) -> None:
     """Start the daemon, wait until it answers, say what to do next."""
+    if passphrase_fd is not None and not _is_open(passphrase_fd):
+        raise click.BadParameter(f"no descriptor {passphrase_fd} is open.", param_hint="'--passphrase-fd'")
     store = secret_store or app.secret_store
     if store and store not in STORES:
         raise click.UsageError(f"--secret-store is one of {', '.join(STORES)}.")
@@ -193,6 +195,14 @@ def _long_enough(passphrase: str) -> str:
     if len(passphrase.encode()) < MIN_PASSPHRASE_BYTES:
         raise click.UsageError(f"it has less than {MIN_PASSPHRASE_BYTES} characters.")
     return passphrase
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 def _stay(arguments: list[str], environment: dict[str, str], passphrase_fd: int | None) -> NoReturn:

@@ -125,6 +125,7 @@ def restore(app: App, device: str, words: bool) -> None:
 def quarantine(app: App, device: str | None, take: bool) -> None:
     """Show what lost devices wrote that does not count, or take it after all.
 
+    Also what this device has of one that was put back from a backup and went on without it.
     What is taken keeps its times: where somebody wrote something else meanwhile, that becomes a conflict.
     """
     if take and not device:

@@ -1,4 +1,4 @@
-"""Taking what a lost device wrote and what does not count, as writes of this device with the times they had.
+"""Taking what another device wrote and what does not count, as writes of this device with the times they had.
 
 As in the repair of an own log (repairing.py): original stamps and dependencies, so that what others wrote without
 having seen it becomes a conflict and not a loss. Two devices that take the same make equal values, which are no
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from hybridgw_protocol.batch import EMPTY_HEAD, FLAG_SECRET, Batch, Head, parse_batch
+from hybridgw_protocol.batch import EMPTY_HEAD, FLAG_SECRET, Batch, Head
 from hybridgw_protocol.errors import Busy
 from hybridgw_protocol.ids import LogId
 from hybridgw_protocol.limits import SHORT_HASH_BYTES
@@ -19,10 +19,9 @@ from hybridgw_protocol.vectors import Heads
 from hybridgw_storage.database import Tx
 
 from ...core.body import apply_deps
-from ...core.operations import FLOOR
 from ...stores import oplog
 from ...stores.oplog import BatchState
-from .applying import opened
+from .aside import Aside, kept_aside
 from .rebuilding import in_bounds
 from .repairing import Repairer
 from .state import State
@@ -33,7 +32,7 @@ class Importer(Repairer):
     """The part of a replica that writes for a device that is out."""
 
     def import_void(self, tx: Tx, logs: Sequence[LogId], sealer: Sealer | None, now_ms: int) -> tuple[int, LogId, End]:
-        """Seal the readable batches off the live branches of these logs again, first thing in a new own log.
+        """Seal what is kept aside of these logs, and not written again, first thing in a new own log.
 
         Returns: how many operations were taken, the own log used so far and its end, which is to be closed: a device
         may have only so many open. Raises: Busy: own writes cannot be sealed now; TooBig: too many logs.
@@ -44,26 +43,22 @@ class Importer(Repairer):
             raise Busy("Writes of this device wait for a key; try again when they are sealed.")
         old = self._own_row(state)
         end = End(old.stored.n, old.stored.hash if old.stored.n else b"", old.stored.n)
-        found: list[tuple[Batch, Heads]] = []
-        for log in logs:
-            found += self._void_of(tx, state, log)
-        found.sort(key=lambda item: (item[0].log, item[0].n))
+        found: list[tuple[Aside, Heads]] = []
+        for log in sorted(logs):
+            found += self._aside_of(tx, state, log)
         new = self.open_log(tx, sealer.device, sealer.entropy(32))
         made: list[Batch] = []
         count, last = 0, 0
-        for batch, deps in found:
-            body, _ = opened(self._known(tx), batch)
+        for aside, deps in found:
             operations = []
-            for op in body.operations if body else ():
-                if op.kind == FLOOR:
-                    continue
+            for op in aside.left:
                 op = in_bounds(op, last, now_ms)
                 if op.stamp <= last:  # of another log; stamps rise within one
                     op = msgspec.structs.replace(op, stamp=last + 1)
                 last = op.stamp
                 operations.append(op)
             if operations:
-                made.append(self._seal_one(new, sealer, deps, operations, bool(batch.flags & FLAG_SECRET)))
+                made.append(self._seal_one(new, sealer, deps, operations, bool(aside.batch.flags & FLAG_SECRET)))
                 count += len(operations)
         new.applied, new.last_stamp, new.deps, new.control = EMPTY_HEAD, -1, {}, None
         oplog.add_batches(tx, made, BatchState.STORED, authored=True)
@@ -75,22 +70,28 @@ class Importer(Repairer):
         self._touch(tx, state)
         return count, old.log, end
 
-    def _void_of(self, tx: Tx, state: State, log: LogId) -> list[tuple[Batch, Heads]]:
-        """The batches of a log off its live branch that can be opened, each with what its writer had seen of what is
-        applied here: a stranger's word may not make our own log wait."""
+    def _aside_of(self, tx: Tx, state: State, log: LogId) -> list[tuple[Aside, Heads]]:
+        """What is kept aside of a log, each batch with what its writer had seen of what is applied here: a stranger's
+        word may not make our own log wait. Of its own log that is the part below its branch."""
         row = state.logs[log]
-        running = self._deps_at(tx, row, row.stored.n)
+        seen: dict[bytes, tuple[int, Heads]] = {}  # hash -> last n below its branch, running deps
         found = []
-        for blob in oplog.evidence(tx.connection, log):
-            batch = parse_batch(blob)
-            body, _ = opened(self._known(tx), batch)
-            if body is None:
-                continue
-            running = apply_deps(running, body.deps)
+        for aside in kept_aside(tx.connection, self._known(tx), state.logs, log):
+            batch = aside.batch
+            if batch.prev in seen:
+                base, running = seen[batch.prev]
+            else:
+                hangs = oplog.hash_at(tx.connection, log, batch.n - 1) == batch.prev
+                base = min(batch.n - 1, row.applied.n) if hangs else 0
+                running = self._deps_at(tx, row, base)
+            if aside.body is not None:
+                running = apply_deps(running, aside.body.deps)
+            seen[batch.hash] = (base, running)
             deps = {name: head for name in running if (head := self._applied_of(tx, state, name, running[name]))}
-            if row.applied.n:
-                deps[log] = Head(row.applied.n, row.applied.hash[:SHORT_HASH_BYTES])
-            found.append((batch, deps))
+            digest = oplog.hash_at(tx.connection, log, base) if base else None
+            if digest is not None:
+                deps[log] = Head(base, digest[:SHORT_HASH_BYTES])
+            found.append((aside, deps))
         return found
 
     def _applied_of(self, tx: Tx, state: State, log: LogId, head: Head) -> Head | None:

@@ -67,7 +67,7 @@ export function Quarantine({ of }: { of?: string }) {
   if (items.length === 0 && action.error === null) return null
   return (
     <Card title="Kept aside">
-      <p class="quiet">Lost devices wrote this after you had them last, so it does not count. What you take keeps its times: where somebody wrote something else meanwhile, that becomes a conflict, and nothing is written over.</p>
+      <p class="quiet">Lost devices wrote this after you had them last, or a device was put back from a backup and went on without it; so it does not count. What you take keeps its times: where somebody wrote something else meanwhile, that becomes a conflict, and nothing is written over.</p>
       <Problem error={action.error} />
       <ul class="rows">
         {items.map((one) => (
