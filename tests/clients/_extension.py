@@ -6,7 +6,8 @@ The popup is opened as a tab: a browser without a screen gives no other hold on 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+import shutil
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -48,6 +49,15 @@ PENDING = "document.querySelectorAll('#tasks .pending').length"
 
 
 PICTURES = ROOT / "test-artifacts" / "extension"
+DOC_PICTURES = ROOT / "docs" / "assets" / "extension"
+DOCUMENTED = (
+    "popup-code-light",
+    "popup-tasks-light",
+    "popup-tasks-dark",
+    "popup-arrived-light",
+    "options-light",
+    "options-dark",
+)
 SERIOUS = """axe.run(document, {resultTypes: ['violations']}).then(({violations}) =>
     violations.filter((one) => ['serious', 'critical'].includes(one.impact)).map((one) =>
         [one.impact, one.id, one.nodes.slice(0, 3).map((node) => node.html + node.failureSummary).join()]))"""
@@ -82,6 +92,21 @@ def tell_chromium(folder: Path, home: Path) -> None:
     profile, machine = find_profile(home), Machine.here()
     place = folder / "NativeMessagingHosts" / browsers.MANIFEST
     browsers.install(Entry(BY_NAME["chromium"], place), profile, machine)
+
+
+def that_sees_tabs(packages: Path, folder: Path) -> Path:
+    """A copy for Chromium that has `tabs`: as if a person had pressed its key or said yes to the browser."""
+    shutil.copytree(packages / "chrome", folder / "chrome")
+    change(folder, lambda manifest: manifest["permissions"].append("tabs"))
+    return folder
+
+
+def change(packages: Path, how: Callable[[dict[str, Any]], None]) -> None:
+    """The manifest for Chromium."""
+    place = packages / "chrome" / "manifest.json"
+    manifest = json.loads(place.read_text())
+    how(manifest)
+    place.write_text(json.dumps(manifest))
 
 
 @asynccontextmanager

@@ -7,8 +7,6 @@ its worker, by the browser's own `dispatch`. That the browser has the entries is
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +20,13 @@ from ._extension import (
     TITLES,
     add,
     ask,
+    change,
     connect,
     extended,
     needs_chromium,
     popup,
     tell_chromium,
+    that_sees_tabs,
     titles,
 )
 from .conftest import Owner
@@ -52,18 +52,8 @@ PAGE = {"pageUrl": "https://example.com/page"}
 
 @pytest.fixture
 def own(packages: Path, tmp_path: Path) -> Path:
-    """A copy of what was built, to be changed. It may see tabs: a person's key, which gives that, there is none."""
-    shutil.copytree(packages / "chrome", tmp_path / "packages" / "chrome")
-    change(tmp_path / "packages", lambda manifest: manifest["permissions"].append("tabs"))
-    return tmp_path / "packages"
-
-
-def change(own: Path, how: Callable[[dict[str, Any]], None]) -> None:
-    """The manifest."""
-    place = own / "chrome" / "manifest.json"
-    manifest = json.loads(place.read_text())
-    how(manifest)
-    place.write_text(json.dumps(manifest))
+    """A copy of what was built, to be changed."""
+    return that_sees_tabs(packages, tmp_path / "packages")
 
 
 async def choose(tab: ChromiumTab, selector: str, value: str) -> None:
