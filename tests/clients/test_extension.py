@@ -34,6 +34,7 @@ from ._extension import (
     PAGE,
     PENDING,
     PICTURES,
+    PUBLIC_KEY,
     SOURCE,
     STATUS,
     TITLES,
@@ -221,12 +222,30 @@ async def test_spec_F4_firefox_without_the_host_does_not_make_wss_of_it(
         await tab.type(owner.url)
         await tab.press("Enter")
         await until(tab, f"document.querySelector('dl').textContent.includes({json.dumps(owner.url)})")
-        await connect(tab, owner, MOZ)
+        await connect(tab, owner, MOZ, without="settings/")
         await until(tab, f"{WAY} === 'websocket'")
+        # What the person did not give, the extension says and does without.
+        await until(tab, "document.querySelector('#shared')?.dataset.shared === 'false'", 30)
+        await ask(tab, do="prefer", change={"theme": "dark"})
+        await until(tab, "document.documentElement.dataset.theme === 'dark'", 30)
+        assert "data" not in await owner.call("GET", "/api/data/settings/hybridgw-extension")
         await tab.goto(f"{MOZ}/popup.html")
         await add(tab, "Buy milk")
         await until(tab, f"{TITLES} === 'Buy milk' && {PENDING} === 0")
         assert await titles(owner) == ["Buy milk"]
+
+        # A new version has what the one before it had: what is shown, what was chosen, the grant and its key.
+        key = await tab.run(PUBLIC_KEY)
+        await tab.goto("about:blank")
+        shutil.copytree(packages / "firefox", tmp_path / "newer" / "firefox")
+        change(tmp_path / "newer", lambda manifest: manifest.update(version="99.0.1"), "firefox")
+        await tab.install(tmp_path / "newer" / "firefox")
+        await tab.goto(f"{MOZ}/popup.html")
+        assert await tab.run("browser.runtime.getManifest().version") == "99.0.1"
+        await until(tab, f"{STATUS} === 'online' && {TITLES} === 'Buy milk'", 30)
+        assert await tab.run("document.documentElement.dataset.theme") == "dark"
+        assert await tab.run(PUBLIC_KEY) == key
+        assert len((await owner.call("GET", "/api/auth/grants"))["items"]) == 1
 
 
 async def _noted(owner: Owner) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from ._browsers import Chromium, ChromiumTab, until
 from ._extension import (
     ORIGIN,
     PENDING,
+    PUBLIC_KEY,
     STATUS,
     TITLES,
     add,
@@ -34,13 +35,6 @@ from .conftest import Owner
 OPTIONS = "hybridgw-extension"  # the document
 PATIENT_S = 30.0
 THEME = "document.documentElement.dataset.theme"
-PUBLIC_KEY = """new Promise((done) => {
-    const asked = indexedDB.open('hybridgw')
-    asked.onsuccess = () => {
-        const got = asked.result.transaction('tokens').objectStore('tokens').get('key')
-        got.onsuccess = () => crypto.subtle.exportKey('jwk', got.result.publicKey).then(({ x }) => done(x))
-    }
-})"""
 HAS_MENUS = """Promise.all(['page', 'link', 'selection', 'task'].map((id) => chrome.contextMenus.update(id, {})))
     .then(() => true, (error) => String(error))"""
 ARRIVED = """[...document.querySelectorAll('#inbox li')].map(
@@ -190,13 +184,19 @@ async def a_new_version(owner: Owner, browser: Chromium, grants: set[str], key: 
 
 
 async def ten_thousand_tasks(owner: Owner, browser: Chromium) -> None:
-    """The popup shows a page of them and asks for no more."""
+    """The popup shows a page of them and asks for no more, also when they come while it is open."""
+    tab = await popup(browser)
+    await until(tab, f"{STATUS} === 'online'", PATIENT_S)
     for first in range(0, 10_000, 1_000):
         made = [
             {"op": "create", "collection": "tasks", "data": {"title": f"Task {number}"}}
             for number in range(first, first + 1_000)
         ]
         await owner.call("POST", "/api/data", {"operations": made})
+    await until(
+        tab, f"{TITLES}.startsWith('Task 9') && document.querySelectorAll('#tasks li').length === 40", PATIENT_S
+    )
+    await tab.goto("about:blank")
     took = []
     for _ in range(3):
         tab = await popup(browser)
