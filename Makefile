@@ -88,9 +88,9 @@ dashboard: ## build the dashboard into hybridgw_daemon/static, which is committe
 	@bash scripts/js.sh dashboard
 
 .PHONY: pictures
-pictures: parts ## make the pictures of the dashboard in docs/assets/dashboard anew (needs Node 20 and Chromium)
-	@mkdir -p docs/assets/dashboard
-	@HYBRIDGW_DOC_PICTURES=1 $(BIN)/pytest -q tests/clients/test_dashboard.py tests/clients/test_dashboard_people.py -k 'both_themes or two_people' $(ARGS)
+pictures: parts ## make the pictures in docs/assets anew, of the dashboard and the extension (needs Node 20 and Chromium)
+	@mkdir -p docs/assets/dashboard docs/assets/extension
+	@HYBRIDGW_DOC_PICTURES=1 $(BIN)/pytest -q tests/clients/test_dashboard.py tests/clients/test_dashboard_people.py tests/clients/test_extension.py -k 'both_themes or two_people' $(ARGS)
 
 .PHONY: extension
 extension: ## build the browser extension, unpacked and as both store packages, and lint these (needs Node 20)

@@ -317,6 +317,10 @@ class FirefoxTab:
     def __init__(self, talk: Talk, context: str) -> None:
         self._talk, self._context = talk, context
 
+    async def install(self, extension: Path) -> None:
+        """A folder with an extension, until the browser ends; a new version takes the place of the one before."""
+        await self._talk.ask("webExtension.install", {"extensionData": {"type": "path", "path": str(extension)}})
+
     async def goto(self, url: str) -> None:
         """Load it, to its end."""
         await self._talk.ask("browsingContext.navigate", {"context": self._context, "url": url, "wait": "complete"})
@@ -401,11 +405,11 @@ async def firefox(
             try:
                 await talk.ask("session.new", {"capabilities": {"alwaysMatch": {"acceptInsecureCerts": True}}})
                 await talk.ask("session.subscribe", {"events": ["log.entryAdded", "network.beforeRequestSent"]})
-                if extension is not None:
-                    data = {"type": "path", "path": str(extension)}
-                    await talk.ask("webExtension.install", {"extensionData": data})
                 tree = await talk.ask("browsingContext.getTree", {})
-                yield FirefoxTab(talk, tree["contexts"][0]["context"])
+                tab = FirefoxTab(talk, tree["contexts"][0]["context"])
+                if extension is not None:
+                    await tab.install(extension)
+                yield tab
             finally:
                 await talk.close()
     finally:

@@ -6,7 +6,8 @@ The popup is opened as a tab: a browser without a screen gives no other hold on 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+import shutil
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,7 +22,7 @@ from hybridgw_client.profile import find_profile
 from hybridgw_protocol.native import CHROME_IDS, FIREFOX_IDS
 from tests.conftest import ROOT
 
-from ._browsers import CHROMIUM, FIREFOX, Chromium, ChromiumTab, Tab, chromium, firefox, until
+from ._browsers import CHROMIUM, FIREFOX, Chromium, ChromiumTab, FirefoxTab, Tab, chromium, firefox, until
 
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs the Debian package chromium")
 needs_firefox = pytest.mark.skipif(FIREFOX is None, reason="needs the Debian package firefox-esr")
@@ -44,10 +45,26 @@ KEY_CAN_BE_READ = """new Promise((done) => {
             () => done('it can'), (error) => done([got.result.privateKey.extractable, error.name]))
     }
 })"""
+PUBLIC_KEY = """new Promise((done) => {
+    const asked = indexedDB.open('hybridgw')
+    asked.onsuccess = () => {
+        const got = asked.result.transaction('tokens').objectStore('tokens').get('key')
+        got.onsuccess = () => crypto.subtle.exportKey('jwk', got.result.publicKey).then(({ x }) => done(x))
+    }
+})"""
 PENDING = "document.querySelectorAll('#tasks .pending').length"
 
 
 PICTURES = ROOT / "test-artifacts" / "extension"
+DOC_PICTURES = ROOT / "docs" / "assets" / "extension"
+DOCUMENTED = (
+    "popup-code-light",
+    "popup-tasks-light",
+    "popup-tasks-dark",
+    "popup-arrived-light",
+    "options-light",
+    "options-dark",
+)
 SERIOUS = """axe.run(document, {resultTypes: ['violations']}).then(({violations}) =>
     violations.filter((one) => ['serious', 'critical'].includes(one.impact)).map((one) =>
         [one.impact, one.id, one.nodes.slice(0, 3).map((node) => node.html + node.failureSummary).join()]))"""
@@ -84,6 +101,21 @@ def tell_chromium(folder: Path, home: Path) -> None:
     browsers.install(Entry(BY_NAME["chromium"], place), profile, machine)
 
 
+def that_sees_tabs(packages: Path, folder: Path) -> Path:
+    """A copy for Chromium that has `tabs`: as if a person had pressed its key or said yes to the browser."""
+    shutil.copytree(packages / "chrome", folder / "chrome")
+    change(folder, lambda manifest: manifest["permissions"].append("tabs"))
+    return folder
+
+
+def change(packages: Path, how: Callable[[dict[str, Any]], None], browser: str = "chrome") -> None:
+    """The manifest."""
+    place = packages / browser / "manifest.json"
+    manifest = json.loads(place.read_text())
+    how(manifest)
+    place.write_text(json.dumps(manifest))
+
+
 @asynccontextmanager
 async def extended(folder: Path, packages: Path) -> AsyncIterator[Chromium]:
     """A Chromium that has the extension."""
@@ -101,7 +133,7 @@ async def popup(browser: Chromium, origin: str = ORIGIN) -> ChromiumTab:
 
 
 @asynccontextmanager
-async def firefox_popup(folder: Path, packages: Path) -> AsyncIterator[Tab]:
+async def firefox_popup(folder: Path, packages: Path) -> AsyncIterator[FirefoxTab]:
     """A Firefox that has the extension, and its popup in the tab."""
     uuids = {"extensions.webextensions.uuids": json.dumps({FIREFOX_IDS[0]: UUID})}
     async with firefox(folder, "--remote-allow-system-access", extension=packages / "firefox", **uuids) as tab:
@@ -118,14 +150,16 @@ async def ask(tab: Tab, **what: Any) -> None:
     }})""")
 
 
-async def connect(tab: Tab, owner: Person, origin: str = ORIGIN) -> str:
-    """Click, compare the six digits, approve. Returns the id of the grant."""
+async def connect(tab: Tab, owner: Person, origin: str = ORIGIN, without: str | None = None) -> str:
+    """Click, compare the six digits, approve, all but what is about *without*. Returns the id of the grant."""
     await until(tab, f"{STATUS} === 'unapproved'")
     await tab.click("section button.main")
     code = await until(tab, "document.querySelector('#code')?.textContent")
     (asked,) = await owner.waiting()
     assert (asked["code"], asked["origin"], asked["kind"]) == (code, origin, "extension")
-    await owner.call("POST", f"/api/auth/grants/{asked['id']}/approve", {"code": code, "lasts": "until_revoked"})
+    scopes = [scope for scope in asked["scopes"] if without is None or without not in scope]
+    said = {"code": code, "lasts": "until_revoked", "scopes": scopes}
+    await owner.call("POST", f"/api/auth/grants/{asked['id']}/approve", said)
     await until(tab, f"{STATUS} === 'online'")
     return str(asked["id"])
 

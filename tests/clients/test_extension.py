@@ -7,6 +7,7 @@ import base64
 import gzip
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -21,20 +22,26 @@ import pytest
 
 from tests.conftest import ROOT
 
-from ._browsers import until
+from ._browsers import ChromiumTab, until
 from ._extension import (
     CLIENT,
+    DOC_PICTURES,
+    DOCUMENTED,
     EVERYWHERE,
     KEY_CAN_BE_READ,
     MOZ,
+    ORIGIN,
     PAGE,
     PENDING,
+    PICTURES,
+    PUBLIC_KEY,
     SOURCE,
     STATUS,
     TITLES,
     WAY,
     add,
     ask,
+    change,
     connect,
     extended,
     firefox_popup,
@@ -45,9 +52,28 @@ from ._extension import (
     public_key,
     tell_chromium,
     tell_firefox,
+    that_sees_tabs,
     titles,
 )
 from .conftest import Owner
+
+TASKS = (
+    {"title": "Water the plants on the balcony"},
+    {"title": "Read the chapter on tides", "project": "reading"},
+    {"title": "Book the train to the coast", "due": "2026-12-18T12:00:00Z"},
+    {"title": "Answer the letter of the landlord", "due": "2026-12-04T09:00:00Z", "priority": "high"},
+    {"title": "Buy milk, bread and coffee"},
+)
+ARRIVED = (
+    {"kind": "link", "url": "https://example.com/recipes/soup", "title": "A soup for cold evenings", "text": ""},
+    {
+        "kind": "selection",
+        "url": "https://example.com/",
+        "title": "Timetable",
+        "text": "Departs 08:14, platform 3, change once",
+    },
+    {"kind": "tab", "url": "https://example.com/coast", "title": "Walks along the coast", "text": ""},
+)
 
 
 @needs_chromium
@@ -113,16 +139,13 @@ async def test_spec_F4_one_that_is_not_listed_has_the_websocket_and_no_host(
     owner: Owner, packages: Path, tmp_path: Path
 ) -> None:
     """The browser refuses it the host; where the daemon answers has to be typed once; and it is let in by itself."""
-    folder, other = tmp_path / "browser", tmp_path / "packages" / "chrome"
+    folder, key = tmp_path / "browser", public_key()
     folder.mkdir()
-    shutil.copytree(packages / "chrome", other)
-    manifest = json.loads((other / "manifest.json").read_text())
-    key = public_key()
-    manifest["permissions"].append("tabs")  # as if the person had said yes to the browser's question
-    (other / "manifest.json").write_text(json.dumps(manifest | {"key": base64.b64encode(key).decode()}))
+    other = that_sees_tabs(packages, tmp_path / "packages")
+    change(other, lambda manifest: manifest.update(key=base64.b64encode(key).decode()))
     origin = "chrome-extension://" + "".join(chr(97 + int(digit, 16)) for digit in hashlib.sha256(key).hexdigest()[:32])
     tell_chromium(folder, owner.home)
-    async with extended(folder, other.parent) as browser:
+    async with extended(folder, other) as browser:
         tab = await popup(browser, origin)
         await tab.resize(800, 1_200)
         await tab.goto(f"{origin}/options.html")
@@ -141,6 +164,20 @@ async def test_spec_F4_one_that_is_not_listed_has_the_websocket_and_no_host(
         await add(tab, "Buy milk")
         await until(tab, f"{TITLES} === 'Buy milk' && {PENDING} === 0")
         assert await titles(owner) == ["Buy milk"]
+
+        # Without the daemon, and with another worker meanwhile, the icon says so.
+        owner.down()
+        await until(tab, f"{STATUS} === 'offline'", 30)
+        await tab.ask("ServiceWorker.enable", {})
+        await tab.ask("ServiceWorker.stopAllWorkers", {})
+        await add(tab, "Call home")
+        await until(tab, f"{STATUS} === 'offline' && {PENDING} === 1", 30)
+        assert await tab.run("chrome.action.getBadgeText({})") == "!"
+        owner.up()
+        await until(tab, f"{STATUS} === 'online' && {PENDING} === 0", 30)
+        assert await tab.run(WAY) == "websocket"
+        assert await tab.run("chrome.action.getBadgeText({})") == ""
+        assert await titles(owner) == ["Buy milk", "Call home"]
 
         # The activity log: rights of its own, nothing before, and nothing of what is left out.
         await tab.goto(f"{origin}/options.html")
@@ -185,12 +222,30 @@ async def test_spec_F4_firefox_without_the_host_does_not_make_wss_of_it(
         await tab.type(owner.url)
         await tab.press("Enter")
         await until(tab, f"document.querySelector('dl').textContent.includes({json.dumps(owner.url)})")
-        await connect(tab, owner, MOZ)
+        await connect(tab, owner, MOZ, without="settings/")
         await until(tab, f"{WAY} === 'websocket'")
+        # What the person did not give, the extension says and does without.
+        await until(tab, "document.querySelector('#shared')?.dataset.shared === 'false'", 30)
+        await ask(tab, do="prefer", change={"theme": "dark"})
+        await until(tab, "document.documentElement.dataset.theme === 'dark'", 30)
+        assert "data" not in await owner.call("GET", "/api/data/settings/hybridgw-extension")
         await tab.goto(f"{MOZ}/popup.html")
         await add(tab, "Buy milk")
         await until(tab, f"{TITLES} === 'Buy milk' && {PENDING} === 0")
         assert await titles(owner) == ["Buy milk"]
+
+        # A new version has what the one before it had: what is shown, what was chosen, the grant and its key.
+        key = await tab.run(PUBLIC_KEY)
+        await tab.goto("about:blank")
+        shutil.copytree(packages / "firefox", tmp_path / "newer" / "firefox")
+        change(tmp_path / "newer", lambda manifest: manifest.update(version="99.0.1"), "firefox")
+        await tab.install(tmp_path / "newer" / "firefox")
+        await tab.goto(f"{MOZ}/popup.html")
+        assert await tab.run("browser.runtime.getManifest().version") == "99.0.1"
+        await until(tab, f"{STATUS} === 'online' && {TITLES} === 'Buy milk'", 30)
+        assert await tab.run("document.documentElement.dataset.theme") == "dark"
+        assert await tab.run(PUBLIC_KEY) == key
+        assert len((await owner.call("GET", "/api/auth/grants"))["items"]) == 1
 
 
 async def _noted(owner: Owner) -> list[dict[str, Any]]:
@@ -250,6 +305,73 @@ async def test_spec_F4_chromium_and_firefox_send_each_other_things(
         await tab.click("#tab-inbox")
         await until(tab, "document.querySelector('#inbox .said')?.textContent === 'while away'")
         assert len((await owner.call("GET", "/api/messages"))["items"]) == 3
+
+
+async def fit(tab: ChromiumTab) -> None:
+    """As high as its content, as the browser makes a popup."""
+    await tab.resize(380, await tab.run("document.body.offsetHeight"))
+
+
+@needs_chromium
+@pytest.mark.spec("F4")
+async def test_spec_F4_all_of_it_in_both_themes(owner: Owner, packages: Path, tmp_path: Path) -> None:
+    """Looked at by axe, and by people: `make pictures` puts some of the pictures into the docs."""
+    folder = tmp_path / "browser"
+    folder.mkdir()
+    tell_chromium(folder, owner.home)
+    for _ in range(600):
+        (device,) = (await owner.call("GET", "/api/devices"))["items"]
+        if device["id"]:
+            break
+        await asyncio.sleep(0.05)  # its keys are being opened
+    await owner.call("POST", f"/api/devices/{device['id']}/rename", {"name": "desk-pc"})
+    async with extended(folder, that_sees_tabs(packages, tmp_path / "packages")) as browser:
+        tab = await popup(browser)
+        await until(tab, f"{STATUS} === 'unapproved'")
+        await tab.click("section button.main")
+        code = await until(tab, "document.querySelector('#code')?.textContent")
+        await fit(tab)
+        await look(tab, "popup-code")
+        (asked,) = await owner.waiting()
+        await owner.call("POST", f"/api/auth/grants/{asked['id']}/approve", {"code": code})
+        await until(tab, f"{STATUS} === 'online'")
+        for data in TASKS:
+            await owner.call("POST", "/api/data/tasks", data)
+        for body in ARRIVED:
+            sent = {"type": "browser.page", "to": EVERYWHERE, "body": body}
+            assert "id" in await owner.call("POST", "/api/messages", sent)
+        await until(tab, f"document.querySelectorAll('#tasks li').length === {len(TASKS)}")
+        await until(tab, f"document.querySelector('#tab-inbox').textContent.includes('({len(ARRIVED)})')")
+        await fit(tab)
+        await look(tab, "popup-tasks")
+        await tab.click("#tab-inbox")
+        await until(tab, f"document.querySelectorAll('#inbox li').length === {len(ARRIVED)}")
+        await fit(tab)
+        await look(tab, "popup-arrived")
+        await tab.resize(800, 700)
+        await tab.goto(f"{ORIGIN}/options.html")
+        await until(tab, "document.querySelector('#shared')?.dataset.shared === 'true'")
+        await ask(tab, do="prefer", change={"excluded": ["bank.example", "doctor.example"]})
+        await tab.click("#activity button")
+        code = await until(tab, "document.querySelector('#code')?.textContent")
+        (asked,) = await owner.waiting()
+        await owner.call("POST", f"/api/auth/grants/{asked['id']}/approve", {"code": code})
+        await until(tab, f"{STATUS} === 'online' && document.querySelector('#shared')?.dataset.shared === 'true'")
+        await look(tab, "options")
+        await tab.resize(360, 700)
+        await look(tab, "options-narrow")
+        assert [text for text in await tab.problems() if "favicon" not in text] == []
+    if os.environ.get("HYBRIDGW_DOC_PICTURES"):  # make pictures
+        for name in DOCUMENTED:
+            shutil.copyfile(PICTURES / f"{name}.png", DOC_PICTURES / f"{name}.png")
+
+
+def test_the_docs_have_the_pictures_of_the_extension_that_the_test_makes() -> None:
+    text = PAGE.read_text() + (ROOT / "docs" / "how-to" / "use-the-extension.md").read_text()
+    for name in DOCUMENTED:
+        assert f"../assets/extension/{name}.png" in text
+        assert (DOC_PICTURES / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert {path.stem for path in DOC_PICTURES.iterdir()} == set(DOCUMENTED)
 
 
 # ---- what is built ---------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from ._browsers import until
 from ._extension import (
     EVERYWHERE,
     MOZ,
+    ORIGIN,
     PENDING,
     STATUS,
     TITLES,
@@ -77,10 +78,20 @@ async def test_spec_F4_two_people_two_browsers_one_relay_and_everything_killed_o
             await until(tab, f"{TITLES} === ''")
             await until(tab, f"{OPTIONS} === 'planteddeviceb'")
             mark = await tab.run("document.querySelector('#to option:last-child').value.split('@')[1]")
-            piece = {"kind": "tab", "url": "https://example.com/", "title": "Example", "text": ""}
-            await ask(tab, do="send", id=str(uuid.uuid4()), piece=piece, to=f"{EVERYWHERE}@{mark}")
+            await ask(tab, do="prefer", change={"device": mark, "theme": "dark"})
+            await until(tab, f"document.querySelector('#to').value === '{EVERYWHERE}@{mark}'")
+            clicked = {"menuItemId": "page", "pageUrl": "https://example.com/"}
+            worker = await browser.worker(ORIGIN)
+            await worker.run(
+                f"void chrome.contextMenus.onClicked.dispatch({json.dumps(clicked)}, {{ title: 'Example', url: '' }})"
+            )
             await fox.click("#tab-inbox")
-            await until(fox, "document.querySelector('#inbox a')?.textContent === 'Example'")
+            await until(fox, "document.querySelector('#inbox a')?.textContent === 'Example'", 30)
+            (sent,) = (await Person(a).call("GET", "/api/messages"))["items"]
+            assert sent["to"].startswith(f"{EVERYWHERE}@")
+            # The choices are the person's: the other machine has them, and on the device itself pieces go to all.
+            await until(fox, "document.documentElement.dataset.theme === 'dark'", 30)
+            assert await fox.run("document.querySelector('#to').value") == EVERYWHERE
             assert "planteddevicea" in await fox.run("document.querySelector('#inbox .quiet').textContent")
 
             for machine in (a, b, relay):

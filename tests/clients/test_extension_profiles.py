@@ -7,8 +7,6 @@ its worker, by the browser's own `dispatch`. That the browser has the entries is
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +16,18 @@ from ._browsers import Chromium, ChromiumTab, until
 from ._extension import (
     ORIGIN,
     PENDING,
+    PUBLIC_KEY,
     STATUS,
     TITLES,
     add,
     ask,
+    change,
     connect,
     extended,
     needs_chromium,
     popup,
     tell_chromium,
+    that_sees_tabs,
     titles,
 )
 from .conftest import Owner
@@ -34,13 +35,6 @@ from .conftest import Owner
 OPTIONS = "hybridgw-extension"  # the document
 PATIENT_S = 30.0
 THEME = "document.documentElement.dataset.theme"
-PUBLIC_KEY = """new Promise((done) => {
-    const asked = indexedDB.open('hybridgw')
-    asked.onsuccess = () => {
-        const got = asked.result.transaction('tokens').objectStore('tokens').get('key')
-        got.onsuccess = () => crypto.subtle.exportKey('jwk', got.result.publicKey).then(({ x }) => done(x))
-    }
-})"""
 HAS_MENUS = """Promise.all(['page', 'link', 'selection', 'task'].map((id) => chrome.contextMenus.update(id, {})))
     .then(() => true, (error) => String(error))"""
 ARRIVED = """[...document.querySelectorAll('#inbox li')].map(
@@ -52,18 +46,8 @@ PAGE = {"pageUrl": "https://example.com/page"}
 
 @pytest.fixture
 def own(packages: Path, tmp_path: Path) -> Path:
-    """A copy of what was built, to be changed. It may see tabs: a person's key, which gives that, there is none."""
-    shutil.copytree(packages / "chrome", tmp_path / "packages" / "chrome")
-    change(tmp_path / "packages", lambda manifest: manifest["permissions"].append("tabs"))
-    return tmp_path / "packages"
-
-
-def change(own: Path, how: Callable[[dict[str, Any]], None]) -> None:
-    """The manifest."""
-    place = own / "chrome" / "manifest.json"
-    manifest = json.loads(place.read_text())
-    how(manifest)
-    place.write_text(json.dumps(manifest))
+    """A copy of what was built, to be changed."""
+    return that_sees_tabs(packages, tmp_path / "packages")
 
 
 async def choose(tab: ChromiumTab, selector: str, value: str) -> None:
@@ -200,13 +184,19 @@ async def a_new_version(owner: Owner, browser: Chromium, grants: set[str], key: 
 
 
 async def ten_thousand_tasks(owner: Owner, browser: Chromium) -> None:
-    """The popup shows a page of them and asks for no more."""
+    """The popup shows a page of them and asks for no more, also when they come while it is open."""
+    tab = await popup(browser)
+    await until(tab, f"{STATUS} === 'online'", PATIENT_S)
     for first in range(0, 10_000, 1_000):
         made = [
             {"op": "create", "collection": "tasks", "data": {"title": f"Task {number}"}}
             for number in range(first, first + 1_000)
         ]
         await owner.call("POST", "/api/data", {"operations": made})
+    await until(
+        tab, f"{TITLES}.startsWith('Task 9') && document.querySelectorAll('#tasks li').length === 40", PATIENT_S
+    )
+    await tab.goto("about:blank")
     took = []
     for _ in range(3):
         tab = await popup(browser)

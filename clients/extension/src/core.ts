@@ -174,7 +174,7 @@ export class Core {
       keep: tokensAnywhere(url),
       key: this.key,
       outbox: databaseOutbox(),
-      onRejected: (rejection) => void this.choices.rejected(rejection),
+      onRejected: (rejection) => this.choices.rejected(rejection),
       fetch: this.transport.fetch,
       openSocket: this.transport.openSocket,
     })

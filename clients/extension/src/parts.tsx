@@ -45,7 +45,8 @@ export function Steps({ shown, ask }: { shown: Shown; ask: (ask: Ask) => void })
         <section class="card" aria-live="polite">
           <h2>{t('compare')}</h2>
           <p class="code" id="code">{shown.code}</p>
-          <p>{t('compareMore', (shown.code ?? '').replace(' ', ''))}</p>
+          <p>{t('compareMore')}</p>
+          <pre>hybridgw apps approve {(shown.code ?? '').replace(' ', '')}</pre>
           {shown.sentence !== null && <p class="quiet">{t('wants', shown.sentence)}</p>}
         </section>
       )
@@ -67,9 +68,9 @@ export function Steps({ shown, ask }: { shown: Shown; ask: (ask: Ask) => void })
       return (
         <section class="card">
           <h2>{t(status === 'offline' ? 'title_offline' : 'title_failed')}</h2>
-          {host.state === 'missing' ? <p>{t('hostMissing')}</p> : <p>{t('hostHere')}</p>}
-          {host.state === 'missing' && <pre>hybridgw extension install</pre>}
-          {host.problem !== null && <p class="quiet"><Said text={host.problem} most={300} /></p>}
+          <p>{t(host.state === 'missing' ? 'hostMissing' : 'hostHere')}</p>
+          <pre>{host.state === 'missing' ? 'hybridgw extension install' : 'hybridgw up'}</pre>
+          {host.problem !== null && host.state === 'missing' && <p class="quiet"><Said text={host.problem} most={300} /></p>}
           {problem !== null && host.problem === null && <p class="quiet"><Said text={`${problem.message} ${problem.next}`} most={300} /></p>}
           <Button onClick={() => ask({ do: 'retry' })}>{t('tryAgain')}</Button>
         </section>

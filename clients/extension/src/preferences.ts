@@ -56,11 +56,9 @@ export class Choices {
     }
   }
 
-  /** A kept change was not taken: another browser had made the document first. Returns whether it was ours. */
-  rejected({ change, error }: Rejection): boolean {
-    if (change.collection !== 'settings') return false
-    if (error.code === 'already_exists') void this.join(change.content ?? {}).catch(() => undefined)
-    return true
+  /** A kept change was not taken. If it was ours: another browser had made the document first. */
+  rejected({ change, error }: Rejection): void {
+    if (change.collection === 'settings' && error.code === 'already_exists') void this.join(change.content ?? {}).catch(() => undefined)
   }
 
   private async write(changed: Data): Promise<void> {

@@ -77,16 +77,17 @@ export class TaskList {
     before?.()
   }
 
-  /** Where the page ends. Without the daemon: where it ended before. */
+  /** Where the page ends. If the daemon does not say it: where it ended before. */
   private async page(client: HybridGW): Promise<void> {
     const found = await client.collection<TaskData>('tasks').list({ filter: OPEN, sort: SORT, limit: PAGE }).catch(() => null)
-    if (found === null || this.client !== client) return
+    if (this.client !== client) return
+    this.isPaged = true
+    if (found === null) return
     const last = found.docs.at(-1)?.data.created_at
     const isMore = found.next !== null
     const from = isMore && typeof last === 'string' ? last : ''
     const isAsBefore = from === this.from || (from !== '' && this.from !== '' && this.from < from && (this.snapshot?.docs.length ?? 0) <= MOST)
     this.now = { ...this.now, isMore }
-    this.isPaged = true
     if (isAsBefore) return this.snapshot === null ? undefined : this.listed(this.snapshot)
     this.from = from
     this.see(client)

@@ -104,8 +104,10 @@ function ActivityCard({ activity, excluded, run }: { activity: ActivitySettings;
     <section class="card" id="activity">
       <h2>{t('activity')}</h2>
       <p>{t('activityMore')}</p>
-      <Button onClick={() => void turn()}>{t(isOn ? 'activityOff' : 'activityOn')}</Button>
-      {isOn && <Button onClick={() => set({ pausedUntilMs: isPaused ? 0 : Date.now() + PAUSE_MS })}>{t(isPaused ? 'activityGoOn' : 'activityPause')}</Button>}
+      <div class="buttons">
+        <Button onClick={() => void turn()}>{t(isOn ? 'activityOff' : 'activityOn')}</Button>
+        {isOn && <Button onClick={() => set({ pausedUntilMs: isPaused ? 0 : Date.now() + PAUSE_MS })}>{t(isPaused ? 'activityGoOn' : 'activityPause')}</Button>}
+      </div>
       {isOn && (
         <label>
           {t('activityExcluded')}
