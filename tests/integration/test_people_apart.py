@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -11,19 +12,22 @@ import msgspec
 import pytest
 
 from hybridgw_daemon.core.letters import Kind, Said
+from hybridgw_daemon.core.uuid7 import new_uuid7
 from hybridgw_daemon.services.contacts import ContactService
 from hybridgw_daemon.services.letters import MOST_REQUESTS, RETRY_FIRST_MS
 from hybridgw_daemon.services.people import Contact, People
 from hybridgw_daemon.services.ports import OWNER
+from hybridgw_daemon.stores import copies
 from hybridgw_daemon.stores import people as people_rows
 from hybridgw_protocol import localapi_people as api
 from hybridgw_protocol.errors import DiskFull, StorageUnavailable
 from hybridgw_protocol.frames import MsgStored
-from hybridgw_protocol.ids import SpaceId
+from hybridgw_protocol.ids import SpaceId, format_document_id
 from hybridgw_protocol.invite import format_invite
 from hybridgw_protocol.letters import FLAG_CONTACT
 from hybridgw_protocol.limits import MAX_MESSAGE_TTL_MS
 from hybridgw_protocol.localapi_devices import RemoveDevice
+from hybridgw_protocol.localapi_messages import AckMessages, ListenMessages
 from hybridgw_storage.database import Database, Tx
 
 from .devices import invite, pair, until
@@ -166,6 +170,28 @@ async def test_agreeing_with_a_request_does_not_make_a_changed_contact_a_known_o
         await bob.people.keep(Contact(request.person, "ada", request.root, request.relay, "asked", changed=b"c" * 32))
         assert (await bob.accept(request.person.hex())).changed
         assert bob.standing("ada") == ("accepted", False, True)
+
+
+async def test_two_people_whose_messages_have_one_id_are_both_heard_and_acknowledged(tmp_path: Path) -> None:
+    """Who sends a message chooses its id: with another one's a program must not lose its place, nor its room."""
+    carol = Talker(tmp_path / "carol", "carol")
+    async with friends(tmp_path) as (ada, bob, url, _), carol.running():
+        person, root = carol.device.space.identity.space, carol.device.space.root_public
+        ada.people.directories = {Liar(url, [*carol.device.space.records(), *await published(carol)]): None}
+        await ada.people.look_up(person)
+        await ada.people.keep(Contact(person, "carol", root, url, "accepted"))
+        wakened = asyncio.Event()
+        ear, _waiting = await ada.messages.listeners.listen(
+            OWNER, "web_app", "inbox", ListenMessages(topics=["people"]), wakened
+        )
+        body = Said(kind=Kind.MESSAGE, type="note", body=b'"' + b"x" * 60_000 + b'"')
+        for k in range(1, 7):  # more than a program is shown at once
+            mid = new_uuid7(ada.device.clock(), os.urandom(10))
+            blobs = [letter(sender, ada, said=body, mid=mid, seq=k).blob for sender in (bob, carol)]
+            await ada.letters.take(blobs, url)
+            assert len(await ear.part()) == 2, k
+            await ada.messages.ack(OWNER, AckMessages(ids=[format_document_id(mid)]), ear)
+            assert ada.device.database.peek(lambda c: copies.count_waiting(c, ear.listener.nr)) == 0
 
 
 # ---- what strangers cost ---------------------------------------------------------------------------------------------
