@@ -8,6 +8,7 @@ protocol/SPEC.md, "People".
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
@@ -38,6 +39,7 @@ MOST_CONTACTS: Final = 5_000
 MOST_KNOWN: Final = 64  # control logs of people that are kept in memory
 MOST_STRANGER_BYTES: Final = 512 * 1024  # of control records of who asks to be a contact
 LOOK_UP_S: Final = 15.0
+_ID: Final = re.compile(r"[0-9A-Fa-f]{32}")
 PUBLISH_S: Final = 5.0
 AGAIN_S: Final = 5.0  # a person is looked up for a letter at most so often
 
@@ -123,11 +125,10 @@ class People(Others):
         return sorted((c for c in found if c is not None), key=lambda c: (c.name.casefold(), c.person))
 
     def named(self, text: str) -> Contact:
-        """The contact whom a person or program means: by name, or by id. Raises: NotFound."""
-        text = text.strip()
-        for contact in self.contacts():
-            if text in (contact.name, contact.person.hex()):
-                return contact
+        """The contact whom a person or program means: by id, or by name. Raises: NotFound."""
+        text, found = text.strip(), self.contacts()
+        for contact in [c for c in found if c.person.hex() == text] or [c for c in found if c.name == text]:
+            return contact
         raise NotFound(f"There is no contact {text[:80]!a}; 'hybridgw contacts list' shows them.", field="contact")
 
     async def keep(self, contact: Contact, instead_of: Contact | None = None) -> None:
@@ -373,4 +374,6 @@ def check_name(name: str) -> str:
     name = " ".join(name.split())
     if not 0 < len(name) <= 64 or not name.isprintable() or "@" in name:
         raise BadValue("The name of a contact has 1 to 64 printable characters and no @.", field="name")
+    if _ID.fullmatch(name.replace(" ", "").replace("-", "")):  # what is meant for the other one would go there
+        raise BadValue("This name looks like the id of a person; choose another one (--name).", field="name")
     return name

@@ -20,7 +20,7 @@ from hybridgw_daemon.services.ports import OWNER
 from hybridgw_daemon.stores import copies
 from hybridgw_daemon.stores import people as people_rows
 from hybridgw_protocol import localapi_people as api
-from hybridgw_protocol.errors import DiskFull, StorageUnavailable
+from hybridgw_protocol.errors import BadValue, DiskFull, StorageUnavailable
 from hybridgw_protocol.frames import MsgStored
 from hybridgw_protocol.ids import SpaceId, format_document_id
 from hybridgw_protocol.invite import format_invite
@@ -192,6 +192,27 @@ async def test_two_people_whose_messages_have_one_id_are_both_heard_and_acknowle
             assert len(await ear.part()) == 2, k
             await ada.messages.ack(OWNER, AckMessages(ids=[format_document_id(mid)]), ear)
             assert ada.device.database.peek(lambda c: copies.count_waiting(c, ear.listener.nr)) == 0
+
+
+async def test_nobody_can_be_called_by_the_id_of_somebody_else(tmp_path: Path) -> None:
+    """Programs name a contact by its id: a stranger who calls himself so would get what is meant for the other."""
+    async with friends(tmp_path) as (ada, _bob, url, database):
+        mallory = Talker(tmp_path / "mallory", "mallory")
+        async with mallory.running():
+            await mallory.device.relays.add(format_invite(url, await invite(database)))
+            await until(lambda: mallory.people.directories, PATIENCE_S)
+            bobs = ada.people.named("bob").person.hex()
+            await mallory.people.publish(bobs)
+            await mallory.add(await ada.address(), "ada")
+            await until(lambda: ada.device.database.peek(people_rows.requests), PATIENCE_S)
+            asked = (await ada.requests())[0]
+            for name in ("", bobs.upper(), " ".join((bobs[:16], bobs[16:]))):
+                with pytest.raises(BadValue, match="looks like"):
+                    await ada.accept(asked.id, name)
+            contact = await ada.accept(asked.id, "mallory")
+            await ada.people.keep(msgspec.structs.replace(ada.people.named("mallory"), name=bobs))
+            assert ada.people.named(bobs).name == "bob"
+            assert ada.people.named(contact.id).person.hex() == contact.id
 
 
 # ---- what strangers cost ---------------------------------------------------------------------------------------------
