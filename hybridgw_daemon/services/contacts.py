@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import shlex
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -168,7 +169,8 @@ class ContactService:
         if namesake is not None:
             raise AlreadyExists(
                 f"A contact is called {name} already, and this is somebody else, or they began anew. Choose another "
-                f"name (--name), or say that it is them: hybridgw contacts add {request.person.hex()} --name {name}",
+                f"name (--name), or say that it is them: hybridgw contacts add {request.person.hex()} "
+                f"--name {shlex.quote(name)}",
                 field="name",
             )
         await self._publish()

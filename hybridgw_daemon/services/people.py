@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shlex
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
@@ -285,16 +286,17 @@ class People(Others):
     def check(self, target: Target) -> Contact:
         """The contact that a target names. Raises: NotFound; NeedsPerson: nothing goes there before a person acts."""
         contact = self.named(target.name)
+        word = shlex.quote(contact.name)  # in a command to type; the name may be a stranger's choice
         if contact.state == "blocked":
             raise NeedsPerson(
-                f"{contact.name} is blocked. To write to them again: hybridgw contacts accept {contact.name}",
-                command=f"hybridgw contacts accept {contact.name}",
+                f"{contact.name} is blocked. To write to them again: hybridgw contacts accept {word}",
+                command=f"hybridgw contacts accept {word}",
             )
         if contact.changed:
             raise NeedsPerson(
                 f"The key of {contact.name} is another one than before: somebody may pretend to be them, or they began "
-                f"anew. Compare the safety number with them first: hybridgw contacts verify {contact.name}",
-                command=f"hybridgw contacts verify {contact.name}",
+                f"anew. Compare the safety number with them first: hybridgw contacts verify {word}",
+                command=f"hybridgw contacts verify {word}",
             )
         return contact
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -20,7 +21,7 @@ from hybridgw_daemon.services.ports import OWNER
 from hybridgw_daemon.stores import copies
 from hybridgw_daemon.stores import people as people_rows
 from hybridgw_protocol import localapi_people as api
-from hybridgw_protocol.errors import BadValue, DiskFull, StorageUnavailable
+from hybridgw_protocol.errors import BadValue, DiskFull, NeedsPerson, StorageUnavailable
 from hybridgw_protocol.frames import MsgStored
 from hybridgw_protocol.ids import SpaceId, format_document_id
 from hybridgw_protocol.invite import format_invite
@@ -213,6 +214,19 @@ async def test_nobody_can_be_called_by_the_id_of_somebody_else(tmp_path: Path) -
             await ada.people.keep(msgspec.structs.replace(ada.people.named("mallory"), name=bobs))
             assert ada.people.named(bobs).name == "bob"
             assert ada.people.named(contact.id).person.hex() == contact.id
+
+
+async def test_a_name_is_one_word_of_the_command_that_helps(tmp_path: Path) -> None:
+    """A person copies it into a shell, and a stranger chose the name."""
+    async with friends(tmp_path) as (ada, _bob, _url, _database):
+        contact = msgspec.structs.replace(ada.people.named("bob"), name="bob; rm -r $(pwd) `x`")
+        for state, changed, verb in (("blocked", b"", "accept"), ("accepted", b"c" * 32, "verify")):
+            await ada.people.keep(msgspec.structs.replace(contact, state=state, changed=changed))
+            with pytest.raises(NeedsPerson) as refused:
+                await ada.send(f"person:{contact.person.hex()}", "x")
+            command = str(refused.value.detail["command"])
+            assert shlex.split(command) == ["hybridgw", "contacts", verb, contact.name]
+            assert refused.value.message.endswith(command)
 
 
 # ---- what strangers cost ---------------------------------------------------------------------------------------------
