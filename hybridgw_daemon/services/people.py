@@ -132,24 +132,32 @@ class People(Others):
             return contact
         raise NotFound(f"There is no contact {text[:80]!a}; 'hybridgw contacts list' shows them.", field="contact")
 
-    async def keep(self, contact: Contact, instead_of: Contact | None = None) -> None:
-        """Write a contact down, for all devices. Args: instead_of: one that goes in the same step."""
+    async def keep(
+        self, contact: Contact, instead_of: Contact | None = None, *, as_it_was: Contact | None = None
+    ) -> None:  # fmt: skip
+        """Write a contact down, for all devices.
+
+        Args: instead_of: one that goes in the same step; as_it_was: only if it is so still: what a person has decided
+        meanwhile stays.
+        """
         data: dict[str, Any] = {
             "name": contact.name, "root": contact.root.hex(), "relay": contact.relay, "state": contact.state,
             "verified": contact.is_verified, "changed": contact.changed.hex(),
         }  # fmt: skip
         if contact != self.contact(contact.person) or instead_of is not None:
             gone = {} if instead_of is None else {instead_of.person.hex(): None}
-            await self._write({contact.person.hex(): data, **gone})
+            await self._write({contact.person.hex(): data, **gone}, as_it_was)
         self.published("contacts")
         self.wake()
 
-    async def _write(self, wanted: Mapping[str, dict[str, Any] | None]) -> None:
+    async def _write(self, wanted: Mapping[str, dict[str, Any] | None], as_it_was: Contact | None = None) -> None:
         """Documents of the collection are this from now on. Args: wanted: fields by id; None: it goes."""
         now_ms = self._clock()
 
         def write(tx: Tx) -> None:
             requests: list[Request] = []
+            if as_it_was is not None and self._contact_now(tx, as_it_was.person) != as_it_was:
+                return
             for id, puts in wanted.items():
                 row = self._replica.current(tx, COLLECTION, id)
                 lives = row is not None and row[0] % 2 == 1
@@ -162,6 +170,11 @@ class People(Others):
 
         await self._database.write(write)
         self._wrote()
+
+    def _contact_now(self, tx: Tx, person: SpaceId) -> Contact | None:
+        """In this transaction, which may be that of others too."""
+        row = self._replica.current(tx, COLLECTION, person.hex())
+        return None if row is None or row[1] is None else _contact(person.hex(), row[1])
 
     async def forget(self, contact: Contact) -> None:
         """The person is no contact any more."""

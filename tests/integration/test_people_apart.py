@@ -162,6 +162,19 @@ async def test_who_is_blocked_while_a_relay_is_asked_about_their_letter_stays_bl
         assert ada.letters.dropped["blocked"] == 3
 
 
+async def test_who_is_blocked_in_the_moment_in_which_they_agree_is_blocked(tmp_path: Path) -> None:
+    async with friends(tmp_path) as (ada, bob, url, _):
+        await ada.device.relays.remove(url)
+        for k in range(20):  # which of the two is written first is not for a test to say
+            await ada.people.keep(msgspec.structs.replace(ada.people.named("bob"), state="asked"))
+            made = letter(bob, ada, said=Said(kind=Kind.ACCEPT), flags=FLAG_CONTACT, mid=bytes([k]) * 16)
+            blocking = asyncio.create_task(ada.contacts.block(OWNER, api.BlockContact(contact="bob")))
+            await asyncio.sleep(0)  # it has begun to write
+            await ada.letters.take([made.blob], url)
+            await blocking
+            assert ada.standing("bob")[0] == "blocked", k
+
+
 async def test_agreeing_with_a_request_does_not_make_a_changed_contact_a_known_one(tmp_path: Path) -> None:
     """The request waits on this device; on another one the person has said that it is somebody whose key is another."""
     async with strangers(tmp_path) as (ada, bob, _, _database):
