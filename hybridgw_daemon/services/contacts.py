@@ -215,6 +215,7 @@ class ContactService:
             rows.delete_request(tx, contact.person)
             rows.delete_errand(tx, contact.person)
             rows.forget_receipts(tx, contact.person)
+            rows.forget_held(tx, contact.person)
 
         await self._database.write(write)
         await self._noted("contact.blocked", person=contact.person.hex())

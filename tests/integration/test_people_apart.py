@@ -26,7 +26,7 @@ from hybridgw_protocol.frames import MsgStored
 from hybridgw_protocol.ids import SpaceId, format_document_id
 from hybridgw_protocol.invite import format_invite
 from hybridgw_protocol.letters import FLAG_CONTACT
-from hybridgw_protocol.limits import MAX_MESSAGE_TTL_MS
+from hybridgw_protocol.limits import HOLD_MS, MAX_MESSAGE_TTL_MS
 from hybridgw_protocol.localapi_devices import RemoveDevice
 from hybridgw_protocol.localapi_messages import AckMessages, ListenMessages
 from hybridgw_storage.database import Database, Tx
@@ -173,6 +173,15 @@ async def test_who_is_blocked_in_the_moment_in_which_they_agree_is_blocked(tmp_p
             await ada.letters.take([made.blob], url)
             await blocking
             assert ada.standing("bob")[0] == "blocked", k
+
+
+async def test_what_waits_for_its_turn_is_not_shown_when_its_sender_is_blocked(tmp_path: Path) -> None:
+    async with friends(tmp_path) as (ada, bob, url, _):
+        await ada.letters.take([letter(bob, ada, seq=2).blob], url)
+        await ada.contacts.block(OWNER, api.BlockContact(contact="bob"))
+        ada.later_ms = HOLD_MS + 1_000
+        await ada.mail.tend()
+        assert ada.shown() == []
 
 
 async def test_agreeing_with_a_request_does_not_make_a_changed_contact_a_known_one(tmp_path: Path) -> None:
