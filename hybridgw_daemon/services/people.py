@@ -126,7 +126,10 @@ class People(Others):
         return sorted((c for c in found if c is not None), key=lambda c: (c.name.casefold(), c.person))
 
     def named(self, text: str) -> Contact:
-        """The contact whom a person or program means: by id, or by name. Raises: NotFound."""
+        """The contact whom a person or program means: by id, or by name. Raises: NotFound.
+
+        An id first: who is called like the id of somebody else gets nothing that was meant for them.
+        """
         text, found = text.strip(), self.contacts()
         for contact in [c for c in found if c.person.hex() == text] or [c for c in found if c.name == text]:
             return contact
@@ -146,11 +149,14 @@ class People(Others):
         }  # fmt: skip
         if contact != self.contact(contact.person) or instead_of is not None:
             gone = {} if instead_of is None else {instead_of.person.hex(): None}
-            await self._write({contact.person.hex(): data, **gone}, as_it_was)
+            await self._write_all({contact.person.hex(): data, **gone}, as_it_was)
         self.published("contacts")
         self.wake()
 
-    async def _write(self, wanted: Mapping[str, dict[str, Any] | None], as_it_was: Contact | None = None) -> None:
+    async def _write(self, id: str, puts: dict[str, Any] | None) -> None:
+        await self._write_all({id: puts})
+
+    async def _write_all(self, wanted: Mapping[str, dict[str, Any] | None], as_it_was: Contact | None = None) -> None:
         """Documents of the collection are this from now on. Args: wanted: fields by id; None: it goes."""
         now_ms = self._clock()
 
@@ -178,7 +184,7 @@ class People(Others):
 
     async def forget(self, contact: Contact) -> None:
         """The person is no contact any more."""
-        await self._write({contact.person.hex(): None})
+        await self._write(contact.person.hex(), None)
         self.published("contacts")
 
     def own_name(self) -> str | None:
@@ -193,7 +199,7 @@ class People(Others):
 
     async def publish(self, name: str) -> None:
         """This person takes letters from now on: each of its devices makes a message key."""
-        await self._write({MYSELF: {"name": name}})
+        await self._write(MYSELF, {"name": name})
         await self.tend_keys()
         self.wake()
         own = self._space.identity.space
@@ -299,17 +305,16 @@ class People(Others):
     def check(self, target: Target) -> Contact:
         """The contact that a target names. Raises: NotFound; NeedsPerson: nothing goes there before a person acts."""
         contact = self.named(target.name)
-        word = shlex.quote(contact.name)  # in a command to type; the name may be a stranger's choice
         if contact.state == "blocked":
             raise NeedsPerson(
-                f"{contact.name} is blocked. To write to them again: hybridgw contacts accept {word}",
-                command=f"hybridgw contacts accept {word}",
+                f"{contact.name} is blocked. To write to them again: hybridgw contacts accept {_typed(contact)}",
+                command=f"hybridgw contacts accept {_typed(contact)}",
             )
         if contact.changed:
             raise NeedsPerson(
                 f"The key of {contact.name} is another one than before: somebody may pretend to be them, or they began "
-                f"anew. Compare the safety number with them first: hybridgw contacts verify {word}",
-                command=f"hybridgw contacts verify {word}",
+                f"anew. Compare the safety number with them first: hybridgw contacts verify {_typed(contact)}",
+                command=f"hybridgw contacts verify {_typed(contact)}",
             )
         return contact
 
@@ -382,6 +387,11 @@ def _contact(id: str, body: bytes) -> Contact | None:
 
 async def _nothing() -> None:
     """There are no keys."""
+
+
+def _typed(contact: Contact) -> str:
+    """As one word of a command: what a contact is called may be a stranger's choice."""
+    return shlex.quote(contact.name)
 
 
 def check_name(name: str) -> str:
