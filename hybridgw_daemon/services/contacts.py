@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import shlex
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -175,7 +176,8 @@ class ContactService:
         if namesake is not None:
             raise AlreadyExists(
                 f"A contact is called {name} already, and this is somebody else, or they began anew. Choose another "
-                f"name (--name), or say that it is them: hybridgw contacts add {request.person.hex()} --name {name}",
+                f"name (--name), or say that it is them: hybridgw contacts add {request.person.hex()} "
+                f"--name {shlex.quote(name)}",
                 field="name",
             )
         await self._publish()
@@ -220,6 +222,7 @@ class ContactService:
             rows.delete_request(tx, contact.person)
             rows.delete_errand(tx, contact.person)
             rows.forget_receipts(tx, contact.person)
+            rows.forget_held(tx, contact.person)
 
         await self._database.write(write)
         await self._noted("contact.blocked", person=contact.person.hex())

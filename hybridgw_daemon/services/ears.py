@@ -56,7 +56,8 @@ class Ear:
         self._database, self._wakened, self._leave = database, wakened, leave
         self._name_of, self._person_of = name_of, person_of
         self._after = dict.fromkeys(Priority, 0)  # of each priority, the rid shown last
-        self._shown: dict[bytes, tuple[Place, int]] = {}  # id -> (place, bytes), not acknowledged yet
+        # id -> (place, bytes) of those not acknowledged yet: mostly one, but every sender chooses its ids by itself
+        self._shown: dict[bytes, list[tuple[Place, int]]] = {}
         self._bytes = 0
         self._turns = Turns()
         self._news: deque[bytes] = deque(maxlen=NEWS)
@@ -74,13 +75,12 @@ class Ear:
     def done(self, ids: Iterable[bytes]) -> None:
         """These are acknowledged: there is room for others."""
         for mid in ids:
-            if (found := self._shown.pop(mid, None)) is not None:
-                self._bytes -= found[1]
+            self._bytes -= sum(size for _, size in self._shown.pop(mid, ()))
         self._wakened.set()
 
     def shown(self, ids: Iterable[bytes]) -> list[Place]:
         """Those of them that it was shown and has not acknowledged."""
-        return [self._shown[mid][0] for mid in ids if mid in self._shown]
+        return [place for mid in ids for place, _ in self._shown.get(mid, ())]
 
     async def part(self) -> list[bytes]:
         """The next events; [] if there is nothing now."""
@@ -119,7 +119,7 @@ class Ear:
             self._after[priority] = waiting.rid
             if self._may_hear(waiting):
                 place = Place(waiting.rid, waiting.sender, waiting.id, waiting.priority)
-                self._shown[waiting.id] = (place, len(waiting.body))
+                self._shown.setdefault(waiting.id, []).append((place, len(waiting.body)))
                 self._bytes += len(waiting.body)
                 told.append(event_of(waiting, self._name_of(waiting.sender), self._person_of(waiting.sender)))
         return told

@@ -438,7 +438,8 @@ class LetterService:
     async def _changed(self, contact: Contact, root: bytes) -> None:
         """Another root key than the pinned one: nothing goes either way before a person has looked."""
         await self.people.keep(
-            Contact(contact.person, contact.name, root, contact.relay, contact.state, changed=contact.root)
+            Contact(contact.person, contact.name, root, contact.relay, contact.state, changed=contact.root),
+            as_it_was=contact,
         )
 
     async def _check_heads(self, contact: Contact | None, person: SpaceId, said: Said, url: str) -> None:
@@ -484,7 +485,7 @@ class LetterService:
         accepted = Contact(
             contact.person, contact.name, contact.root, contact.relay, "accepted", contact.is_verified, contact.changed
         )
-        await self.people.keep(accepted)
+        await self.people.keep(accepted, as_it_was=contact)
         keys = self.people.known(contact.person).keys()
 
         def write(tx: Tx) -> None:

@@ -8,6 +8,8 @@ protocol/SPEC.md, "People".
 from __future__ import annotations
 
 import asyncio
+import re
+import shlex
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
@@ -38,6 +40,7 @@ MOST_CONTACTS: Final = 5_000
 MOST_KNOWN: Final = 64  # control logs of people that are kept in memory
 MOST_STRANGER_BYTES: Final = 512 * 1024  # of control records of who asks to be a contact
 LOOK_UP_S: Final = 15.0
+_ID: Final = re.compile(r"[0-9A-Fa-f]{32}")
 PUBLISH_S: Final = 5.0
 AGAIN_S: Final = 5.0  # a person is looked up for a letter at most so often
 
@@ -132,24 +135,35 @@ class People(Others):
             return contact
         raise NotFound(f"There is no contact {text[:80]!a}; 'hybridgw contacts list' shows them.", field="contact")
 
-    async def keep(self, contact: Contact, instead_of: Contact | None = None) -> None:
-        """Write a contact down, for all devices. Args: instead_of: one that goes in the same step."""
+    async def keep(
+        self, contact: Contact, instead_of: Contact | None = None, *, as_it_was: Contact | None = None
+    ) -> None:  # fmt: skip
+        """Write a contact down, for all devices.
+
+        Args: instead_of: one that goes in the same step; as_it_was: only if it is so still: what a person has decided
+        meanwhile stays.
+        """
         data: dict[str, Any] = {
             "name": contact.name, "root": contact.root.hex(), "relay": contact.relay, "state": contact.state,
             "verified": contact.is_verified, "changed": contact.changed.hex(),
         }  # fmt: skip
         if contact != self.contact(contact.person) or instead_of is not None:
             gone = {} if instead_of is None else {instead_of.person.hex(): None}
-            await self._write({contact.person.hex(): data, **gone})
+            await self._write_all({contact.person.hex(): data, **gone}, as_it_was)
         self.published("contacts")
         self.wake()
 
-    async def _write(self, wanted: Mapping[str, dict[str, Any] | None]) -> None:
+    async def _write(self, id: str, puts: dict[str, Any] | None) -> None:
+        await self._write_all({id: puts})
+
+    async def _write_all(self, wanted: Mapping[str, dict[str, Any] | None], as_it_was: Contact | None = None) -> None:
         """Documents of the collection are this from now on. Args: wanted: fields by id; None: it goes."""
         now_ms = self._clock()
 
         def write(tx: Tx) -> None:
             requests: list[Request] = []
+            if as_it_was is not None and self._contact_now(tx, as_it_was.person) != as_it_was:
+                return
             for id, puts in wanted.items():
                 row = self._replica.current(tx, COLLECTION, id)
                 lives = row is not None and row[0] % 2 == 1
@@ -163,9 +177,14 @@ class People(Others):
         await self._database.write(write)
         self._wrote()
 
+    def _contact_now(self, tx: Tx, person: SpaceId) -> Contact | None:
+        """In this transaction, which may be that of others too."""
+        row = self._replica.current(tx, COLLECTION, person.hex())
+        return None if row is None or row[1] is None else _contact(person.hex(), row[1])
+
     async def forget(self, contact: Contact) -> None:
         """The person is no contact any more."""
-        await self._write({contact.person.hex(): None})
+        await self._write(contact.person.hex(), None)
         self.published("contacts")
 
     def own_name(self) -> str | None:
@@ -180,12 +199,12 @@ class People(Others):
 
     async def publish(self, name: str) -> None:
         """This person takes letters from now on: each of its devices makes a message key."""
-        await self._write({MYSELF: {"name": name}})
+        await self._write(MYSELF, {"name": name})
         await self._tell_relays()
 
     async def withdraw(self) -> None:
         """This person takes no letters any more: each of its devices says so, as soon as it hears of it."""
-        await self._write({MYSELF: None})
+        await self._write(MYSELF, None)
         await self._tell_relays()
 
     async def _tell_relays(self) -> None:
@@ -301,14 +320,14 @@ class People(Others):
             )
         if contact.state == "blocked":
             raise NeedsPerson(
-                f"{contact.name} is blocked. To write to them again: hybridgw contacts accept {contact.name}",
-                command=f"hybridgw contacts accept {contact.name}",
+                f"{contact.name} is blocked. To write to them again: hybridgw contacts accept {_typed(contact)}",
+                command=f"hybridgw contacts accept {_typed(contact)}",
             )
         if contact.changed:
             raise NeedsPerson(
                 f"The key of {contact.name} is another one than before: somebody may pretend to be them, or they began "
-                f"anew. Compare the safety number with them first: hybridgw contacts verify {contact.name}",
-                command=f"hybridgw contacts verify {contact.name}",
+                f"anew. Compare the safety number with them first: hybridgw contacts verify {_typed(contact)}",
+                command=f"hybridgw contacts verify {_typed(contact)}",
             )
         return contact
 
@@ -383,9 +402,16 @@ async def _nothing() -> None:
     """There are no keys."""
 
 
+def _typed(contact: Contact) -> str:
+    """As one word of a command: what a contact is called may be a stranger's choice."""
+    return shlex.quote(contact.name)
+
+
 def check_name(name: str) -> str:
     """What a contact is called here. Raises: BadValue."""
     name = " ".join(name.split())
     if not 0 < len(name) <= 64 or not name.isprintable() or "@" in name:
         raise BadValue("The name of a contact has 1 to 64 printable characters and no @.", field="name")
+    if _ID.fullmatch(name.replace(" ", "").replace("-", "")):  # what is meant for the other one would go there
+        raise BadValue("This name looks like the id of a person; choose another one (--name).", field="name")
     return name

@@ -235,6 +235,11 @@ def forget_receipts(tx: Tx, person: bytes) -> None:
     tx.execute("DELETE FROM receipt WHERE length(recipient) = 32 AND substr(recipient, 1, 16) = ?", (person,))
 
 
+def forget_held(tx: Tx, person: bytes) -> None:
+    """What came of a person ahead of its turn is not shown."""
+    tx.execute("DELETE FROM held WHERE length(sender) = 32 AND substr(sender, 1, 16) = ?", (person,))
+
+
 # ---- message keys of this device -------------------------------------------------------------------------------------
 class KeyRow(NamedTuple):
     """A message key of this device. space: whose device it was; sealed: its secret; record: by which it was published;

@@ -64,20 +64,22 @@ def test_spec_R6_two_people_compare_a_number_and_write_both_ways(two: tuple[Cli,
     asked = until(lambda: bob("contacts", "requests", "--json").json["items"], "a request")
     assert [(r["name"], r["note"]) for r in asked] == [("Ada Example", "It is Ada")]
     assert inbox(bob) == []
-    bob("contacts", "accept", "Ada Example", "--name", "ada")
+    her = "ada; echo"  # what a person, or a stranger, may call themselves
+    agreed = bob("contacts", "accept", "Ada Example", "--name", her)
+    assert f"contacts verify '{her}'" in agreed.talk + agreed.out  # as one word, whatever it says
 
-    assert number(ada, "bob") == number(bob, "ada")
-    assert "verified" in ada("contacts", "verify", "bob", number(bob, "ada")).out
-    wrong = number(bob, "ada")[:-1] + ("1" if number(bob, "ada")[-1] == "0" else "0")
-    assert "not the number" in bob("contacts", "verify", "ada", wrong, code=4).talk
-    bob("contacts", "verify", "ada", number(ada, "bob"))
+    assert number(ada, "bob") == number(bob, her)
+    assert "verified" in ada("contacts", "verify", "bob", number(bob, her)).out
+    wrong = number(bob, her)[:-1] + ("1" if number(bob, her)[-1] == "0" else "0")
+    assert "not the number" in bob("contacts", "verify", her, wrong, code=4).talk
+    bob("contacts", "verify", her, number(ada, "bob"))
 
     got = until(lambda: inbox(bob), "the early message")
-    assert [(m["body"], m["type"], m["person"]) for m in got] == [("an early secret word", "secret.kind", "ada")]
-    bob("send", json.dumps({"answer": "a later secret word"}), "--to", "person:ada", "--type", "note")
+    assert [(m["body"], m["type"], m["person"]) for m in got] == [("an early secret word", "secret.kind", her)]
+    bob("send", json.dumps({"answer": "a later secret word"}), "--to", f"person:{her}", "--type", "note")
     back = until(lambda: inbox(ada), "the answer")
     assert (back[0]["body"], back[0]["person"]) == ({"answer": "a later secret word"}, "bob")
-    assert len(bob("messages", "--peer", "person:ada", "--json").json["items"]) == 2
+    assert len(bob("messages", "--peer", f"person:{her}", "--json").json["items"]) == 2
     assert bob("messages", "--peer", "person:nobody", code=1).talk
     bob("messages", "ack", got[0]["id"])
     until(lambda: ada("messages", "show", early["id"], "--json").json["state"] == "handled", "a receipt")

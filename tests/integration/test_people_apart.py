@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -11,19 +13,22 @@ import msgspec
 import pytest
 
 from hybridgw_daemon.core.letters import Kind, Said
+from hybridgw_daemon.core.uuid7 import new_uuid7
 from hybridgw_daemon.services.contacts import ContactService
 from hybridgw_daemon.services.letters import MOST_REQUESTS, RETRY_FIRST_MS
 from hybridgw_daemon.services.people import Contact, People
 from hybridgw_daemon.services.ports import OWNER
+from hybridgw_daemon.stores import copies
 from hybridgw_daemon.stores import people as people_rows
 from hybridgw_protocol import localapi_people as api
-from hybridgw_protocol.errors import DiskFull, StorageUnavailable
+from hybridgw_protocol.errors import BadValue, DiskFull, NeedsPerson, StorageUnavailable
 from hybridgw_protocol.frames import MsgStored
-from hybridgw_protocol.ids import SpaceId
+from hybridgw_protocol.ids import SpaceId, format_document_id
 from hybridgw_protocol.invite import format_invite
 from hybridgw_protocol.letters import FLAG_CONTACT
-from hybridgw_protocol.limits import MAX_MESSAGE_TTL_MS
+from hybridgw_protocol.limits import HOLD_MS, MAX_MESSAGE_TTL_MS
 from hybridgw_protocol.localapi_devices import RemoveDevice
+from hybridgw_protocol.localapi_messages import AckMessages, ListenMessages
 from hybridgw_storage.database import Database, Tx
 
 from .devices import invite, pair, until
@@ -157,6 +162,28 @@ async def test_who_is_blocked_while_a_relay_is_asked_about_their_letter_stays_bl
         assert ada.letters.dropped["blocked"] == 3
 
 
+async def test_who_is_blocked_in_the_moment_in_which_they_agree_is_blocked(tmp_path: Path) -> None:
+    async with friends(tmp_path) as (ada, bob, url, _):
+        await ada.device.relays.remove(url)
+        for k in range(20):  # which of the two is written first is not for a test to say
+            await ada.people.keep(msgspec.structs.replace(ada.people.named("bob"), state="asked"))
+            made = letter(bob, ada, said=Said(kind=Kind.ACCEPT), flags=FLAG_CONTACT, mid=bytes([k]) * 16)
+            blocking = asyncio.create_task(ada.contacts.block(OWNER, api.BlockContact(contact="bob")))
+            await asyncio.sleep(0)  # it has begun to write
+            await ada.letters.take([made.blob], url)
+            await blocking
+            assert ada.standing("bob")[0] == "blocked", k
+
+
+async def test_what_waits_for_its_turn_is_not_shown_when_its_sender_is_blocked(tmp_path: Path) -> None:
+    async with friends(tmp_path) as (ada, bob, url, _):
+        await ada.letters.take([letter(bob, ada, seq=2).blob], url)
+        await ada.contacts.block(OWNER, api.BlockContact(contact="bob"))
+        ada.later_ms = HOLD_MS + 1_000
+        await ada.mail.tend()
+        assert ada.shown() == []
+
+
 async def test_agreeing_with_a_request_does_not_make_a_changed_contact_a_known_one(tmp_path: Path) -> None:
     """The request waits on this device; on another one the person has said that it is somebody whose key is another."""
     async with strangers(tmp_path) as (ada, bob, _, _database):
@@ -166,6 +193,62 @@ async def test_agreeing_with_a_request_does_not_make_a_changed_contact_a_known_o
         await bob.people.keep(Contact(request.person, "ada", request.root, request.relay, "asked", changed=b"c" * 32))
         assert (await bob.accept(request.person.hex())).changed
         assert bob.standing("ada") == ("accepted", False, True)
+
+
+async def test_two_people_whose_messages_have_one_id_are_both_heard_and_acknowledged(tmp_path: Path) -> None:
+    """Who sends a message chooses its id: with another one's a program must not lose its place, nor its room."""
+    carol = Talker(tmp_path / "carol", "carol")
+    async with friends(tmp_path) as (ada, bob, url, _), carol.running():
+        person, root = carol.device.space.identity.space, carol.device.space.root_public
+        ada.people.directories = {Liar(url, [*carol.device.space.records(), *await published(carol)]): None}
+        await ada.people.look_up(person)
+        await ada.people.keep(Contact(person, "carol", root, url, "accepted"))
+        wakened = asyncio.Event()
+        ear, _waiting = await ada.messages.listeners.listen(
+            OWNER, "web_app", "inbox", ListenMessages(topics=["people"]), wakened
+        )
+        body = Said(kind=Kind.MESSAGE, type="note", body=b'"' + b"x" * 60_000 + b'"')
+        for k in range(1, 7):  # more than a program is shown at once
+            mid = new_uuid7(ada.device.clock(), os.urandom(10))
+            blobs = [letter(sender, ada, said=body, mid=mid, seq=k).blob for sender in (bob, carol)]
+            await ada.letters.take(blobs, url)
+            assert len(await ear.part()) == 2, k
+            await ada.messages.ack(OWNER, AckMessages(ids=[format_document_id(mid)]), ear)
+            assert ada.device.database.peek(lambda c: copies.count_waiting(c, ear.listener.nr)) == 0
+
+
+async def test_nobody_can_be_called_by_the_id_of_somebody_else(tmp_path: Path) -> None:
+    """Programs name a contact by its id: a stranger who calls himself so would get what is meant for the other."""
+    async with friends(tmp_path) as (ada, _bob, url, database):
+        mallory = Talker(tmp_path / "mallory", "mallory")
+        async with mallory.running():
+            await mallory.device.relays.add(format_invite(url, await invite(database)))
+            await until(lambda: mallory.people.directories, PATIENCE_S)
+            bobs = ada.people.named("bob").person.hex()
+            await mallory.people.publish(bobs)
+            await mallory.add(await ada.address(), "ada")
+            await until(lambda: ada.device.database.peek(people_rows.requests), PATIENCE_S)
+            asked = (await ada.requests())[0]
+            for name in ("", bobs.upper(), " ".join((bobs[:16], bobs[16:]))):
+                with pytest.raises(BadValue, match="looks like"):
+                    await ada.accept(asked.id, name)
+            contact = await ada.accept(asked.id, "mallory")
+            await ada.people.keep(msgspec.structs.replace(ada.people.named("mallory"), name=bobs))
+            assert ada.people.named(bobs).name == "bob"
+            assert ada.people.named(contact.id).person.hex() == contact.id
+
+
+async def test_a_name_is_one_word_of_the_command_that_helps(tmp_path: Path) -> None:
+    """A person copies it into a shell, and a stranger chose the name."""
+    async with friends(tmp_path) as (ada, _bob, _url, _database):
+        contact = msgspec.structs.replace(ada.people.named("bob"), name="bob; rm -r $(pwd) `x`")
+        for state, changed, verb in (("blocked", b"", "accept"), ("accepted", b"c" * 32, "verify")):
+            await ada.people.keep(msgspec.structs.replace(contact, state=state, changed=changed))
+            with pytest.raises(NeedsPerson) as refused:
+                await ada.send(f"person:{contact.person.hex()}", "x")
+            command = str(refused.value.detail["command"])
+            assert shlex.split(command) == ["hybridgw", "contacts", verb, contact.name]
+            assert refused.value.message.endswith(command)
 
 
 # ---- what strangers cost ---------------------------------------------------------------------------------------------

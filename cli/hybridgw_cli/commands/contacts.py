@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from typing import Any
 
@@ -65,6 +66,11 @@ def _state(contact: Json) -> str:
     return "verified" if contact["verified"] else "not verified"
 
 
+def _typed(contact: Json) -> str:
+    """A contact as a word of a command to type: what it is called may be a stranger's choice."""
+    return shlex.quote(clean(contact["name"]))
+
+
 @contacts.command(cls=Command)
 @click.option("--name", default="", help="What others are told to call you; without it this machine's name.")
 @click.option("--no-qr", is_flag=True, help="Do not draw the QR code.")
@@ -124,7 +130,7 @@ def add(app: App, address: str, name: str, note: str) -> None:
         app.out.result(f"{who} is asked. What you send waits until they agree.")
     else:
         app.out.result(f"{who} is a contact.")
-    app.out.say(f"Compare the safety number with them: {app.command('contacts verify ' + who)}")
+    app.out.say(f"Compare the safety number with them: {app.command('contacts verify ' + _typed(added))}")
 
 
 @contacts.command(cls=Command)
@@ -171,7 +177,7 @@ def accept(app: App, who: str, name: str) -> None:
         return
     name = clean(accepted["name"])
     app.out.result(f"{name} is a contact.")
-    app.out.say(f"Compare the safety number with them: {app.command('contacts verify ' + name)}")
+    app.out.say(f"Compare the safety number with them: {app.command('contacts verify ' + _typed(accepted))}")
 
 
 @contacts.command(cls=Command)
@@ -185,7 +191,7 @@ def block(app: App, who: str) -> None:
         app.out.json(blocked)
         return
     app.out.result(f"{clean(blocked['name'])} is blocked. To end it: "
-                   f"{app.command('contacts accept ' + clean(blocked['name']))}")  # fmt: skip
+                   f"{app.command('contacts accept ' + _typed(blocked))}")  # fmt: skip
 
 
 @contacts.command(cls=Command)
@@ -215,7 +221,7 @@ def verify(app: App, who: str, number: tuple[str, ...], no_qr: bool) -> None:
         if not no_qr and app.out.is_watched:
             app.out.raw(qr(shown["number_link"]))
         if not app.out.is_watched:
-            app.out.say(f"If theirs is the same: {app.command('contacts verify ' + clean(shown['name']) + ' NUMBER')}")
+            app.out.say(f"If theirs is the same: {app.command('contacts verify ' + _typed(shown) + ' NUMBER')}")
             return
         if not click.confirm("Does the other side show the same number?", default=False, err=True):
             raise NeedsPerson("Not verified. Tell this contact nothing that others must not hear.")
