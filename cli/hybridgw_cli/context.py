@@ -65,7 +65,9 @@ class App:
 
 
 def _set_home(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
-    if value:
+    if value is not None:
+        if not value.strip():  # a variable that is not set: the profile of every day is not what was meant
+            raise click.UsageError("--home names no folder. Without the option your own profile is meant.", ctx)
         ctx.ensure_object(App).home = value
 
 

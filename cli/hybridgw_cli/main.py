@@ -241,4 +241,8 @@ def _broken_pipe() -> int:
 
 def main(argv: Any = None) -> NoReturn:
     """Entry point of `hybridgw`."""
+    # Of a stream that was closed there is none: then nothing is to be read, and what is said is for nobody.
+    sys.stdin = sys.stdin or open(os.devnull, encoding="utf-8")  # noqa: SIM115 - to the end of the process
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     sys.exit(run(sys.argv[1:] if argv is None else argv))

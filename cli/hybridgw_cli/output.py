@@ -14,7 +14,9 @@ import time
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO, Any, Final, Protocol
+from typing import IO, Any, Final, NoReturn, Protocol
+
+from hybridgw_protocol.errors import StateError
 
 # Controls (C0 without tab, C1), line and paragraph separators, and what turns the direction of text.
 _STEERING: Final = re.compile(
@@ -88,19 +90,19 @@ class Output:
     # ---- results -------------------------------------------------------------------------------------------------
     def result(self, text: str = "") -> None:
         """A line of the result. Text from outside in it has gone through `clean`."""
-        self._out.write(text + "\n")
+        self._put(text + "\n")
 
     def raw(self, text: str) -> None:
         """A part of a result that is a file of its own, as it is."""
-        self._out.write(text)
+        self._put(text)
 
     def json(self, value: Any) -> None:
         """A result as JSON: indented for a terminal, one line otherwise."""
-        self._out.write(to_json(value, indent=2 if is_terminal(self._out) else None) + "\n")
+        self._put(to_json(value, indent=2 if is_terminal(self._out) else None) + "\n")
 
     def json_line(self, value: Any) -> None:
         """One of many results, each a line of JSON."""
-        self._out.write(to_json(value) + "\n")
+        self._put(to_json(value) + "\n")
 
     def table(self, rows: Iterable[Sequence[object]], header: Sequence[str]) -> None:
         """Rows under a header, columns aligned. Cells are made clean."""
@@ -132,12 +134,30 @@ class Output:
         """Why the command failed; with --json, also as `{"error": …}` on stdout."""
         self.say(f"{self.paint('error:', 'red', talk=True)} {text}")
         if self.as_json:
-            self._out.write(to_json({"error": {"code": code, "message": text, "detail": detail}}) + "\n")
+            self._put(to_json({"error": {"code": code, "message": text, "detail": detail}}) + "\n")
 
     def flush(self) -> None:
-        """Everything is out. Raises: BrokenPipeError."""
-        self._out.flush()
+        """Everything is out. Raises: BrokenPipeError; StateError: it cannot be written."""
+        try:
+            self._out.flush()
+        except OSError as error:
+            self._give_up(error)
         self._talk.flush()
+
+    def _put(self, text: str) -> None:
+        try:
+            self._out.write(text)
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> NoReturn:
+        """The file behind a redirection takes nothing more, as on a full disk; nor shall it at the end once more."""
+        if isinstance(error, BrokenPipeError):
+            raise error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self._out.fileno())
+        raise StateError(
+            f"The output cannot be written: {error.strerror}. What is there of it is not whole."
+        ) from error
 
     def paint(self, text: str, colour: str, *, talk: bool = False) -> str:
         """The text in a colour, where colours are wanted."""

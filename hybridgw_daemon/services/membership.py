@@ -55,8 +55,8 @@ class MembershipService:
     async def open(self, rest: RestSealer, *, is_copy: bool = False, note: Callable[[Tx], None] = nothing_more) -> None:
         """Unlock: open this device's keys, or make them and a space at the first start; then tend the keys.
 
-        Args: is_copy: this database may run elsewhere too, so a new log is begun before anything is sealed; note:
-        what else to write in the transaction that decides that.
+        Args: is_copy: this database may run elsewhere too, so a new log is begun before anything is sealed; or it is
+        new and the one before it is gone; note: what else to write in the transaction that decides that.
         Raises: CannotOpen: the key-encryption key is not the one this database was sealed under.
         """
         self._rest = rest
@@ -64,7 +64,7 @@ class MembershipService:
         sealed = self._database.peek(lambda c: control.secret(c, DEVICE_SEED))
         if sealed is None:
             root_seed, seed, records = self._space.begin(self._clock())
-            await self._database.write(note)
+            await self._database.write(lambda tx: self._begin_anew(tx, is_copy, note))
             await self._take_up(RootKeys.from_seed(root_seed).space, seed, records, root_seed=root_seed)
         else:
             seed = rest.open(Purpose.DEVICE_SEED, (DEVICE_SEED,), sealed)
@@ -121,6 +121,16 @@ class MembershipService:
             meta.put(tx, WORDS_CONFIRMED, now_ms)
 
         await self._database.write(erase)
+
+    def _begin_anew(self, tx: Tx, is_copy: bool, note: Callable[[Tx], None]) -> None:
+        note(tx)
+        if is_copy:  # something beside the database knows of an older one
+            alarms.raise_alarm(
+                tx, self._clock(), "database_gone",
+                "This profile had a database before, which is gone or was emptied: everything begins anew here. If you "
+                "have a backup, stop the daemon ('hybridgw down'), put it back and start again; else "
+                "'hybridgw pair CODE' brings back what your other devices have.",
+            )  # fmt: skip
 
     async def _reopen(self, is_copy: bool, note: Callable[[Tx], None]) -> None:
         keys, device, now_ms = self._sync.known_keys(), self._space.identity.device, self._sync.now_ms()

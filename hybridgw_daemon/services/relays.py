@@ -75,9 +75,9 @@ class RelayService:
                 raise AlreadyExists(f"This relay is in use already, as {row.url}.")
         check = await self._gateway.check(invite.url)
         if not check.ok:
-            raise StateError(
-                f"{(check.error or '').rstrip('.')}. Nothing was added; check the link, then try again.", url=invite.url
-            )
+            why = check.error or ""
+            stop = "" if why.endswith(("?", ".")) else "."
+            raise StateError(f"{why}{stop} Nothing was added; check the link, then try again.", url=invite.url)
         was_used = any(row.url == invite.url for row in self._database.peek(control.relays))
         await self.keep(invite)
         self._sync.peers.reconnect()  # one that is in use may have refused this device, and wait long to be asked again

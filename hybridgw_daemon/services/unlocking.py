@@ -86,7 +86,7 @@ class UnlockingService:
         here = clone_guard.machine_id()
         verdict = clone_guard.check(self._folder, db_counter, db_machine, here)
         counter = clone_guard.advance(self._folder, db_counter, self._database.path)
-        if verdict is clone_guard.Verdict.COPIED:
+        if verdict is clone_guard.Verdict.COPIED and known is not None:
             log.warning("this database is a copy; a new log is begun", extra={"event": "keys.copied"})
 
         def note(tx: Tx) -> None:
@@ -96,7 +96,10 @@ class UnlockingService:
 
         rest = RestSealer(opened.kek)
         self._relays.rest = rest
-        await self._membership.open(rest, is_copy=verdict is clone_guard.Verdict.COPIED, note=note)
+        is_copy = verdict is clone_guard.Verdict.COPIED
+        if known is None and any(self._folder.glob(f"{self._database.path.name}.damaged-*")):
+            is_copy = False  # a new one in the place of a damaged one, which 'doctor' tells of
+        await self._membership.open(rest, is_copy=is_copy, note=note)
         self._relays.start()
         self._told(rest)
         self._component = self._opened(store)

@@ -169,6 +169,57 @@ def test_doctor_finds_why_a_daemon_cannot_start(tmp_path: Path) -> None:
         assert "-wal" in looked
 
 
+def test_a_database_that_was_emptied_is_told(tmp_path: Path) -> None:
+    """It looks like a new one; what lies beside it knows better."""
+    with profile(tmp_path / "home") as cli:
+        cli.up()
+        cli("down")
+        cli.up()  # after a first start alone it could also have been cut off
+        cli("data", "put", "tasks", "milk", "title=Buy milk")
+        assert "alarm" not in cli("status").out
+        cli("down")
+        for path in cli.home.glob("hybridgw.db*"):
+            path.write_bytes(b"")
+        cli.up()
+        assert "had a database before" in cli("status", code=4).out  # 'up' has waited until the keys were opened
+        assert "database_gone" in cli("doctor", code=1).out
+        cli("doctor", "--seen")
+        assert "had a database before" not in cli("status").out
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="a disk that is full stands in /dev/full on Linux")
+def test_an_output_that_takes_nothing_more_is_told(tmp_path: Path) -> None:
+    """Nobody shall believe that a file is whole; and a device file is written to, not replaced."""
+    with profile(tmp_path / "home") as cli:
+        cli.up()
+        cli("data", "put", "tasks", "milk", "title=Buy milk")
+
+        def ran(words: str) -> tuple[int, str]:
+            command = f"{COMMANDS / 'hybridgw'} --home {cli.home} {words}"
+            shell = ["sh", "-c", command]
+            done = subprocess.run(
+                shell, check=False, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment(),
+                timeout=60,
+            )  # fmt: skip
+            return done.returncode, done.stderr
+
+        for words in ("status --json >/dev/full", "export tasks >/dev/full"):
+            code, said = ran(words)
+            assert (code, said.count("cannot be written"), "fault" in said, "Traceback" in said) == (1, 1, False, False)
+        code, said = ran("export tasks -o /dev/full")
+        assert (code, "/dev/full cannot be written: No space left" in said) == (1, True)
+        assert Path("/dev/full").is_char_device()
+        (tmp_path / "link").symlink_to(tmp_path / "target")
+        assert ran(f"export tasks -o {tmp_path / 'link'}")[0] == 0
+        assert (tmp_path / "link").is_symlink()
+        assert "Buy milk" in (tmp_path / "target").read_text()
+        for words, wanted in (
+            ("status >&-", 0), ("leave <&-", 4), ("recover <&-", 4),
+        ):  # fmt: skip
+            code, said = ran(words)
+            assert (words, code, "fault" in said, "Traceback" in said) == (words, wanted, False, False)
+
+
 def test_up_in_the_foreground_ends_with_ctrl_c(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [str(COMMANDS / "hybridgw"), "--home", str(tmp_path / "home"), "up", "--foreground", "--port", "0",

@@ -229,6 +229,11 @@ def _written(path: Path, lines: Iterable[str]) -> int:
 
 @contextmanager
 def _replacement(path: Path) -> Iterator[IO[str]]:
+    path = Path(os.path.realpath(path))  # the file that a link names, not the link
+    if path.exists() and not path.is_file():  # a device or a pipe, like /dev/stdout: nothing takes its place
+        with path.open("w", encoding="utf-8", newline="") as file:
+            yield file
+        return
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
         with open(handle, "w", encoding="utf-8", newline="") as file:

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 from urllib.parse import quote, urlencode, urlsplit
 
-from hybridgw_protocol.errors import HybridGWError, NotRunning, StateError
+from hybridgw_protocol.errors import BadValue, HybridGWError, NotRunning, StateError
 from hybridgw_protocol.runtime import VERSION, Endpoint
 
 from .problems import error_of
@@ -283,7 +283,12 @@ class Client:
 
 
 def path_of(*parts: str) -> str:
-    """`/api/…` with each part quoted, slashes and dots too: an id is never a path."""
+    """`/api/…` with each part quoted, slashes and dots too: an id is never a path.
+
+    Raises: BadValue: one is empty, which would be another path.
+    """
+    if not all(parts):
+        raise BadValue("An id or a name is empty.")
     return "/api/" + "/".join(quote(part, safe="") for part in parts)
 
 

@@ -169,6 +169,9 @@ def test_exit_codes_and_words(arguments: list[str], code: int, says: str, tmp_pa
 
 
 def test_the_home_may_stand_after_the_command(tmp_path: Path) -> None:
+    for nothing in (["--home", "", "down"], ["down", "--home", " "]):
+        done = hybridgw(*nothing)
+        assert (done.returncode, "names no folder" in done.stderr) == (2, True)
     for arguments in (["--home", str(tmp_path), "paths"], ["paths", "--home", str(tmp_path)]):
         assert f"database  {tmp_path}/hybridgw.db" in hybridgw(*arguments).stdout
     assert f"database  {tmp_path}/hybridgw.db" in hybridgw("paths", HYBRIDGW_HOME=str(tmp_path)).stdout

@@ -17,7 +17,7 @@ import pytest
 
 from hybridgw_client import Client, Event, find_profile
 from hybridgw_client.client import path_of
-from hybridgw_protocol.errors import HybridGWError, NotFound, NotRunning, StateError
+from hybridgw_protocol.errors import BadValue, HybridGWError, NotFound, NotRunning, StateError
 from hybridgw_protocol.runtime import Endpoint, Secret
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
@@ -260,3 +260,9 @@ def test_what_no_json_can_hold_is_refused_before_it_is_sent(tmp_path: Path) -> N
         with pytest.raises(ValueError, match="JSON"):
             client.put("tasks", "a", {"x": float("nan")})
         assert handler.seen == []
+
+
+def test_an_empty_id_is_refused_before_it_is_another_path() -> None:
+    assert path_of("data", "tasks", "a/b") == "/api/data/tasks/a%2Fb"
+    with pytest.raises(BadValue, match="empty"):
+        path_of("data", "tasks", "")
