@@ -21,7 +21,7 @@ const common = {
   publicDir: false,
   oxc: { jsx: { runtime: 'automatic', importSource: 'preact' } },
 }
-const plain = { target: 'es2022', modulePreload: false, assetsInlineLimit: 0, reportCompressedSize: false, emptyOutDir: false }
+const plain = { target: 'es2022', modulePreload: { polyfill: false }, assetsInlineLimit: 0, reportCompressedSize: false, emptyOutDir: false }
 
 const made = join(out, 'made')
 rmSync(out, { recursive: true, force: true })

@@ -133,9 +133,9 @@ SAID: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "F4": {
         "how-to/connect-your-browser.md": (
-            "six digits", "hybridgw extension doctor", "snap or a flatpak", "While HybridGW is away",
-            "| permission | for |",
+            "six digits", "hybridgw extension doctor", "snap or a flatpak", "| permission | for |",
         ),
+        "how-to/use-the-extension.md": ("While HybridGW is away", "in all your browsers", "*Send this tab*"),
         "reference/native-host.md": ("host_hello", "refused from the length", "is not listed", "HKEY_CURRENT_USER"),
     },
     "F5": {

@@ -68,7 +68,7 @@ export function Steps({ shown, ask }: { shown: Shown; ask: (ask: Ask) => void })
       return (
         <section class="card">
           <h2>{t(status === 'offline' ? 'title_offline' : 'title_failed')}</h2>
-          <p>{t(host.state === 'missing' ? 'hostMissing' : 'hostHere')}</p>
+          <p>{host.state === 'missing' ? t('hostMissing') : t('hostHere')}</p>
           <pre>{host.state === 'missing' ? 'hybridgw extension install' : 'hybridgw up'}</pre>
           {host.problem !== null && host.state === 'missing' && <p class="quiet"><Said text={host.problem} most={300} /></p>}
           {problem !== null && host.problem === null && <p class="quiet"><Said text={`${problem.message} ${problem.next}`} most={300} /></p>}

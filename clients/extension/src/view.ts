@@ -1,10 +1,12 @@
 /** A view's line to the background: what is shown, and what it is asked to do. A worker that was asleep is woken by it. */
 
-import { useEffect, useLayoutEffect, useState } from 'preact/hooks'
-import { api, kept } from './api.js'
+import { useLayoutEffect, useState } from 'preact/hooks'
+import { api } from './api.js'
 import { NOTHING, type Ask, type FromView, type Shown, type ToView } from './shared.js'
 
 const AGAIN_MS = 50
+// What was there last, so that the page can be used before a worker that was asleep has come up: asked for at once.
+const last = api.storage.local.get({ tasks: NOTHING.tasks, preferences: NOTHING.preferences }) as Promise<Pick<Shown, 'tasks' | 'preferences'>>
 
 export class Line {
   private port: chrome.runtime.Port | null = null
@@ -67,13 +69,10 @@ export class Line {
 export function useBackground(name: 'popup' | 'options'): [Shown | null, (ask: Ask) => Promise<void>] {
   const [shown, set] = useState<Shown | null>(null)
   const [line, open] = useState<Line | null>(null)
-  useEffect(() => {
+  useLayoutEffect(() => {
     const made = new Line(name, set)
     open(made)
-    // What was there last, so that the page can be used before a worker that was asleep has come up.
-    void Promise.all([kept('tasks', NOTHING.tasks), kept('preferences', NOTHING.preferences)]).then(([tasks, preferences]) =>
-      set((shown) => shown ?? { ...NOTHING, tasks: { ...tasks, isReady: false }, preferences }),
-    )
+    void last.then(({ tasks, preferences }) => set((shown) => shown ?? { ...NOTHING, tasks: { ...tasks, isReady: false }, preferences }))
     return () => made.close()
   }, [name])
   const theme = shown?.preferences.theme ?? 'system'
