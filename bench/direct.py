@@ -10,7 +10,7 @@ import random
 import time
 
 from .documents import COLLECTION, documents, write_requests
-from .edit import ARRIVAL_S, PAUSE_S, product_way
+from .edit import ARRIVAL_S, PAUSE_S, bare_direct, bare_way, product_way
 from .options import Options
 from .processes import Processes, fine_cpu_s, free_port
 from .report import Figure, percentile
@@ -25,7 +25,7 @@ async def measure(options: Options) -> list[Figure]:
     count = 20_000 if options.quick else 100_000
     cold: list[float] = []
     extra: dict[str, float] = {}
-    edits: list[list[float]] = []
+    edits: list[tuple[list[float], list[float]]] = []
     for _ in range(options.runs):
         with Processes() as processes:
             rate, extra = await _cold(processes, count)
@@ -34,11 +34,16 @@ async def measure(options: Options) -> list[Figure]:
             edits.append(await _edits(processes, EDITS // 4 if options.quick else EDITS))
     with Processes() as processes:
         sent = await _household(processes)
-    name = "one edit, device to device directly, durable at both, {}"
+
+    def edit(name: str, share: float, most: float | None) -> Figure:
+        ours, raw = ([percentile(found, share) * 1000 for found in rounds] for rounds in zip(*edits, strict=True))
+        name = f"one edit, device to device directly, durable at both, {name}"
+        return Figure(name, "ms", ours, raw, "bench.bare_edit", most=most)
+
     return [
         Figure(f"{count:,} documents of 200 bytes, device to device directly", "docs/s", cold, extra=extra),
-        Figure(name.format("p50"), "ms", [percentile(found, 0.5) * 1000 for found in edits], most=3.0),
-        Figure(name.format("p99"), "ms", [percentile(found, 0.99) * 1000 for found in edits]),
+        edit("p50", 0.5, 3.0),
+        edit("p99", 0.99, None),
         Figure(
             f"edits on one of {HOUSEHOLD} devices: batches sent in all, per batch and other device", "times", [sent],
             most=1.2,
@@ -103,17 +108,20 @@ async def _cold(processes: Processes, count: int) -> tuple[float, dict[str, floa
     }
 
 
-async def _edits(processes: Processes, count: int) -> list[float]:
+async def _edits(processes: Processes, count: int) -> tuple[list[float], list[float]]:
+    """What an edit takes with the product, and through bare programs beside it, in turn."""
     a, b = await _two(processes)
     way, listen = await product_way(a, b)
-    rng, found = random.Random(5), []
-    async with way.open(listen):
+    bare, bare_listen = await bare_way(bare_direct(processes))
+    rng, found, raw = random.Random(5), list[float](), list[float]()
+    async with way.open(listen), bare.open(bare_listen):
         for number in range(10_000, 10_020 + count):
-            _, took = await way.edit(number)
-            if number >= 10_020:  # the first ones warm up
-                found.append(took)
-            await asyncio.sleep(rng.uniform(*PAUSE_S))
-    return found
+            for of, results in ((way, found), (bare, raw)):
+                _, took = await of.edit(number)
+                if number >= 10_020:  # the first ones warm up
+                    results.append(took)
+                await asyncio.sleep(rng.uniform(*PAUSE_S))
+    return found, raw
 
 
 async def _household(processes: Processes) -> float:

@@ -78,7 +78,7 @@ async def measure(options: Options) -> list[Figure]:
     with Processes() as processes:
         _, (a, b) = await paired(processes)
         way = await product_way(a, b)
-        raw_way, raw_listen = await bare_way(processes)
+        raw_way, raw_listen = await bare_way(bare_devices(processes))
         rng = random.Random(5)
         async with way[0].open(way[1]), raw_way.open(raw_listen):
             number = 10_000
@@ -146,9 +146,16 @@ def bare_devices(processes: Processes) -> tuple[int, int]:
     return a, b
 
 
-async def bare_way(processes: Processes) -> tuple[Way, bytes]:
+def bare_direct(processes: Processes) -> tuple[int, int]:
+    """The ports of two bare devices without a relay."""
+    _, a = processes.start_bare("bare_edit", str(processes.home() / "a.db"), "0")
+    _, b = processes.start_bare("bare_edit", str(processes.home() / "b.db"), str(a))
+    return a, b
+
+
+async def bare_way(ports: tuple[int, int]) -> tuple[Way, bytes]:
     """The way of an edit from one bare device to another, and the request that listens there."""
-    a, b = bare_devices(processes)
+    a, b = ports
 
     def patch(number: int) -> bytes:
         return encode_request("PATCH", a, f"/{number % DOCUMENTS}", b'{"minutes":%d,"title":"edited"}' % number)

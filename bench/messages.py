@@ -98,7 +98,7 @@ async def _between(processes: Processes, counts: dict[str, int], found: dict[str
     other = next(device["name"] for device in devices if not device["own"])
     ends = (a.port, a.api.token, b.port, b.api.token)
     target = f"client:reader@{other}"
-    way, listen = await bare_way(processes)
+    way, listen = await bare_way(bare_devices(processes))
     found.setdefault("arrive", []).append(await _run("message_load", "arrive", counts["arrive"], *ends, target))
     times = []
     async with way.open(listen):

@@ -71,7 +71,10 @@ def test_spec_D4_remove_asks_does_and_is_taken_back(first: Cli, second: Cli) -> 
     done = first("devices", "remove", "PHO", typed="y\n")
     assert "phone is removed" in done.out
     assert f"Told: {first('relay', 'list', '--json').json['items'][0]['url']}" in done.talk
-    assert "removed by" in first("devices").out
+    shown = first("devices").out
+    assert "removed by" in shown
+    for column in ("fingerprint", "platform", "state", "path", "last heard", "to come", "lacks"):
+        assert column in shown.lower()
     again = first("devices", "remove", "phone", "--yes", code=1)
     assert "out already" in again.talk
     removed = status_when_out(second)

@@ -11,13 +11,16 @@ import pytest
 
 from hybridgw_daemon.core.addresses import Address
 from hybridgw_daemon.core.operations import Create, Edit
+from hybridgw_daemon.transports.peers.certificate import make_certificate, server_context
 from hybridgw_daemon.transports.peers.mailbox import JoinMailbox
+from hybridgw_daemon.transports.peers.tls import TlsChannel
 from hybridgw_protocol.errors import BadFrame, BadValue, Offline, PairingFailed
 from hybridgw_protocol.frames import PairMsg, encode_frame
 from hybridgw_protocol.pairing_code import parse_code
 
 from .devices import Device, pair_by_code, until
 from .test_direct import Direct
+from .test_direct_abuse import Caller
 
 
 @contextlib.asynccontextmanager
@@ -97,6 +100,30 @@ async def test_a_code_is_entered_at_one_place(tmp_path: Path) -> None:
             assert sorted(is_free) == [False, True]
             for one in (box, *shown):
                 await one.close("done")
+
+
+async def test_sec_somebody_in_the_middle_is_not_told_the_code(tmp_path: Path) -> None:
+    """It announces the code, has a certificate of its own and hands on the challenge of the device that shows it."""
+    async with strangers(tmp_path) as (a, b, here, there):
+        context, _ = server_context(await make_certificate(), tmp_path)
+        heard: list[bytes] = []
+        ended = asyncio.Event()
+
+        async def hand_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            front, back = TlsChannel(reader, writer, "front"), await Caller.call(here.address)
+            await front.send(encode_frame(back.challenge))
+            with contextlib.suppress(Offline):
+                heard.append(await front.receive())
+            for channel in (front, back.channel):
+                await channel.close()
+            ended.set()
+
+        server = await asyncio.start_server(hand_on, "127.0.0.1", 0, ssl=context)
+        there.nearby.tell(Address("127.0.0.1", server.sockets[0].getsockname()[1]))  # alone, as long as it is not done
+        there.is_looked_for = ended.wait()
+        await pair_by_code(a, b)
+        server.close()
+        assert heard == []
 
 
 async def test_a_wrong_code_burns_the_code(tmp_path: Path) -> None:

@@ -82,7 +82,8 @@ class LanGateway:
         self._refused = refused
         self._links: dict[Address, LanLink] = {}
         self._tasks: dict[Address, asyncio.Task[None]] = {}
-        self._held: dict[DeviceId, tuple[Conversation, bool]] = {}  # and whether this side has dialled
+        # Who has a device's place, and whether this side has dialled. Of these, peers.conversations shows the welcomed.
+        self._held: dict[DeviceId, tuple[Conversation, bool]] = {}
         self._settling: defaultdict[DeviceId, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._dials = asyncio.Semaphore(DIALS)
         self._changed = asyncio.Event()
