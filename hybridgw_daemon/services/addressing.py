@@ -129,14 +129,16 @@ class Addressing:
             return THIS
         return next((o.device for o in self.members.others() or () if o.is_meant(text)), None)
 
-    def goal(self, target: Target) -> Goal:
-        """The devices that a target names. Raises: NotFound: none; NeedsPerson: a person to whom nothing goes now."""
+    def goal(self, target: Target, others: list[Place] | None) -> Goal:
+        """The devices that a target names. Args: others: the other devices; None: not known.
+
+        Raises: NotFound: none; NeedsPerson: a person to whom nothing goes now.
+        """
         if target.kind == PERSON:
             return Goal(False, self.others.goal(target))
         is_here = self.is_here(target)
         if target.place == HERE or (target.place and is_here):
             return Goal(True, ())
-        others = self.members.others()
         if others is None:
             return Goal(is_here, None)
         meant = tuple(o.device for o in others if target.place == "" or o.is_meant(target.place))
@@ -147,6 +149,14 @@ class Addressing:
         return Goal(is_here, meant)
 
     # ---- in a transaction ------------------------------------------------------------------------------------------
+    def others_now(self, tx: Tx) -> list[Place] | None:
+        """The other devices, for all of one write alike: the keys may open at any moment. What waited for that gets its
+        numbers first, so that it stays before what is sent now."""
+        others = self.members.others()
+        if others is not None and self._may_wait:
+            self._resolve(tx, others)
+        return others
+
     def enter(self, tx: Tx, entries: Entries, row: MessageRow, goal: Goal) -> Entered:
         """Write down a message of this device, and whom it is for."""
         row, now_ms, deliveries = entries.add(row), row.created_ms, []
@@ -190,30 +200,35 @@ class Addressing:
         """The devices are known now: messages that waited for that get their recipients. Returns whether any did."""
         if not self._may_wait or self.members.others() is None:
             return False
-        self._may_wait = False
-        if not self._database.peek(rows.unresolved):
-            return False
 
-        def write(tx: Tx) -> None:
-            others, entries = self.members.others(), Entries(tx)
-            for rid in rows.unresolved(tx.connection) if others is not None else ():
-                row = rows.by_rid(tx.connection, rid)
-                meant = [o for o in others or () if row.place == "" or o.is_meant(row.place)]
-                here = self.members.here()
-                if not meant and row.place and not (here is not None and here.is_meant(row.place)):
-                    rows.tell(tx, UNRESOLVED, [rid], MessageState.FAILED, self._clock(), error="not_found")
-                    continue
-                rows.resolve(tx, rid)
-                for other in meant:
-                    self.enqueue(entries, row, other.device)
-                if here is not None and row.place and here.is_meant(row.place):
-                    entries.add_delivery(row, THIS, MessageState.DELIVERED, self._clock())
-                    self.copy(tx, entries, row)
-            entries.write()
+        def write(tx: Tx) -> bool:
+            others = self.members.others()
+            if others is None:
+                return False
+            self._may_wait = False  # here, where no write is under way that would have to say it again
+            return self._resolve(tx, others)
 
         try:
-            await self._database.write(write)
+            return await self._database.write(write)
         except BaseException:
             self._may_wait = True
             raise
-        return True
+
+    def _resolve(self, tx: Tx, others: list[Place]) -> bool:
+        """Returns whether there was something to do."""
+        waiting, entries = rows.unresolved(tx.connection), Entries(tx)
+        for rid in waiting:
+            row = rows.by_rid(tx.connection, rid)
+            meant = [o for o in others if row.place == "" or o.is_meant(row.place)]
+            here = self.members.here()
+            if not meant and row.place and not (here is not None and here.is_meant(row.place)):
+                rows.tell(tx, UNRESOLVED, [rid], MessageState.FAILED, self._clock(), error="not_found")
+                continue
+            rows.resolve(tx, rid)
+            for other in meant:
+                self.enqueue(entries, row, other.device)
+            if here is not None and row.place and here.is_meant(row.place):
+                entries.add_delivery(row, THIS, MessageState.DELIVERED, self._clock())
+                self.copy(tx, entries, row)
+        entries.write()
+        return bool(waiting)

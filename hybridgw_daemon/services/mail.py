@@ -225,21 +225,20 @@ class MailService:
 
     # ---- putting ---------------------------------------------------------------------------------------------------
     def compose(
-        self, turns: Turns, after: dict[Priority, int], flying: Collection[tuple[int, bytes]], told: Collection[bytes],
-        only: bytes | None = None,
+        self, turns: Turns, after: dict[Priority, int], flying: Collection[tuple[int, bytes]],
+        only: bytes | None = None, *, tells: bool = True, full: Collection[bytes] = (),
     ) -> Parcel | None:  # fmt: skip
         """The next frame to put; None: nothing is due, or there is no key to seal under.
 
         Args: after: of each priority the rid that was looked at last, moved on here; flying: deliveries that were put
-        and not answered; told: ids of receipts that were put and not answered; only: to this device, which is linked
-        directly.
+        and not answered; only: to this device, which is linked directly; tells: receipts too, but not to *full*.
         """
         sealer = self._space.sealer() if self._space.locked is None else None
         if sealer is None:
             return None
         now_ms = self._clock()
-        if not told:  # what is to be told meanwhile goes together: on its way such a frame is six commits
-            found = self._database.peek(lambda c: rows.receipts(c, MAX_RECEIPTS, only))
+        if tells:
+            found = self._database.peek(lambda c: rows.receipts(c, MAX_RECEIPTS, only, full))
             if found:
                 return self._compose_receipts(sealer, found, now_ms)
         return self._database.peek(

@@ -97,6 +97,7 @@ class Outbox:
 
     # ---- on the writer's thread ------------------------------------------------------------------------------------
     def _write(self, tx: Tx, letters: Sequence[Letter]) -> None:
+        others = self._addressing.others_now(tx)
         now_ms, entries, goals = self._clock(), Entries(tx), dict[Target, Goal]()
         for letter in letters:
             letter.entered, letter.failure = [], None
@@ -107,7 +108,7 @@ class Outbox:
                 targets = list(dict.fromkeys(targets))
                 for target in targets:
                     if target not in goals:
-                        goals[target] = self._addressing.goal(target)
+                        goals[target] = self._addressing.goal(target, others)
                 self._enter(tx, entries, letter, [(target, goals[target]) for target in targets], now_ms)
             except HybridGWError as error:  # before anything of it was written down
                 letter.failure = error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable
 from typing import Final, NamedTuple
@@ -92,12 +93,15 @@ class ReceiptRow(NamedTuple):
     at_ms: int
 
 
-def receipts(connection: sqlite3.Connection, limit: int, only: bytes | None = None) -> list[ReceiptRow]:
-    """What devices of this space are to be told, by recipient. Args: only: to this device."""
+def receipts(
+    connection: sqlite3.Connection, limit: int, only: bytes | None = None, but: Iterable[bytes] = ()
+) -> list[ReceiptRow]:
+    """What devices of this space are to be told, by recipient. Args: only: to this device; but: not to these."""
     rows = connection.execute(
-        "SELECT recipient, id, state, at_ms FROM receipt WHERE length(recipient) = 16 AND (? IS NULL OR recipient = ?) "
-        "ORDER BY recipient LIMIT ?",
-        (only, only, limit),
+        "SELECT recipient, id, state, at_ms FROM receipt WHERE length(recipient) = 16 "
+        "AND (?1 IS NULL OR recipient = ?1) AND hex(recipient) NOT IN (SELECT value FROM json_each(?2)) "
+        "ORDER BY recipient LIMIT ?3",
+        (only, json.dumps([device.hex().upper() for device in but]), limit),
     )
     return [ReceiptRow(recipient, id, _STATES[state], at) for recipient, id, state, at in rows]
 

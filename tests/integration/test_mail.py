@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,8 +17,10 @@ from hybridgw_daemon.core.scopes import parse
 from hybridgw_daemon.services.mail import MailService
 from hybridgw_daemon.services.messages import MessageService
 from hybridgw_daemon.services.ports import OWNER, Principal
-from hybridgw_protocol.envelope import EnvelopeHeader
+from hybridgw_daemon.transports.peers.mail import MailPump
+from hybridgw_protocol.envelope import EnvelopeHeader, parse_envelope
 from hybridgw_protocol.errors import BadFrame, NotFound
+from hybridgw_protocol.frames import Frame, MsgPut, MsgStored
 from hybridgw_protocol.ids import DeviceId, LogId
 from hybridgw_protocol.invite import format_invite
 from hybridgw_protocol.limits import AWAY_MS, HEARTBEAT_MS, HOLD_MS
@@ -255,6 +258,57 @@ async def test_sec_A13_what_a_relay_or_a_member_forges_is_dropped(tmp_path: Path
         assert b.shown() == ['"x"']
         alarms = b.device.database.peek(lambda c: c.execute("SELECT code FROM alarm").fetchall())
         assert ("message_conflict",) in alarms
+
+
+async def test_spec_R4_receipts_for_a_full_mailbox_rest_and_hold_up_nothing_else(tmp_path: Path) -> None:
+    a, b = Talking(tmp_path / "a", "laptop"), Talking(tmp_path / "b", "phone")
+    asked: asyncio.Queue[tuple[int, EnvelopeHeader]] = asyncio.Queue()
+    numbers = itertools.count(1)
+
+    async def ask(frame: Frame) -> int:
+        """As a link does; presence is not answered."""
+        number = next(numbers)
+        assert isinstance(frame, MsgPut)
+        header = parse_envelope(frame.m[0]).header
+        if not header.is_presence:
+            asked.put_nowait((number, header))
+        return number
+
+    async def send(_frame: Frame, _request: int) -> None:
+        return
+
+    async with a.running(), b.running():
+        async with relay(tmp_path / "relay") as (url, database):
+            await a.device.relays.add(format_invite(url, await invite(database())))
+            await pair(a.device, b.device)
+            await until(lambda: b.messages.addressing.members.others())
+        identity, sealer = a.device.space.identity, a.device.space.sealer()
+        assert sealer is not None
+        header = EnvelopeHeader(
+            0, identity.space, bytes(16), identity.device, b.device.space.identity.device, LogId(9), 1,
+            Priority.NORMAL, a.device.clock(), a.device.clock() + 60_000, sealer.kid, bytes(24),
+        )  # fmt: skip
+        content = Content(kind="all", type="note", body=b"1")
+        sealed = seal_message(header, content, space_key=sealer.key, sign_secret=identity.sign_secret)
+        await b.mail.take([sealed.blob], [])
+
+        pump = MailPump(b.mail, ask, send)
+        running = asyncio.create_task(pump.run())
+        async with asyncio.timeout(30):
+            number, receipt = await asked.get()
+            assert receipt.is_receipt
+            await pump.received(MsgStored(ids=[], no=[receipt.recipient_key], why=["quota"]), number)
+            for body in (1, 2):  # messages to the same device are put all the same
+                await b.send("device:laptop", body)
+                pump.wake()
+                number, message = await asked.get()
+                assert not message.is_receipt
+                await pump.received(MsgStored(ids=[message.recipient_key]), number)
+            pump._full.clear()  # a minute later
+            pump.wake()
+            assert (await asked.get())[1].is_receipt
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_spec_R4_one_ahead_of_its_turn_waits_and_is_marked_if_it_was_in_vain(tmp_path: Path) -> None:

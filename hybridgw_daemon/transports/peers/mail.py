@@ -6,7 +6,7 @@ A few frames are under way at a time, so an urgent message waits for no more tha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 
 from hybridgw_protocol.frames import Frame, Msg, MsgDone, MsgPut, MsgStored
@@ -18,6 +18,7 @@ from ...services.mail import MailService, Parcel
 FLYING: Final = 2  # frames that are not answered: one is made while the other is on its way
 FRAME_COST: Final = 64  # bytes that a frame counts for beside what is in it
 CAME_BYTES: Final = 256 * 1024  # came and not written; beyond, the connection is not read from
+REFUSED_S: Final = 60.0  # receipts for a device whose mailbox is full wait so long
 MOST_KEPT: Final = 256  # messages whose key is not here yet; the relay keeps them too
 
 
@@ -37,7 +38,8 @@ class MailPump:
         self._told_here = 0  # version of who is here that was told
         self._flying: dict[int, Parcel] = {}
         self._put: set[tuple[int, bytes]] = set()  # deliveries of these parcels
-        self._told_ids: set[bytes] = set()  # receipts of these parcels
+        self._is_telling = False  # what is to be told meanwhile goes together: such a frame is six commits on its way
+        self._full: dict[bytes, float] = {}  # devices whose receipts were refused: until when they get none
         self._kept: list[bytes] = []
         self._came: list[tuple[MsgStored | Msg | MsgPut, int]] = []
         self._came_bytes = 0
@@ -92,13 +94,20 @@ class MailPump:
                 self._told_here = here[0]
                 await self._ask(here[1].frame)
             while len(self._flying) < FLYING:
-                parcel = self._mail.compose(self._turns, self._after, self._put, self._told_ids, self._only)
+                parcel = self._mail.compose(
+                    self._turns, self._after, self._put, self._only, tells=not self._is_telling, full=self._full_now()
+                )
                 if parcel is None:
                     break
+                self._is_telling = self._is_telling or bool(parcel.receipts)
                 self._put.update((d.rid, d.recipient) for d in parcel.deliveries.values())
-                self._told_ids.update(r.id for those in parcel.receipts.values() for r in those)
                 self._flying[await self._ask(parcel.frame)] = parcel
                 await asyncio.sleep(0)
+
+    def _full_now(self) -> Collection[bytes]:
+        now_s = asyncio.get_running_loop().time()
+        self._full = {device: until_s for device, until_s in self._full.items() if until_s > now_s}
+        return self._full
 
     # ---- in --------------------------------------------------------------------------------------------------------
     async def _take_all(self) -> None:
@@ -120,7 +129,12 @@ class MailPump:
             await self._mail.put(parcel, frame, self._told)
             # Only now: until this was written they look as if they were to be put.
             self._put.difference_update((d.rid, d.recipient) for d in parcel.deliveries.values())
-            self._told_ids.difference_update(r.id for those in parcel.receipts.values() for r in those)
+            if parcel.receipts:
+                self._is_telling = False
+            if refused := parcel.receipts.keys() & set(frame.no):  # those rest: else they were put again at once
+                loop = asyncio.get_running_loop()
+                self._full.update((key[:16], loop.time() + REFUSED_S) for key in refused)
+                loop.call_later(REFUSED_S, self._woken.set)
             self._woken.set()
 
     async def _take(self, frames: list[Msg]) -> None:
