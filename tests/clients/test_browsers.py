@@ -28,7 +28,7 @@ needs_firefox = pytest.mark.skipif(FIREFOX is None, reason="needs the Debian pac
 STATUS = "document.querySelector('#status')?.textContent"
 TITLES = "[...document.querySelectorAll('#tasks span')].map((one) => one.textContent).join()"
 PENDING = "document.querySelectorAll('#tasks .pending').length"
-REVOKED_S = 1.0
+REVOKED_S = 15.0  # before the next heartbeat
 
 
 @asynccontextmanager

@@ -35,7 +35,7 @@ from hybridgw_protocol.errors import (
 )
 from tests.integration._local_api import Process, running
 
-WAIT_S = 15.0
+WAIT_S = 30.0
 QUICK = Patience(first_s=0.02, cap_s=0.1, command_s=WAIT_S)
 
 

@@ -123,7 +123,7 @@ async def relay(folder: Path, port: int = 0) -> AsyncIterator[tuple[str, Callabl
         await task
 
 
-async def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], Any], seconds: float = 30.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - what is waited for has no event
             await asyncio.sleep(0.01)

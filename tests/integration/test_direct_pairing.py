@@ -39,7 +39,7 @@ async def test_spec_D1_paired_and_in_step_without_a_relay(tmp_path: Path) -> Non
         await until(lambda: len(a.shown()) == 2 and a.shown() == b.shown())
         await b.write(Edit("tasks", "one", {"title": "bread"}))
         await until(lambda: "bread" in str(a.shown()))
-        assert (await a.sync.trigger(timeout_s=5)).status == "done"
+        assert (await a.sync.trigger(timeout_s=30)).status == "done"
         assert [offered is None for offered in here.offered] == [False, True]  # announced, and no more
 
 
