@@ -28,6 +28,7 @@ from typing import Any, Final, Protocol, TypeVar, cast
 
 from hybridgw_protocol.errors import Busy, HybridGWError, LocalError, StorageUnavailable
 
+from . import memory
 from .check import BackgroundCheck, Soundness, begin_use, end_use
 from .connection import Trace, connect, translate, translated
 
@@ -42,6 +43,7 @@ CHECKPOINT_S: Final = 1.0  # at most one PASSIVE in this time
 TRUNCATE_BYTES: Final = 64 * 1024 * 1024  # a log this long is cut back, writers wait meanwhile
 TRUNCATE_WAIT_S: Final = 0.2  # a slow reader may hold up a TRUNCATE, and with it the writer, so long; it is tried again
 IDLE_CHECKPOINT_S: Final = 5.0
+GIVE_BACK_S: Final = 60.0  # while there is always something to write, memory is given back at most this often
 _POLL_S: Final = 0.25
 
 
@@ -250,17 +252,22 @@ class SqliteDatabase:
     def _checkpoint_loop(self) -> None:
         connection: sqlite3.Connection | None = None
         last = 0.0
+        gave_back = time.monotonic()  # and the last time that memory was
         while True:
             self._dirty.wait()
             self._dirty.clear()  # before the look at the stop mark, which is set first: the end is not slept through
             if self._stop_checkpoints.wait(_POLL_S):
                 break
             size = self._log_bytes()
-            now = time.monotonic()
+            now, rests = time.monotonic(), False
             if size >= TRUNCATE_BYTES or (size >= CHECKPOINT_BYTES and now - last >= CHECKPOINT_S):
                 connection, last = self._checkpoint(connection, size), now
             elif not self._dirty.wait(IDLE_CHECKPOINT_S):  # nobody has written for a while
                 connection, last = self._checkpoint(connection, self._log_bytes()), now
+                rests = True
+            if rests or now - gave_back >= GIVE_BACK_S:
+                self._give_back()
+                gave_back = now
         if connection:
             connection.close()
 
@@ -278,6 +285,16 @@ class SqliteDatabase:
         except (sqlite3.Error, HybridGWError) as error:
             log.warning("checkpoint failed: %s", error)
         return connection
+
+    def _give_back(self) -> None:
+        """Empty the page caches: what is needed is read again, from the system's cache, and a daemon that worked for a
+        day is as small as one that just began. The mutex of each connection orders this with its own thread."""
+        with self._lock:
+            connections = [self._connection, *self._reader_connections]
+        for connection in connections:
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute("PRAGMA shrink_memory")
+        memory.give_back()
 
     def _reader(self) -> sqlite3.Connection:
         connection = getattr(self._local, "connection", None)

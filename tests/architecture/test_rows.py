@@ -53,6 +53,44 @@ SAID: dict[str, dict[str, tuple[str, ...]]] = {
         "/api/sync/status", '{"sync_type": "settings", "deployment_mode": "web_app"}', "localhost:8000/metrics",
         "/api/config/stats",
     )},
+    "S1": {
+        "reference/http-api.md": ("/api/data/{collection}", "/api/collections"),
+        "explanation/storage.md": ("One file, one writer",),
+    },
+    "S2": {
+        "how-to/resolve-a-conflict.md": ("Sync never waits", "hybridgw conflicts resolve", "## Edited here"),
+        "explanation/how-sync-works.md": ("both are kept",),
+    },
+    "S6": {"how-to/import-your-data.md": ("Importing the same file again changes nothing", "Taskwarrior", "bookmarks")},
+    "S8": {"explanation/security-model.md": ("sealed",)},
+    "S9": {
+        "reference/http-api.md": ("`needs_person`", "confirm"),
+        "reference/exit-codes-and-errors.md": ("clock_drift", "needs_person"),
+    },
+    "D1": {
+        "explanation/security-model.md": ("Each device makes its own keys",),
+        "how-to/remove-a-device.md": ("its name or its fingerprint",),
+    },
+    "D2": {"how-to/pair-a-device.md": ("tried once", "ten minutes", "Compare the four words", "need no relay")},
+    "D3": {"how-to/sync-on-the-local-network.md": ("find each other and sync directly", "hybridgw lan add")},
+    "D4": {
+        "how-to/remove-a-device.md": ("make a new key that the removed one does not get", "refuses it", "rename"),
+        "how-to/lost-device.md": ("No old backup, relay or device brings it back",),
+    },
+    "D5": {"how-to/sync-on-the-local-network.md": ("which way is in use and why", "what comes twice is applied once")},
+    "D6": {
+        "how-to/recover-with-words.md": ("24 words", "the words and the address of the relay", "## Without a relay"),
+        "how-to/lost-device.md": ("does not count any more",),
+    },
+    "D7": {
+        "how-to/sync-on-the-local-network.md": ("hybridgw lan test", "AP isolation", "a firewall is in the way"),
+        "how-to/pair-a-device.md": ("## When it fails",),
+    },
+    "R1": {"how-to/send-messages.md": ("`app:NAME`", "`topic:TOPIC`", "`all`", "with `@DEVICE` behind it")},
+    "R2": {"how-to/send-messages.md": ("## Let rules decide", "hybridgw messages explain")},
+    "R3": {"how-to/send-messages.md": ("`--priority urgent` overtakes everything",)},
+    "R4": {"how-to/send-messages.md": ("`delivered` means", "`--ttl 60`", "hybridgw messages retry")},
+    "R5": {"reference/http-api.md": ("`GET /api/messages`", "`box` (all, in, out, dead)")},
     "R6": {
         "how-to/write-to-other-people.md": ("safety number", "contacts accept", "contacts block", "person:Bob"),
         "explanation/security-model.md": ("## Other people", "hash of their root key", "sealed to a key"),
@@ -104,6 +142,8 @@ SAID: dict[str, dict[str, tuple[str, ...]]] = {
         "reference/javascript-client.md": ("## Topics", "React, Svelte, Vue", "It comes back", "isPending", "## Node"),
         "reference/python-client.md": ("synchronous", "asynchronous", "offline_queue", "comes back"),
     },
+    "Y1": {"how-to/add-a-relay.md": ("hybridgw-relay --home relay serve", "cannot read the data")},
+    "Y7": {"how-to/add-a-relay.md": ("closed to strangers", "once, within 72 hours", "`audit` says what")},
 }  # fmt: skip
 PRINCIPLES = {f"P{number}" for number in range(1, 8)}
 LOCAL = {f"L{n}" for n in (1, 5, 6, 8, 10, 11, 12, 14, 15, 17, 19, 20, 22, 23, 24, 25, 26, 28, 30, 32, 33, 35, 36)}

@@ -20,8 +20,8 @@ from tests.relay_client import RelayProcess
 
 SECONDS = 60.0
 WARM_UP_S = 20.0  # until what keeps the last events, calls and pages has its size; of a soak, half of it
-# Growth that is no leak, bytes per second after the warm-up. There are page caches of SQLite that still take in what is
-# written, up to their bound of 28 MiB in all, and sessions that wait two minutes for who broke off.
+# Growth that is no leak, bytes per second after the warm-up. There are page caches of SQLite that take in what is
+# written until they are emptied, once a minute, and sessions that wait two minutes for who broke off.
 FLAT = 110 * 1024
 FLAT_RELAY = 80 * 1024  # over twenty seconds a few pages more or less count; what once leaked here was 120
 FLAT_IN_A_SOAK = 20 * 1024
