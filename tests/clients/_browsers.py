@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import aiohttp
 
-PATIENCE_S = 30.0
+PATIENCE_S = 30.0  # a machine may be busy with other tests
 MOST_HEIGHT = 3_000  # of a picture, pixels
 _KEYS = {"Tab": (9, ""), "Enter": (13, "\r"), "Escape": (27, ""), "Space": (32, " ")}
 _WEBDRIVER_KEYS = {"Tab": "\ue004", "Enter": "\ue006", "Escape": "\ue00c", "Space": " ", "Shift": "\ue008"}

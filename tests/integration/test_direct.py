@@ -220,7 +220,7 @@ async def test_spec_D5_a_relay_that_falls_silent_is_no_way_in_use(tmp_path: Path
             await a.write(Create("tasks", "one", {"n": 1}))
             await until(lambda: a.shown() == b.shown())
             await until(lambda: a.sync.peers.path() == "lan")
-            assert time.monotonic() - began_s < ANSWER_S + 20  # what keeps a connection alive would take a minute
+            assert time.monotonic() - began_s < ANSWER_S + 1
             status = await a.sync.status()
             assert status.path_reason == "Connected directly with device1. The relay does not answer."
             assert [(r.state, r.error) for r in status.relays] == [("connecting", NO_ANSWER)]
@@ -239,7 +239,7 @@ async def test_spec_D5_a_relay_that_is_gone_is_known_soon_after_the_network_chan
         began_s = time.monotonic()
         a.gateway.look()
         await until(lambda: a.sync.peers.path() == "none")
-        assert time.monotonic() - began_s < RELAY_PROBE_S + 20
+        assert time.monotonic() - began_s < RELAY_PROBE_S + 1
         uplink.go_on()
         await until(lambda: a.sync.peers.path() == "relay")
         assert uplink.connections > before
@@ -296,7 +296,7 @@ async def test_what_the_author_cannot_send_another_device_does(tmp_path: Path) -
             directs[1].nearby.tell(directs[0].address, directs[2].address)
             await until(lambda: len(devices[1].sync.peers.directs()) == 2)
             await devices[0].write(Create("tasks", "one", {"n": 1}))
-            await until(lambda: len(devices[2].shown()) == 1)
+            await until(lambda: len(devices[2].shown()) == 1, 3.0)
 
 
 async def test_spec_D5_two_devices_sync_without_a_relay(tmp_path: Path) -> None:
@@ -307,8 +307,8 @@ async def test_spec_D5_two_devices_sync_without_a_relay(tmp_path: Path) -> None:
         await until(lambda: a.shown() and a.shown() == b.shown())
         await b.write(Edit("tasks", "one", {"title": "bread"}))
         await until(lambda: "bread" in str(a.shown()))
-        assert (await a.sync.trigger(timeout_s=30)).status == "done"
-        assert (await b.sync.trigger(timeout_s=30)).status == "done"
+        assert (await a.sync.trigger(timeout_s=5)).status == "done"
+        assert (await b.sync.trigger(timeout_s=5)).status == "done"
         assert (await a.sync.status()).direct[0].name == "phone"
         assert here.nearby.good == [(b.sync.identity.device, there.address)]
 

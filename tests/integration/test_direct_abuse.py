@@ -273,6 +273,6 @@ async def test_one_link_stays_when_both_call(tmp_path: Path) -> None:
             assert len(here.gateway._held) == len(there.gateway._held) == 1
             (_, by_a), (_, by_b) = *here.gateway._held.values(), *there.gateway._held.values()
             assert by_a != by_b
-            await a.sync.trigger(full=True, timeout_s=30)
+            await a.sync.trigger(full=True, timeout_s=5)
         await a.write(Create("tasks", "one", {"title": "milk"}))
         await until(lambda: a.shown() and a.shown() == b.shown())
