@@ -52,7 +52,7 @@ class Daemon:
         self.endpoint = self.process.ready()
         self.port = str(self.endpoint.port)
         with connect_sync(self.home) as client:
-            for _ in range(500):
+            for _ in range(1_500):
                 if client.get("/api/sync/status")["state"] != "locked":
                     return
                 time.sleep(0.02)

@@ -284,7 +284,7 @@ def _approve(url: str, token: str, grant: Json) -> None:
 
 
 def _open_sockets(url: str, token: str) -> int:
-    for _ in range(100):
+    for _ in range(600):
         if (found := int(_call(url, token, "GET", "/api/config/stats")["open"])) == 0:
             return 0
         time.sleep(0.05)
