@@ -8,23 +8,21 @@ because bare names like DEBUG belong to other programs on a desktop; bare names 
 from __future__ import annotations
 
 import ipaddress
-import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
 
-from hybridgw_protocol.errors import BadValue, ConfigInvalid
+from hybridgw_protocol.errors import ConfigInvalid
 from hybridgw_protocol.runtime import HOME_VARIABLE, Secret
 
-from .core.origins import kind_of
+from . import config_values as values
 from .core.targets import Rule, parse_rule
-from .core.tokens import ALGORITHMS, MIN_SECRET_BYTES, Algorithm
+from .core.tokens import ALGORITHMS, Algorithm
 
 PREFIX: Final = "HYBRIDGW_"
 MAX_FILE_BYTES: Final = 64 * 1024
-MAX_RULES: Final = 100  # as many as the API takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +131,6 @@ class Config:
 
 
 # ---- the keys --------------------------------------------------------------------------------------------------------
-class _Fault(Exception):
-    """What is allowed, for the message."""
-
-
 @dataclass(frozen=True, slots=True)
 class Key:
     """One key: its name in the environment, its default, how text or a TOML value becomes its value, what it does."""
@@ -149,224 +143,57 @@ class Key:
     secret: bool = False  # never shown, not even when it is at fault
 
 
-def _integer(least: int, most: int) -> Callable[[Any], int]:
-    def read(raw: Any) -> int:
-        if isinstance(raw, bool) or not isinstance(raw, int | str):
-            raise _Fault(f"a whole number from {least} to {most}")
-        try:
-            value = int(raw)
-        except ValueError:
-            raise _Fault(f"a whole number from {least} to {most}") from None
-        if not least <= value <= most:
-            raise _Fault(f"a whole number from {least} to {most}")
-        return value
-
-    return read
-
-
-def _number(least: float, most: float, unit: str = "a number") -> Callable[[Any], float]:
-    def read(raw: Any) -> float:
-        allowed = f"{unit} from {least:g} to {most:g}"
-        if isinstance(raw, bool):
-            raise _Fault(allowed)
-        try:
-            value = float(raw)
-        except (TypeError, ValueError):
-            raise _Fault(allowed) from None
-        if not least <= value <= most:
-            raise _Fault(allowed)
-        return value
-
-    return read
-
-
-def _networks(raw: Any) -> tuple[str, ...]:
-    """As text, so that they can be shown."""
-    allowed = "addresses and networks like 127.0.0.1, 10.0.0.0/8 or fd00::/8, with commas between them"
-    items = raw.split(",") if isinstance(raw, str) else raw
-    if not isinstance(items, list):
-        raise _Fault(allowed)
-    try:
-        return tuple(str(ipaddress.ip_network(item.strip())) for item in items if item.strip())
-    except (ValueError, AttributeError):
-        raise _Fault(allowed) from None
-
-
-def _boolean(raw: Any) -> bool:
-    if isinstance(raw, bool):
-        return raw
-    words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
-    if not isinstance(raw, str) or raw.lower() not in words:
-        raise _Fault("true or false")
-    return words[raw.lower()]
-
-
-def _one_of(*choices: str, upper: bool = False) -> Callable[[Any], str]:
-    def read(raw: Any) -> str:
-        value = raw.upper() if upper and isinstance(raw, str) else raw
-        if value not in choices:
-            raise _Fault(" or ".join(choices) if len(choices) < 3 else f"{', '.join(choices[:-1])} or {choices[-1]}")
-        return str(value)
-
-    return read
-
-
-def _loopback(raw: Any) -> str:
-    allowed = "a loopback address (another one needs TLS in front of it and is not served by this version)"
-    try:
-        host = ipaddress.ip_address("127.0.0.1" if raw == "localhost" else raw)
-    except ValueError:
-        raise _Fault(allowed) from None
-    if not host.is_loopback:
-        raise _Fault(allowed)
-    return str(raw)
-
-
-def _address(raw: Any) -> str:
-    try:
-        return str(ipaddress.ip_address(raw))
-    except ValueError:
-        raise _Fault("an address of this machine, like 192.168.1.20") from None
-
-
-def _path(raw: Any) -> str:
-    if not isinstance(raw, str) or not raw or "\0" in raw:
-        raise _Fault("the path of a file")
-    return raw
-
-
-def _name(raw: Any) -> str:
-    if not isinstance(raw, str) or not 1 <= len(raw) <= 64 or any(ch < " " or ch == "\x7f" for ch in raw):
-        raise _Fault("1 to 64 characters without control characters")
-    return raw
-
-
-def _words(raw: Any, allowed: str) -> list[str]:
-    items = raw.split(",") if isinstance(raw, str) else raw
-    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
-        raise _Fault(allowed)
-    return list(dict.fromkeys(item.strip() for item in items if item.strip()))
-
-
-def _interfaces(raw: Any) -> tuple[str, ...]:
-    allowed = "names of network interfaces like eth0 or wl*, with commas between them"
-    found = _words(raw, allowed)
-    if not all(re.fullmatch(r"[^\s/\0]{1,64}", item) for item in found):
-        raise _Fault(allowed)
-    return tuple(found)
-
-
-def _origins(raw: Any) -> tuple[str, ...]:
-    found = _words(raw, "origins with commas between, like https://app.example.com")
-    for item in found:
-        if "*" in item:
-            raise _Fault(f"exact origins: {item[:60]} would let every page of every site in")
-        if re.fullmatch(r"[a-z-]+-extension:(//)?", item):
-            raise _Fault(f"exact origins: {item} would let every extension in; write the id of yours after it")
-        if kind_of(item, plain_http=True) is None:
-            raise _Fault(
-                f"exact origins as browsers send them (scheme, host in lower case, port if it is not the usual one, "
-                f"nothing after it), which {item[:60]} is not"
-            )
-    return tuple(found)
-
-
-def _methods(raw: Any) -> tuple[str, ...]:
-    allowed = f"some of {', '.join(_METHODS)}"
-    found = [item.upper() for item in _words(raw, allowed)]
-    if not found or not set(found) <= set(_METHODS):
-        raise _Fault(allowed)
-    return tuple(found)
-
-
-def _headers(raw: Any) -> tuple[str, ...]:
-    allowed = "names of headers with commas between; Authorization, Content-Type and X-HybridGW-Client among them"
-    found = _words(raw, allowed)
-    if not all(re.fullmatch(r"[A-Za-z0-9-]{1,64}", item) for item in found):
-        raise _Fault(allowed)
-    if not {item.lower() for item in found} >= _NEEDED_HEADERS:
-        raise _Fault(allowed)
-    return tuple(found)
-
-
-def _rules(raw: Any) -> tuple[str, ...]:
-    """As text, so that they can be shown."""
-    items = [part.strip() for part in raw.split(";")] if isinstance(raw, str) else raw
-    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
-        raise _Fault("rules like note.*=device:Phone, a list of them (with ; between, where they stand in one text)")
-    found = [item for item in items if item]
-    if len(found) > MAX_RULES:
-        raise _Fault(f"at most {MAX_RULES} rules")
-    try:
-        for item in found:
-            parse_rule("file", item)
-    except BadValue as error:
-        raise _Fault(f"TYPE=TARGET[,TARGET...][+] for each rule: {error.message}") from None
-    return tuple(found)
-
-
-def _token_secret(raw: Any) -> Secret[bytes]:
-    if not isinstance(raw, str) or len(raw.encode(errors="surrogateescape")) < MIN_SECRET_BYTES:
-        raise _Fault(
-            f"at least {MIN_SECRET_BYTES} bytes that nobody can guess, for example from: openssl rand -base64 48"
-        )
-    return Secret(raw.encode(errors="surrogateescape"))
-
-
-_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-_HEADERS: Final = (
-    "Authorization", "Content-Type", "If-Match", "If-None-Match", "Last-Event-ID", "X-HybridGW-Client",
-    "X-HybridGW-Proof", "X-Request-ID",
-)  # fmt: skip
-_NEEDED_HEADERS: Final = frozenset({"authorization", "content-type", "x-hybridgw-client"})
-
 _SCHEMA: Final = (
-    Key("SERVER_HOST", "127.0.0.1", _loopback, "where the local API listens; on loopback always 127.0.0.1 and ::1"),
-    Key("SERVER_PORT", None, _integer(0, 65535),
+    Key("SERVER_HOST", "127.0.0.1", values.loopback,
+        "where the local API listens; on loopback always 127.0.0.1 and ::1"),
+    Key("SERVER_PORT", None, values.integer(0, 65535),
         "port of the local API; without it 8000, or the next free one at first start, kept from then on; 0: any",
         "--port"),
-    Key("ENVIRONMENT", "production", _one_of("production", "development"), "development: readable log lines"),
-    Key("DEBUG", False, _boolean, "stack traces and the texts of unknown errors in the log, level DEBUG"),
-    Key("LOG_LEVEL", "INFO", _one_of("DEBUG", "INFO", "WARNING", "ERROR", upper=True), "least level that is logged",
-        "--log-level"),
-    Key("SECRET_STORE", "keyring", _one_of("keyring", "passphrase", "insecure-file"),
+    Key("ENVIRONMENT", "production", values.one_of("production", "development"), "development: readable log lines"),
+    Key("DEBUG", False, values.boolean, "stack traces and the texts of unknown errors in the log, level DEBUG"),
+    Key("LOG_LEVEL", "INFO", values.one_of("DEBUG", "INFO", "WARNING", "ERROR", upper=True),
+        "least level that is logged", "--log-level"),
+    Key("SECRET_STORE", "keyring", values.one_of("keyring", "passphrase", "insecure-file"),
         "where the key that seals this device's secrets lives", "--secret-store"),
-    Key("PASSPHRASE_FILE", None, _path, "file with the passphrase, for the store `passphrase` without a terminal"),
-    Key("DEVICE_NAME", None, _name, "name of this device for the others; without it the machine's own"),
-    Key("WS_MAX_CONNECTIONS", 10_000, _integer(1, 100_000),
+    Key("PASSPHRASE_FILE", None, values.path,
+        "file with the passphrase, for the store `passphrase` without a terminal"),
+    Key("DEVICE_NAME", None, values.name, "name of this device for the others; without it the machine's own"),
+    Key("WS_MAX_CONNECTIONS", 10_000, values.integer(1, 100_000),
         "connections to the local API at one time; nine in ten of them may be WebSockets"),
-    Key("WS_MAX_WEB_APP", None, _integer(1, 100_000), "WebSockets of web apps at one time; without it as many as fit"),
-    Key("WS_MAX_BROWSER_EXTENSION", None, _integer(1, 100_000), "the same for browser extensions"),
-    Key("WS_MAX_LOCAL_INSTALL", None, _integer(1, 100_000), "the same for programs of this machine"),
-    Key("WS_HEARTBEAT_INTERVAL", 30.0, _number(1, 300, "seconds"),
+    Key("WS_MAX_WEB_APP", None, values.integer(1, 100_000),
+        "WebSockets of web apps at one time; without it as many as fit"),
+    Key("WS_MAX_BROWSER_EXTENSION", None, values.integer(1, 100_000), "the same for browser extensions"),
+    Key("WS_MAX_LOCAL_INSTALL", None, values.integer(1, 100_000), "the same for programs of this machine"),
+    Key("WS_HEARTBEAT_INTERVAL", 30.0, values.number(1, 300, "seconds"),
         "a sign of life on WebSockets and event streams this often, seconds; extensions: 20 at most"),
-    Key("WS_CONNECTION_TIMEOUT", 300.0, _number(5, 86_400, "seconds"),
+    Key("WS_CONNECTION_TIMEOUT", 300.0, values.number(5, 86_400, "seconds"),
         "an idle connection is closed after it, seconds"),
-    Key("JWT_SECRET_KEY", None, _token_secret,
+    Key("JWT_SECRET_KEY", None, values.token_secret,
         "signs the tokens of apps and scripts; without it a secret of this installation", secret=True),
-    Key("JWT_ALGORITHM", "HS256", _one_of(*ALGORITHMS), "how these tokens are signed"),
-    Key("JWT_EXPIRATION_HOURS", 24.0, _number(0.05, 720, "hours"),
+    Key("JWT_ALGORITHM", "HS256", values.one_of(*ALGORITHMS), "how these tokens are signed"),
+    Key("JWT_EXPIRATION_HOURS", 24.0, values.number(0.05, 720, "hours"),
         "how long a token of a script lives; of an app that can refresh it, an hour at most"),
-    Key("ALLOWED_ORIGINS", (), _origins,
+    Key("ALLOWED_ORIGINS", (), values.origins,
         "web pages that may show a credential without a person having let them in first"),
-    Key("ALLOWED_METHODS", _METHODS, _methods, "what web pages that were let in may do"),
-    Key("ALLOWED_HEADERS", _HEADERS, _headers, "headers that web pages that were let in may send"),
-    Key("RATE_LIMIT_PER_MINUTE", 60.0, _number(1, 1e6),
+    Key("ALLOWED_METHODS", values.METHODS, values.methods, "what web pages that were let in may do"),
+    Key("ALLOWED_HEADERS", values.HEADERS, values.headers, "headers that web pages that were let in may send"),
+    Key("RATE_LIMIT_PER_MINUTE", 60.0, values.number(1, 1e6),
         "calls per minute of a program without a credential; an approved credential may a hundred times as many"),
-    Key("RATE_LIMIT_BURST", 10.0, _number(1, 1e6),
+    Key("RATE_LIMIT_BURST", 10.0, values.number(1, 1e6),
         "calls at once of a program without a credential; an approved credential may sixty times as many"),
-    Key("IP_ALLOW", (), _networks, "networks whose programs may connect; without it all that can reach the port"),
-    Key("IP_DENY", (), _networks, "networks whose programs may not connect, even if IP_ALLOW names them"),
-    Key("METRICS_ENABLED", True, _boolean, "serve /metrics for Prometheus"),
-    Key("METRICS_PORT", None, _integer(0, 65535),
+    Key("IP_ALLOW", (), values.networks, "networks whose programs may connect; without it all that can reach the port"),
+    Key("IP_DENY", (), values.networks, "networks whose programs may not connect, even if IP_ALLOW names them"),
+    Key("METRICS_ENABLED", True, values.boolean, "serve /metrics for Prometheus"),
+    Key("METRICS_PORT", None, values.integer(0, 65535),
         "port of /metrics, on loopback, instead of the one of the local API; 0: any free one"),
-    Key("LAN_ENABLED", True, _boolean, "find the other devices on the local network and sync with them directly"),
-    Key("LAN_HOST", None, _address, "the one address to be reached at by the other devices; without it all"),
-    Key("LAN_PORT", 47801, _integer(0, 65535), "port for the other devices, or the next free one; 0: any free one"),
-    Key("LAN_INTERFACES_ALLOW", (), _interfaces,
+    Key("LAN_ENABLED", True, values.boolean, "find the other devices on the local network and sync with them directly"),
+    Key("LAN_HOST", None, values.address, "the one address to be reached at by the other devices; without it all"),
+    Key("LAN_PORT", 47801, values.integer(0, 65535),
+        "port for the other devices, or the next free one; 0: any free one"),
+    Key("LAN_INTERFACES_ALLOW", (), values.interfaces,
         "network interfaces to be found on; without it all but those of containers, virtual machines and VPNs"),
-    Key("LAN_INTERFACES_DENY", (), _interfaces, "network interfaces not to be found on, even if allowed"),
-    Key("MESSAGE_RULES", (), _rules,
+    Key("LAN_INTERFACES_DENY", (), values.interfaces, "network interfaces not to be found on, even if allowed"),
+    Key("MESSAGE_RULES", (), values.rules,
         "where messages go that name no target, TYPE=TARGET[,TARGET...][+] each, before the rules of the API"),
 )  # fmt: skip
 
@@ -391,7 +218,7 @@ class _Reading:
     def take(self, key: Key, raw: Any, source: str) -> None:
         try:
             self.values[key.name] = (key.read(raw), source)
-        except _Fault as fault:
+        except values.Fault as fault:
             self.faults.append(f"{key.name} = {_shown(key, raw)} ({source}): allowed is {fault}")
 
     def notice(self, name: str, raw: str) -> None:

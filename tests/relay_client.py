@@ -63,7 +63,7 @@ from hybridgw_relay.stores import admin
 
 F = TypeVar("F", bound=Frame)
 ROOT_FOLDER = Path(__file__).resolve().parent.parent
-WAIT_S = 20.0
+WAIT_S = 30.0
 MANY_TRIES = {"RATE_LIMIT_BURST": "1000000", "PAIRING_JOINS_PER_MINUTE": "100000"}  # for relays that tests share
 
 

@@ -6,13 +6,10 @@ the profile is open, tokens are signed with a secret of this run, and clients th
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from hybridgw_protocol.errors import HybridGWError
 from hybridgw_storage.database import Database, Tx
 
 from ..core.rest import RestSealer
@@ -29,11 +26,10 @@ from .dashboard import DashboardService
 from .grants import GrantService
 from .issuing import Issuing
 from .sessions import SessionService
+from .upkeep import keep_up
 
 UPKEEP_S: Final = 5.0
 TRIM_EVERY: Final = 720  # upkeeps: an hour
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +76,7 @@ class Access:
 
     async def run(self) -> None:
         """Write down uses, end what is over, keep the audit log short; until cancelled."""
-        turn = 0
-        while True:
-            await asyncio.sleep(UPKEEP_S)
-            turn += 1
-            try:
-                await self.tend(trim=turn % TRIM_EVERY == 1)
-            except HybridGWError as error:  # a full disk: the next turn tries again
-                log.warning("upkeep of grants failed: %s", error.code, extra={"event": "access.upkeep"})
+        await keep_up("access", UPKEEP_S, lambda turn: self.tend(trim=turn % TRIM_EVERY == 0))
 
     async def tend(self, *, trim: bool = False) -> None:
         """One turn. Args: trim: also remove what is old."""

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from nacl.bindings import crypto_scalarmult_base
 
 from hybridgw_protocol.envelope import EnvelopeHeader
-from hybridgw_protocol.errors import CannotOpen, HybridGWError, Offline, RemoteError, SecretsLocked
+from hybridgw_protocol.errors import CannotOpen, HybridGWError, Offline, RemoteError
 from hybridgw_protocol.frames import LetterPut, MsgStored
 from hybridgw_protocol.ids import DeviceId, KeyId, LogId, SpaceId
 from hybridgw_protocol.letters import FLAG_CONTACT, FLAG_RECEIPT, Letter, LetterHeader, parse_letter
@@ -60,6 +60,7 @@ from ..stores.people import ErrandRow, LetterRow, RequestRow
 from .mail import MailService
 from .people import Contact, People
 from .space import Space
+from .upkeep import keep_up
 
 log = logging.getLogger(__name__)
 
@@ -516,14 +517,7 @@ class LetterService:
     async def run(self) -> None:
         """Keep message keys young, put again what was not answered; until cancelled."""
         self.people.unplaced.update(dict.fromkeys(self._database.peek(rows.unplaced), 0))
-        while True:
-            await asyncio.sleep(LOOK_S)
-            try:
-                await self.tend()
-            except SecretsLocked:
-                continue
-            except HybridGWError as error:  # a full disk: the next turn tries again
-                log.warning("upkeep of letters failed: %s", error.code, extra={"event": "letters.upkeep"})
+        await keep_up("letters", LOOK_S, lambda _turn: self.tend())
 
     async def tend(self) -> None:
         """One turn."""

@@ -6,7 +6,6 @@ of messages is services/messages.py. Source: protocol/SPEC.md, "Messages".
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -22,7 +21,7 @@ from hybridgw_protocol.envelope import (
     parse_tombstone,
     verify_envelope,
 )
-from hybridgw_protocol.errors import CannotOpen, HybridGWError, SecretsLocked
+from hybridgw_protocol.errors import CannotOpen, HybridGWError
 from hybridgw_protocol.frames import MsgPut, MsgStored
 from hybridgw_protocol.ids import DeviceId, LogId
 from hybridgw_protocol.limits import AWAY_MS, EARLY_MS, HOLD_MS, MAX_FRAME_ENVELOPES, MAX_RECEIPTS, MESSAGE_TTL_MS
@@ -53,6 +52,7 @@ from .device_names import given_names
 from .messages import MessageService
 from .replica import PROVISIONAL, Sealer
 from .space import Space, fingerprint
+from .upkeep import keep_up
 
 log = logging.getLogger(__name__)
 
@@ -520,14 +520,7 @@ class MailService:
     # ---- time ------------------------------------------------------------------------------------------------------
     async def run(self) -> None:
         """Show what has waited long enough, put again what was not answered; until cancelled."""
-        while True:
-            await asyncio.sleep(LOOK_S)
-            try:
-                await self.tend()
-            except SecretsLocked:
-                continue
-            except HybridGWError as error:  # a full disk: the next turn tries again
-                log.warning("upkeep of mail failed: %s", error.code, extra={"event": "mail.upkeep"})
+        await keep_up("mail", LOOK_S, lambda _turn: self.tend())
 
     async def tend(self) -> None:
         """One turn."""

@@ -7,13 +7,12 @@ by services/mail.py. Nothing is answered before it is on the disk. Source: proto
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import msgspec
 
-from hybridgw_protocol.errors import HybridGWError, LocalError, TooBig
+from hybridgw_protocol.errors import LocalError, TooBig
 from hybridgw_protocol.ids import check_topic, format_document_id
 from hybridgw_protocol.limits import DEDUPE_MS, MAX_MESSAGE_BODY_BYTES, MESSAGE_TTL_MS
 from hybridgw_protocol.localapi import encode
@@ -44,8 +43,7 @@ from .outbox import Letter, Outbox
 from .ports import Principal
 from .presence import PresenceService
 from .routing import RoutingService
-
-log = logging.getLogger(__name__)
+from .upkeep import keep_up
 
 UPKEEP_S: Final = 1.0
 TRIM_EVERY: Final = 3_600  # upkeeps: an hour
@@ -264,14 +262,7 @@ class MessageService:
     # ---- time --------------------------------------------------------------------------------------------------------
     async def run(self) -> None:
         """End what is over, forget what is old; until cancelled."""
-        turn = 0
-        while True:
-            await asyncio.sleep(UPKEEP_S)
-            try:
-                await self.tend(trim=turn % TRIM_EVERY == 0)
-            except HybridGWError as error:  # a full disk: the next turn tries again
-                log.warning("upkeep of messages failed: %s", error.code, extra={"event": "messages.upkeep"})
-            turn += 1
+        await keep_up("messages", UPKEEP_S, lambda turn: self.tend(trim=turn % TRIM_EVERY == 0))
 
     async def tend(self, *, trim: bool = False) -> None:
         """One turn. Args: trim: also forget what is old."""

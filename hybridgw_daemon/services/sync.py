@@ -20,18 +20,18 @@ from hybridgw_protocol.batch import EMPTY_HEAD, Batch, Head, parse_batch, verify
 from hybridgw_protocol.errors import BadFrame, HybridGWError, SecretsLocked
 from hybridgw_protocol.ids import DeviceId, LogId
 from hybridgw_protocol.limits import CLOCK_WARN_MS, SEAL_WINDOW_MS
-from hybridgw_protocol.localapi import DirectLink, SyncResult, SyncStatus
+from hybridgw_protocol.localapi import SyncResult, SyncStatus
 from hybridgw_protocol.vectors import Heads, is_equal
 from hybridgw_storage.database import Database, Tx
 
-from ..stores import alarms, control, documents, oplog
-from .device_names import given_names
+from ..stores import alarms, control, oplog
 from .letters import LetterService
 from .mail import MailService
 from .peers import Peers
 from .replica import DECIDE, End, Incoming, Keys, Replica, Stored
 from .space import Identity, Space
-from .standing import Outside, outside
+from .standing import Outside
+from .sync_status import SyncTeller
 
 T = TypeVar("T")
 _DEVICE: Final = re.compile("[0-9a-f]{32}")
@@ -57,8 +57,6 @@ REST_S: Final = 1.0  # after a write that the disk refused
 HOLD_S: Final = 5.0  # so long a peer may take to deliver the part of our own log that it says it holds
 CONTACT_S: Final = 2.0  # a relay that is down is known to be within milliseconds; one that is silent is not waited for
 LOOK_S: Final = 0.25  # how often a waiting `sync` looks by itself
-NO_RELAY: Final = "No relay is known; add one with 'hybridgw relay add LINK'."
-NO_CONTACT: Final = "No relay can be reached now."
 INLINE_BYTES: Final = 4096  # below, opening a batch is cheaper than handing it to another thread
 
 
@@ -110,6 +108,7 @@ class SyncService:
         self.letters: LetterService | None = None  # and those to other people
         self.peers = Peers(database, clock=clock, published=published)
         self.peers.ask_step(self._is_in_step)
+        self._teller = SyncTeller(database, space, self.peers)
         self._unsealed = asyncio.Event()
         self._tend_due = asyncio.Event()
         self._sealed_at = 0.0
@@ -566,93 +565,11 @@ class SyncService:
 
     async def status(self) -> SyncStatus:
         """Where things stand, for a person."""
-        rows = self._database.peek(oplog.logs)
-        writes, _ = self._database.peek(oplog.pending_size)
-        open_alarms = self._database.peek(alarms.alarms)
-        waiting = sum(row.stored.n - row.applied.n for row in rows.values())
-        parked = any(row.waiting == "clock" for row in rows.values())
-        best = self.peers.highest()
-        for peer in (*self.peers.known, *(d.device.hex() for d in self.space.active_devices())):
-            for log_id, head in self._database.peek(partial(control.peer_heads, peer=peer)).items():
-                best[log_id] = max(best.get(log_id, 0), head.n)
-        own = None if self.space.locked else self.identity.device
-        to_send = sum(max(0, r.stored.n - best.get(log_id, 0)) for log_id, r in rows.items() if r.device == own)
-        conflicts = self._database.peek(documents.count_conflicts)
-        state, message, out = "in_step", None, self.outside()
-        if self.space.locked:
-            state, message = "locked", self.space.locked
-        elif out is not None:
-            state, message = "offline", out.message
-        elif not self.peers.conversations:
-            state = "offline"
-            error = next(iter(self.peers.errors.values()), None)
-            message = error.message if error else NO_CONTACT if self.peers.known else NO_RELAY
-        elif parked:
-            state, message = "parked", "Another device's clock is ahead; what it wrote is shown when its time has come."
-        elif not self._is_in_step():
-            state = "syncing"
-        else:
-            self.peers.note_step()
-        return SyncStatus(
-            state=state,  # type: ignore[arg-type]
-            standing="active" if out is None else out.how,
-            path=self.peers.path(),
-            path_reason=self.why_this_path() if out is None else out.message,
-            pending=writes,
-            to_send=to_send,
-            waiting=waiting,
-            logs=len(rows),
-            conflicts=conflicts,
-            alarms=len(open_alarms),
-            devices=len(self.space.active_devices()),
-            relays=[self.peers.relay_status(url) for url in self.peers.known],
-            lan=self.peers.lan.off is None,
-            direct=[
-                DirectLink(
-                    device=state.peer,
-                    name=state.name,
-                    address=state.address,
-                    sent=state.sent,
-                    received=state.received,
-                    sent_bytes=state.bytes_out,
-                    received_bytes=state.bytes_in,
-                )
-                for state in self.peers.directs()
-            ],
-            last_sync_ms=self.peers.last_sync_ms,
-            message=message,
-        )
+        return self._teller.status(self._is_in_step)
 
     def outside(self) -> Outside | None:
         """How this device is out of its space; None: it belongs, as far as it knows or is told."""
-        refusal = None if self.peers.conversations else self.peers.refusal()
-        if self.space.locked or (self.space.is_active and refusal is None):
-            return None
-        return outside(self.space, self._database.peek(given_names), refusal)
-
-    def why_this_path(self) -> str:
-        """One sentence on the ways in use, and on one that is not."""
-        peers = self.peers
-        path, directs = peers.path(), peers.directs()
-        others = len(self.space.active_devices()) - 1
-        error = next(iter(peers.errors.values()), None)
-        told = next(iter(peers.lan.errors.values()), None)
-        if path in ("lan", "both"):
-            names = ", ".join(state.name for state in directs)
-            text = f"Connected directly with {names}."
-            if path == "lan":
-                text += f" {error.message}" if error else " The relay does not answer." if peers.known else ""
-                text += "" if peers.known else " No relay is known."
-            return text
-        if peers.lan.off:
-            why = peers.lan.off
-        elif others < 1:
-            why = "There is no other device yet."
-        else:
-            why = told.message if told else "No other device was found on this network."
-        if path == "relay":
-            return f"Over the relay. {why}"
-        return f"{error.message if error else NO_CONTACT if peers.known else NO_RELAY} {why}"
+        return self._teller.outside()
 
     async def trigger(
         self, *, sync_type: str = "all", full: bool = False, wait: bool = True, timeout_s: float = 30.0

@@ -39,7 +39,26 @@ _HEADER: Final = struct.Struct(">BB16s16s16s16sqQBQQ8s24s")
 _PARTS: Final = ENVELOPE_HEADER_BYTES
 
 
-class EnvelopeHeader(msgspec.Struct, frozen=True):
+class Addressed:
+    """A header that tells from which device to which, of an envelope or of a letter."""
+
+    __slots__ = ()
+    id: bytes
+    sender: DeviceId
+    recipient: DeviceId
+
+    @property
+    def sender_key(self) -> bytes:
+        """Names it at its recipient: sender and id."""
+        return self.sender + self.id
+
+    @property
+    def recipient_key(self) -> bytes:
+        """Names it at its sender: recipient and id."""
+        return self.recipient + self.id
+
+
+class EnvelopeHeader(Addressed, msgspec.Struct, frozen=True):
     """What everybody may read. stream: log id of the sender; seq: from 1, per recipient, stream and priority."""
 
     flags: int
@@ -64,16 +83,6 @@ class EnvelopeHeader(msgspec.Struct, frozen=True):
     def is_presence(self) -> bool:
         """Does it tell which programs are at the sender."""
         return bool(self.flags & FLAG_PRESENCE)
-
-    @property
-    def sender_key(self) -> bytes:
-        """Names it at its recipient: sender and id."""
-        return self.sender + self.id
-
-    @property
-    def recipient_key(self) -> bytes:
-        """Names it at its sender: recipient and id."""
-        return self.recipient + self.id
 
 
 class Envelope(msgspec.Struct, frozen=True):

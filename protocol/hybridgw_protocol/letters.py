@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from .envelope import Addressed
 from .errors import BadFrame
 from .ids import DeviceId, LogId, SpaceId, blake2b
 from .limits import (
@@ -35,7 +36,7 @@ KNOWN_FLAGS: Final = FLAG_RECEIPT | FLAG_CONTACT
 _HEADER: Final = struct.Struct(">BB16s16s16s16s16sqQBQQ8s24s")
 
 
-class LetterHeader(msgspec.Struct, frozen=True):
+class LetterHeader(Addressed, msgspec.Struct, frozen=True):
     """What a relay reads. space, to: of the sender and of the recipient; stream: log id of the sender; seq: from 1, per
     recipient, stream and priority, 0 in what has no place in a stream; key: names the message key it is sealed to."""
 
@@ -62,16 +63,6 @@ class LetterHeader(msgspec.Struct, frozen=True):
     def is_contact(self) -> bool:
         """Is it about being contacts."""
         return bool(self.flags & FLAG_CONTACT)
-
-    @property
-    def sender_key(self) -> bytes:
-        """Names it at its recipient: sender and id."""
-        return self.sender + self.id
-
-    @property
-    def recipient_key(self) -> bytes:
-        """Names it at its sender: recipient and id."""
-        return self.recipient + self.id
 
 
 class Letter(msgspec.Struct, frozen=True):

@@ -112,7 +112,7 @@ async def test_spec_F5_spec_A4_a_token_is_renewed_in_the_open_connection(built: 
     tokens = str(tmp_path / "tokens.json")
     async with running(tmp_path, settings=AccessSettings("HS256", 16, b"k" * 32)) as api:
         async with following(built, api, tokens) as said:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(30):
                 while not (asked := (await api.call("GET", "/api/auth/grants")).body["items"]):  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
             body = {"code": asked[0]["code"], "lasts": "until_revoked"}
@@ -167,7 +167,7 @@ async def test_spec_F5_the_reference_as_printed(owner: Owner, built: Path, tmp_p
     first, node = (program.replace("connect({ ", f"connect({{ url: '{owner.url}', ") for program in programs)
     async with running_node(built, tmp_path / "first", first) as said:
         await approve(owner, "Tasks")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while (line := (await said.readline()).decode().strip()) != "[ 'Buy milk' ]":
                 assert line == "[]"
             while not (await owner.call("GET", "/api/data/tasks"))["items"]:  # noqa: ASYNC110
@@ -175,14 +175,14 @@ async def test_spec_F5_the_reference_as_printed(owner: Owner, built: Path, tmp_p
     place = f"const endpointFile = {json.dumps(str(owner.home / 'endpoint.json'))}\n"
     async with running_node(built, tmp_path / "node", place + node + "await own.ready()\nawait db.ready()\n"
                             "console.log((await db.collection('tasks').list()).docs.length)\n") as said:  # fmt: skip
-        code = (await asyncio.wait_for(said.readline(), 20)).decode().strip()
+        code = (await asyncio.wait_for(said.readline(), 30)).decode().strip()
         assert await approve(owner, "Backup") == code
-        assert await asyncio.wait_for(said.readline(), 20) == b"1\n"
+        assert await asyncio.wait_for(said.readline(), 30) == b"1\n"
 
 
 async def approve(owner: Owner, name: str) -> str:
     """The person lets the app of this name in. Returns: the code."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while not (asked := await owner.waiting()):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     assert [one["name"] for one in asked] == [name]

@@ -35,7 +35,7 @@ from hybridgw_protocol.errors import (
 )
 from tests.integration._local_api import Process, running
 
-WAIT_S = 15.0
+WAIT_S = 30.0
 QUICK = Patience(first_s=0.02, cap_s=0.1, command_s=WAIT_S)
 
 
@@ -52,7 +52,7 @@ class Daemon:
         self.endpoint = self.process.ready()
         self.port = str(self.endpoint.port)
         with connect_sync(self.home) as client:
-            for _ in range(500):
+            for _ in range(1_500):
                 if client.get("/api/sync/status")["state"] != "locked":
                     return
                 time.sleep(0.02)

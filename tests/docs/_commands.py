@@ -182,14 +182,14 @@ class Terminal:
                 os.killpg(process.pid, signal.SIGTERM)
         for _, process, _ in self.running:
             try:
-                process.wait(10)
+                process.wait(30)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
-                process.wait(10)
+                process.wait(30)
         left = [process for process in psutil.process_iter() if self.began(process)]
         for process in left:
             process.terminate()
-        for process in psutil.wait_procs(left, timeout=10)[1]:
+        for process in psutil.wait_procs(left, timeout=30)[1]:
             process.kill()
 
     def began(self, process: psutil.Process) -> bool:

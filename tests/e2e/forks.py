@@ -23,6 +23,7 @@ class Forked:
 
     def __init__(self, command: list[str], *, folder: Path, env: dict[str, str], errors: Path) -> None:
         assert command[1] == "-m"
+        errors.touch()
         reader, writer = _FORKS.Pipe(duplex=False)
         self._process = _FORKS.Process(target=_run, args=(command[2:], folder, env, errors, writer), daemon=True)
         self._process.start()

@@ -54,7 +54,7 @@ class Pipe:
             while True:
                 near, _ = self._listener.accept()
                 try:
-                    far = socket.create_connection(("127.0.0.1", self.target), 5)
+                    far = socket.create_connection(("127.0.0.1", self.target), 30)
                 except OSError:
                     near.close()
                     continue

@@ -42,7 +42,7 @@ def pass_both_ways(a: DeviceMachine, b: DeviceMachine, name: str) -> None:
     for writer, reader in ((a, b), (b, a)):
         with writer.client() as client:
             client.put("tasks", f"{name}-{writer.name}", {"title": name})
-        until(lambda reader=reader, writer=writer: reader.documents("tasks").get(f"{name}-{writer.name}"), seconds=10)
+        until(lambda reader=reader, writer=writer: reader.documents("tasks").get(f"{name}-{writer.name}"))
 
 
 @pytest.mark.slow

@@ -66,7 +66,7 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path, kills: int) -> None:
             machine.start()
         for writer in writers:
             writer.stop.set()
-            writer.join(30)
+            writer.join(60)
         for device in (a, b):
             device.post("/api/sync/trigger", {"sync_type": "all", "wait": False})
         until(lambda: a.is_in_step() and b.is_in_step(), seconds=90, what="both in step")

@@ -15,7 +15,7 @@ import pytest
 
 from tests.integration._cli import Cli, InProcess, Relay, profile, relay
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 def until(look: Callable[[], Any], what: str) -> Any:

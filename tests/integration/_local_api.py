@@ -151,7 +151,7 @@ class Api:
         ) as got:  # fmt: skip
             return Answer(got.status, got.headers, await got.read())
 
-    async def send(self, raw: bytes, *, wait_s: float = 5.0) -> bytes:
+    async def send(self, raw: bytes, *, wait_s: float = 30.0) -> bytes:
         """Bytes as they are, on a connection of their own; what comes back until it is closed or silent."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:

@@ -14,8 +14,8 @@ import pytest
 from nacl.signing import SigningKey
 
 from hybridgw_protocol.proofs import proof_text
+from tests.integration._access import EXTENSION, approve, page
 from tests.integration._local_api import Answer, Api, running
-from tests.integration.test_access import EXTENSION, approve, page
 
 KEY, OTHER = SigningKey(bytes(range(32))), SigningKey(bytes(32))
 

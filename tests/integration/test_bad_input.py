@@ -178,7 +178,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
         await a.write(Create("tasks", "kept", {"title": "of before"}))
         await b.write(Create("tasks", "kept too", {"title": "of before"}))
         await until(lambda: a.shown() == b.shown() and len(a.shown()) == 2)
-        assert (await a.sync.trigger(timeout_s=5)).status == "done"
+        assert (await a.sync.trigger(timeout_s=30)).status == "done"
         yield House(a, b)
 
 
@@ -312,7 +312,7 @@ async def test_sec_P6_what_no_honest_relay_sends_ends_the_link_and_changes_nothi
             assert {k: v.stored for k, v in home.a.logs().items()} == {k: v.stored for k, v in logs.items()}, name
             assert home.codes() == alarm_codes, name
         await home.goes_on()
-        assert (await home.a.sync.trigger(timeout_s=5)).status == "done"
+        assert (await home.a.sync.trigger(timeout_s=30)).status == "done"
 
 
 async def test_a_relay_that_fails_always_is_tried_less_and_less(tmp_path: Path) -> None:

@@ -51,14 +51,14 @@ async def test_relay_restored_from_an_earlier_copy(tmp_path: Path) -> None:
             await pair(a, b)
             await a.write(Create("tasks", "one", {"title": "kept"}))
             await until(lambda: a.shown() == b.shown())
-            assert (await a.sync.trigger(timeout_s=5)).status == "done"
+            assert (await a.sync.trigger(timeout_s=30)).status == "done"
         shutil.copytree(tmp_path / "relay", tmp_path / "earlier")
         async with relay(tmp_path / "relay", port):
             await a.write(Edit("tasks", "one", {"title": "lost at the relay"}))
             for device in (a, b):
                 device.gateway.reconnect()
             await until(lambda: a.shown() == b.shown() and "lost at" in str(b.shown()))
-            assert (await a.sync.trigger(timeout_s=5)).status == "done"
+            assert (await a.sync.trigger(timeout_s=30)).status == "done"
             await a.sync.peers.save_confirmed()
         shutil.rmtree(tmp_path / "relay")
         shutil.copytree(tmp_path / "earlier", tmp_path / "relay")
@@ -68,7 +68,7 @@ async def test_relay_restored_from_an_earlier_copy(tmp_path: Path) -> None:
             await until(lambda: "relay_rollback" in codes(a))
             await a.write(Edit("tasks", "one", {"title": "after"}))
             await until(lambda: a.shown() == b.shown() and "after" in str(b.shown()))
-            assert (await a.sync.trigger(timeout_s=5)).status == "done"
+            assert (await a.sync.trigger(timeout_s=30)).status == "done"
 
 
 async def test_restored_backup_of_a_device(tmp_path: Path) -> None:
@@ -81,19 +81,19 @@ async def test_restored_backup_of_a_device(tmp_path: Path) -> None:
             await pair(a, b)
             await a.write(Create("tasks", "one", {"title": "in the backup"}))
             await until(lambda: a.shown() == b.shown())
-            assert (await a.sync.trigger(timeout_s=5)).status == "done"
+            assert (await a.sync.trigger(timeout_s=30)).status == "done"
         shutil.copytree(tmp_path / "a", tmp_path / "copy")
         a = Device(tmp_path / "a", "laptop")
         async with a.running():
             await a.write(Create("tasks", "two", {"title": "after the backup"}))
             await until(lambda: a.shown() == b.shown() and len(b.shown()) == 2)
-            assert (await a.sync.trigger(timeout_s=5)).status == "done"
+            assert (await a.sync.trigger(timeout_s=30)).status == "done"
         copy = Device(tmp_path / "copy", "laptop")
         async with copy.running():
             await copy.write(Create("tasks", "three", {"title": "written in the copy"}))
             await until(lambda: len(b.shown()) == 3 and copy.shown() == b.shown(), 20)
             assert "fork" in codes(copy)
-            assert (await copy.sync.trigger(timeout_s=10)).status == "done"
+            assert (await copy.sync.trigger(timeout_s=30)).status == "done"
 
 
 async def test_spec_A7_no_keyring_local_data_is_served(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_a_daemon_whose_endpoint_file_is_damaged_is_named_at_once(tmp_path: Path
         assert f"--home {cli.home} down; hybridgw" in checked
         began = time.monotonic()
         assert f"(process {pid})" in cli.up(code=1).talk
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 25
         assert "stopped" in cli("down").talk
         cli.up()
         assert cli.pid != pid
@@ -87,7 +87,7 @@ def test_a_killed_daemon_is_noticed_and_started_again(tmp_path: Path) -> None:
         cli("data", "put", "tasks", "milk", "title=Buy milk")
         pid = cli.pid
         os.kill(pid, signal.SIGKILL)
-        ended = time.monotonic() + 10
+        ended = time.monotonic() + 30
         while cli("status", code=None).code != 3 and time.monotonic() < ended:
             time.sleep(0.05)
         assert (cli.home / "endpoint.json").exists()  # left over, with a token in it
@@ -246,7 +246,7 @@ def test_ctrl_c_while_it_starts_leaves_nothing_running(tmp_path: Path) -> None:
             process.send_signal(signal.SIGINT)
             assert "Stopped." in process.stderr.read()
         assert process.wait(60) == 130
-        ended = time.monotonic() + 10
+        ended = time.monotonic() + 30
         while cli("status", code=None).code != 3 and time.monotonic() < ended:
             time.sleep(0.05)
         cli("status", code=3)

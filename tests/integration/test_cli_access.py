@@ -33,7 +33,7 @@ def call(cli: Cli, method: str, path: str, body: Any = None, **headers: str) -> 
         sent["Content-Type"] = "application/json"
     request = urllib.request.Request(f"{url}{path}", data, sent, method=method)  # noqa: S310
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
             return answer.status, json.loads(answer.read())
     except urllib.error.HTTPError as error:
         return error.code, json.loads(error.read())

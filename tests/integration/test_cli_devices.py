@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from hybridgw_daemon.services.peers import SAVE_CONFIRMED_S
 from tests.integration._cli import COMMANDS, Cli, InProcess, Relay, environment, profile, relay
 
 CODE = re.compile(r"(?<=hybridgw pair )\d{3}-\d{3}-\d{3}@127\.0\.0\.1:\d+|hybridgw://pair[^'\s]+")
@@ -329,7 +330,7 @@ def test_spec_S2_a_conflict_is_shown_and_decided_in_each_way(first: Cli, second:
 # ---- last: the relay loses everything --------------------------------------------------------------------------------
 def test_an_alarm_stays_until_a_person_has_seen_it(first: Cli, second: Cli, server: Relay) -> None:
     both_in_step(first, second)
-    time.sleep(1.5)  # what the relay confirmed is written down
+    time.sleep(SAVE_CONFIRMED_S * 3)  # what the relay confirmed is written down; nothing outside tells
     server.stop()
     shutil.rmtree(server.folder)
     server.serve()

@@ -46,7 +46,7 @@ def join(first: Cli, other: Cli, name: str) -> str:
 
 def status_when_out(device: Cli) -> str:
     """What it says once the relay has told it."""
-    ended = time.monotonic() + 10
+    ended = time.monotonic() + 30
     while (ran := device("status", code=None)).code != 4 and time.monotonic() < ended:
         time.sleep(0.05)
     assert ran.code == 4, ran.out
@@ -84,7 +84,7 @@ def test_spec_D4_remove_asks_does_and_is_taken_back(first: Cli, second: Cli) -> 
     assert f"there: hybridgw devices restore {phone}" in removed  # as it is typed on the other device
     began = time.monotonic()
     waited = second("sync", "--wait", "--timeout", "30", code=4)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 25
     assert "pair CODE" in waited.out
     assert "goes on by itself" not in waited.talk
     assert "removed from its space" in second("pair", code=4).talk

@@ -12,8 +12,8 @@ from hybridgw_daemon.logs import redact
 from hybridgw_daemon.services.credentials import MOST_DASHBOARDS
 from hybridgw_daemon.services.dashboard import MOST_LINKS
 from hybridgw_daemon.services.log_reading import latest
+from tests.integration._access import PAGE, let_in, make_key
 from tests.integration._local_api import TOKEN, Answer, Api, running
-from tests.integration.test_access import PAGE, let_in, make_key
 
 OWN = {"X_HybridGW_Client": "dashboard", "Sec_Fetch_Site": "same-origin"}
 
@@ -160,9 +160,9 @@ async def test_signing_out_ends_its_connections(api: Api) -> None:
         await socket.send_json({"type": "auth", "token": token})
         assert (await socket.receive_json())["type"] == "auth_ok"
         await api.call("POST", "/api/auth/logout", {}, token=token)
-        closed = await socket.receive(timeout=1)
+        closed = await socket.receive(timeout=30)
         while closed.data is not None and not socket.closed:
-            closed = await socket.receive(timeout=1)
+            closed = await socket.receive(timeout=30)
         assert socket.close_code in (4401, 4403)
 
 

@@ -32,7 +32,7 @@ def shown(device: Device) -> list[bytes]:
 
 
 async def becomes(messages: MessageService, id: str, state: str) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             found: Any = await messages.history.get(OWNER, GetMessage(id=id))
             if {d.state for d in found.deliveries if not d.here} == {state}:

@@ -14,8 +14,8 @@ import pytest
 
 from hybridgw_daemon.core.tokens import Claims, TokenKey
 from hybridgw_daemon.transports.local.commands import Command, build
+from tests.integration._access import PAGE, let_in, make_key, page
 from tests.integration._local_api import TOKEN, Answer, Api, running
-from tests.integration.test_access import PAGE, let_in, make_key, page
 
 # To programs and to pages that were let in. The dashboard's files are the same for everybody and change nothing.
 OPEN = {"health", "metrics", "auth.login", "auth.refresh", "auth.dashboard.open", "dashboard.page", "dashboard.file"}

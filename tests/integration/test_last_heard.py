@@ -16,7 +16,7 @@ async def test_the_time_in_step_goes_on_while_nothing_is_written(tmp_path: Path)
     async with laptop.running():
         async with relay(tmp_path / "relay") as (url, database):
             await laptop.relays.add(format_invite(url, await invite(database())))
-            assert (await laptop.sync.trigger(timeout_s=10)).status == "done"
+            assert (await laptop.sync.trigger(timeout_s=30)).status == "done"
             status = await laptop.sync.status()
             assert status.state == "in_step"
             assert status.last_sync_ms is not None

@@ -215,9 +215,9 @@ async def test_a_caller_that_asks_before_it_sends(api: Api) -> None:
     head += "Content-Type: application/json\r\nContent-Length: 7\r\nExpect: 100-continue\r\n\r\n"
     reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
     writer.write(head.encode())
-    assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30) == b"HTTP/1.1 100 Continue\r\n\r\n"
     writer.write(b'{"a":1}')
-    assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).startswith(b"HTTP/1.1 200 ")
+    assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)).startswith(b"HTTP/1.1 200 ")
     writer.close()
 
 
@@ -381,10 +381,10 @@ async def test_pipelined_and_kept_connections(api: Api) -> None:
     writer.write(one * 50)
     found = b""
     while found.count(b'{"status":"ok"}') < 50:
-        found += await asyncio.wait_for(reader.read(65_536), 5)
+        found += await asyncio.wait_for(reader.read(65_536), 30)
     assert found.count(b"HTTP/1.1 200 OK") == 50
     writer.write(one.replace(b"HTTP/1.1", b"HTTP/1.0"))
-    rest = await asyncio.wait_for(reader.read(), 5)
+    rest = await asyncio.wait_for(reader.read(), 30)
     assert b"Connection: close" in rest
     writer.close()
 

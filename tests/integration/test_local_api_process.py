@@ -46,7 +46,7 @@ def put(endpoint: Endpoint, id: str, data: Any, collection: str = "notes") -> tu
 
 def until_unlocked(endpoint: Endpoint) -> None:
     """Wait until the key of the profile is open."""
-    for _ in range(200):
+    for _ in range(600):
         if put(endpoint, "probe", {"value": 1}, "settings")[0] == 200:
             return
         time.sleep(0.05)
@@ -97,7 +97,11 @@ def test_sec_L28_files_are_their_owners(tmp_path: Path) -> None:
         endpoint = process.ready()
         until_unlocked(endpoint)
         put(endpoint, "x", {"a": 1})
-        time.sleep(0.7)  # the log is written twice a second
+        logs = tmp_path / "home" / "logs"
+        for _ in range(600):  # the log is written twice a second
+            if any(logs.glob("*")):
+                break
+            time.sleep(0.05)
         modes = {p.relative_to(tmp_path): stat.S_IMODE(p.stat().st_mode) for p in (tmp_path / "home").rglob("*")}
         assert {name for name, mode in modes.items() if mode & 0o077} == set(), modes
         assert len(modes) >= 6

@@ -275,11 +275,11 @@ async def test_sec_L24_connections_are_bounded(tmp_path: Path) -> None:
         held = [await asyncio.open_connection("127.0.0.1", api.port) for _ in range(5)]
         reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
         writer.write(b"GET /health HTTP/1.1\r\n\r\n")
-        assert await asyncio.wait_for(reader.read(), 5) == b""
+        assert await asyncio.wait_for(reader.read(), 30) == b""
         held.append((reader, writer))
         for _, other in held:
             other.close()
-        for _ in range(50):
+        for _ in range(600):
             await asyncio.sleep(0.05)
             with_room = await api.send(f"GET /health HTTP/1.1\r\nHost: 127.0.0.1:{api.port}\r\n\r\n".encode())
             if with_room:
@@ -311,7 +311,7 @@ async def test_spec_G5_a_connection_that_idles_between_requests_is_closed(tmp_pa
     async with running(tmp_path, idle_s=0.3) as api:
         reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
         writer.write(f"GET /health HTTP/1.1\r\nHost: 127.0.0.1:{api.port}\r\n\r\n".encode())
-        got = await asyncio.wait_for(reader.read(), 10)
+        got = await asyncio.wait_for(reader.read(), 30)
         assert got.startswith(b"HTTP/1.1 200 ")
         assert got.endswith(b'{"status":"ok"}')  # and nothing after it: nobody asked
         writer.close()
@@ -325,7 +325,7 @@ async def test_a_caller_that_goes_away_does_not_undo_its_write(api: Api) -> None
     writer.write(head.encode() + body)
     await writer.drain()
     writer.transport.abort()
-    for _ in range(100):
+    for _ in range(3_000):
         await asyncio.sleep(0.01)
         got = await api.call("GET", "/api/data/notes/gone")
         if got.status == 200:

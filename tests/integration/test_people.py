@@ -111,7 +111,7 @@ class Talker(Talking):
 
 
 async def comes(sender: Talker, id: str, *states: str) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not await sender.goes(id) <= set(states):  # noqa: ASYNC110 - what is waited for has no event
             await asyncio.sleep(0.01)
 
@@ -140,7 +140,7 @@ async def friends(folder: Path) -> AsyncIterator[tuple[Talker, Talker, str, Path
 
 async def has_devices(looker: Talker, person: SpaceId, count: int) -> None:
     """The relay knows message keys of so many devices of a person."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while len((await looker.people.look_up(person))[0].keys()) < count:  # noqa: ASYNC110 - there is no event
             await asyncio.sleep(0.05)
 

@@ -61,7 +61,7 @@ async def test_spec_O1_a_relay_tells_what_it_does_and_names_nobody(relay: RelayP
     assert found[("process_resident_memory_bytes",)] > 10_000_000
     for path in ("/health", "/planted-path", "/", "/planted-path"):
         await scraped(relay.url + path)
-    for _ in range(50):
+    for _ in range(600):
         text = (await scraped(url))[1]
         if ("http_requests_total", "/hgw/1", "GET", "101") in (found := values(text)):
             break

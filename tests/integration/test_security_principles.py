@@ -17,8 +17,8 @@ import pytest
 
 from hybridgw_daemon.transports.local.commands import build
 from tests.conftest import ROOT
+from tests.integration._access import PAGE, ask, let_in, make_key, page
 from tests.integration._local_api import TOKEN, Api, daemon, running
-from tests.integration.test_access import PAGE, ask, let_in, make_key, page
 from tests.integration.test_local_api_process import STORE, call, until_unlocked
 
 

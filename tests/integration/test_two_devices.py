@@ -19,10 +19,10 @@ async def test_pair_sync_conflict(tmp_path: Path) -> None:
         await pair(a, b)
         await until(lambda: len(a.shown()) == 3 and a.shown() == b.shown())
         assert sorted(d.name for d in await a.devices.list()) == ["laptop", "phone"]
-        assert (await b.sync.trigger(timeout_s=5)).status == "done"
+        assert (await b.sync.trigger(timeout_s=30)).status == "done"
         await a.write(Edit("tasks", "one", {"title": "bread"}))
         await until(lambda: a.shown() == b.shown() and "bread" in str(b.shown()))
-        assert (await a.sync.trigger(timeout_s=5)).status == "done"
+        assert (await a.sync.trigger(timeout_s=30)).status == "done"
         status = await a.sync.status()
         assert status.state == "in_step"
         assert status.relays[0].rtt_ms is not None

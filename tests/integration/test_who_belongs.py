@@ -51,9 +51,9 @@ class Home:
     async def in_step(self, *devices: Device) -> None:
         """The same documents on these, and all of them shown as such."""
         first, *others = devices
-        await until(lambda: all(d.shown() == first.shown() for d in others), 15)
+        await until(lambda: all(d.shown() == first.shown() for d in others))
         for device in devices:
-            assert (await device.sync.trigger(timeout_s=10)).status == "done"
+            assert (await device.sync.trigger(timeout_s=30)).status == "done"
 
 
 @contextlib.asynccontextmanager
@@ -579,7 +579,7 @@ async def test_spec_D6_a_space_comes_back_from_the_words_and_one_relay(tmp_path:
             assert new.membership.root_seed() is None
             await new.expelling.expel(ExpelDevice(id=id_of(laptop), words=made.words))
             await new.write(Edit("tasks", "two", {"title": "after the expel"}))
-            assert (await new.sync.trigger(timeout_s=5)).status == "done"
+            assert (await new.sync.trigger(timeout_s=30)).status == "done"
             laptop.relays.start()
             await until(lambda: is_refused(laptop))
             with pytest.raises(LocalError, match="belongs to a space with other devices"):

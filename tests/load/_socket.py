@@ -193,7 +193,7 @@ class Socket:
         """Say good-bye, and wait for the answer."""
         self._put(8, struct.pack(">H", 1000))
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(self.ended), 5)
+            await asyncio.wait_for(asyncio.shield(self.ended), 30)
         await self.break_off()
 
     async def break_off(self) -> None:

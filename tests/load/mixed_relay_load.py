@@ -32,7 +32,8 @@ from hybridgw_protocol.frames import Batches, Err, Frame, Push, PushAck
 from hybridgw_protocol.ids import LogId
 from hybridgw_protocol.vectors import Heads, from_entries
 from tests.load._memory import Sample, growth, watch
-from tests.load.mixed_load import BURST_S, SETTLED_S, Times, spread
+from tests.load._times import Times, spread
+from tests.load.mixed_load import BURST_S, SETTLED_S
 from tests.relay_client import Client, Closed, Family, Keys, RelayProcess, Writer
 
 PER_SPACE: Final = 8

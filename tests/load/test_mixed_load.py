@@ -14,8 +14,10 @@ import uvloop
 
 from tests.integration._local_api import Process
 from tests.load import mixed_relay_load
+from tests.load._ledger import Ledger, State
 from tests.load._memory import Sample, growth
-from tests.load.mixed_load import Ledger, Outcome, State, Times, run
+from tests.load._times import Times
+from tests.load.mixed_load import Outcome, run
 from tests.relay_client import RelayProcess
 
 SECONDS = 60.0

@@ -870,30 +870,6 @@ CASES = {
 }
 
 
-BROKEN = (NameError, AttributeError, SyntaxError, ImportError)  # no fault that was caught, but a model that cannot run
-
-
-def first_failure(seeds: int) -> str | None:
-    """Name of the first case, or mode and seed, that the model in use does not pass."""
-    for name, case in CASES.items():
-        try:
-            m.trace.clear()
-            case()
-        except BROKEN:
-            raise
-        except Exception as error:
-            return f"{name}: {error!r:.60}"
-    for seed in range(seeds):
-        for name, mode in MODES.items():
-            try:
-                run(mode, seed)
-            except BROKEN:
-                raise
-            except Exception as error:
-                return f"{name} #{seed}: {error!r:.60}"
-    return None
-
-
 def main(seeds):
     for name, case in CASES.items():
         m.trace.clear()

@@ -11,7 +11,7 @@ import sys
 import types
 from pathlib import Path
 
-from tests.models import merge_checks, merge_model
+from tests.models import merge_faults, merge_model
 
 SOURCE = Path(merge_model.__file__).read_text()
 _numbers = itertools.count(1)
@@ -103,23 +103,8 @@ def mutant(name: str) -> types.ModuleType:
 
 def caught_by(name: str, seeds: int) -> str | None:
     """What catches the fault first, or None."""
-    merge_checks.use(mutant(name))
-    try:
-        return merge_checks.first_failure(seeds)
-    finally:
-        merge_checks.use()
-
-
-def main(seeds: int) -> int:
-    missed = []
-    for name in MUTANTS:
-        found = caught_by(name, seeds)
-        print("caught" if found else "MISSED", name, "|", found, flush=True)
-        if not found:
-            missed.append(name)
-    print(len(MUTANTS) - len(missed), "of", len(MUTANTS), "caught; missed:", missed)
-    return len(missed)
+    return merge_faults.caught_by(seeds, mutant(name))
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 60))
+    sys.exit(merge_faults.count_missed(MUTANTS, caught_by))

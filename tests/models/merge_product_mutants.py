@@ -12,7 +12,7 @@ import types
 from pathlib import Path
 
 from hybridgw_daemon.core import conflicts, document_state, merge
-from tests.models import merge_checks, merge_product
+from tests.models import merge_faults, merge_product
 
 SOURCES = {name: Path(module.__file__).read_text() for name, module in (
     ("document_state", document_state), ("merge", merge), ("conflicts", conflicts))}  # fmt: skip
@@ -97,23 +97,8 @@ def faulty_replica(name: str) -> type[merge_product.ProductReplica]:
 
 def caught_by(name: str, seeds: int) -> str | None:
     """What catches the fault first, or None."""
-    merge_checks.use(replica=faulty_replica(name))
-    try:
-        return merge_checks.first_failure(seeds)
-    finally:
-        merge_checks.use()
-
-
-def main(seeds: int) -> int:
-    missed = []
-    for name in MUTANTS:
-        found = caught_by(name, seeds)
-        print("caught" if found else "MISSED", name, "|", found, flush=True)
-        if not found:
-            missed.append(name)
-    print(len(MUTANTS) - len(missed), "of", len(MUTANTS), "caught; missed:", missed)
-    return len(missed)
+    return merge_faults.caught_by(seeds, replica=faulty_replica(name))
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 60))
+    sys.exit(merge_faults.count_missed(MUTANTS, caught_by))

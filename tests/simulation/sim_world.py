@@ -22,45 +22,42 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hybridgw_daemon.core.keys import KeyRing, RootKeys
+from hybridgw_daemon.core.keys import RootKeys
 from hybridgw_daemon.core.operations import Create, Edit, Request
 from hybridgw_daemon.core.rest import Purpose
 from hybridgw_daemon.core.uuid7 import new_uuid7
 from hybridgw_daemon.services.membership import ROOT_SEED
-from hybridgw_daemon.services.replica import Incoming, Keys, Replica
-from hybridgw_daemon.services.space import RestVault, Space
+from hybridgw_daemon.services.replica import Keys, Replica
+from hybridgw_daemon.services.space import Space
 from hybridgw_daemon.services.sync import SyncService
 from hybridgw_daemon.stores import control, oplog
 from hybridgw_daemon.transports.peers.driver import Conversation
 from hybridgw_protocol.batch import parse_batch
 from hybridgw_protocol.errors import DiskFull, HybridGWError, StorageUnavailable
 from hybridgw_protocol.frames import FrameType
-from hybridgw_protocol.ids import DeviceId, KeyId, LogId, SpaceId
+from hybridgw_protocol.ids import LogId, SpaceId
 from hybridgw_protocol.invite import Invite
 from hybridgw_protocol.limits import BATCH_MIN_BYTES, SHORT_HASH_BYTES
 from hybridgw_protocol.link import DEFAULT_FLOW, Flow
 from hybridgw_protocol.membership import Close, ControlLog
-from hybridgw_protocol.records import ROOT, Epoch, LogClose, Remove, Restore, Wrap, sign_record
+from hybridgw_protocol.records import ROOT, LogClose, sign_record
 from hybridgw_relay.services.batches import BatchService
 from hybridgw_relay.services.conversation import Conversation as RelayConversation
 from hybridgw_relay.stores.sqlite import SqliteRelayStore
-from hybridgw_storage.database import InlineDatabase
-from tests.simulation import sim_checks
-from tests.simulation.sim_checks import Ledger, State, Violation, demand
+from tests.simulation import sim_verdict
+from tests.simulation.sim_checks import Ledger, Violation, demand
 from tests.simulation.sim_device import Device
 from tests.simulation.sim_lan import SimPlace
 from tests.simulation.sim_loop import SimulatedLoop
 from tests.simulation.sim_net import End, Network
 from tests.simulation.sim_relay import LIES, Relay
-from tests.simulation.sim_replicas import DAY_MS, PADDED, START_MS, TEXT, open_database, random_request, scratch
+from tests.simulation.sim_replicas import DAY_MS, START_MS, TEXT, random_request, scratch
+from tests.simulation.sim_verdict import FRAME_MOST_BYTES
 
 HOUR_MS = 3_600_000
-PLANTED = (b"planted", b"tasks", b"settings", b"lorem")
 STEP_S = 480.0  # of virtual time to come into step after the faults: timeouts and pauses of a minute follow each other
 QUIET_S = 70.0
 WORDS_S = 160.0  # out of step so long, a person takes the recovery words
-FRAME_MOST_BYTES = 1024 * 1024
-CONTROL_MOST_BYTES = 512 * 1024  # frames that cost no credit
 
 
 @dataclass(frozen=True)
@@ -742,170 +739,25 @@ class World:
                 )
         return found
 
-    # ---- checks ---------------------------------------------------------------------------------------------------
+    # ---- the verdict ----------------------------------------------------------------------------------------------
     def check_one(self, device: Device) -> None:
         """What must hold of one device at any moment."""
-        sim_checks.check_replica(self.ledger, device.state(), self.void())
-        for relay in self.relays:
-            if relay.process.alive:
-                relay.check_promises(relay.disk._connection)
+        sim_verdict.check_one(self, device)
 
     def check(self) -> None:
         """Everything, on all members and relays."""
-        members = self.members()
-        for relay in self.relays:
-            relay.check_promises(relay.disk._connection)
-        for connection in self.net.connections:
-            for end in connection.ends:
-                demand(
-                    end.most_unread <= self.flow.credit_bytes + FRAME_MOST_BYTES + CONTROL_MOST_BYTES, "memory",
-                    "unread on a connection", end.most_unread,
-                )  # fmt: skip
-        keys = {d.name: d.replica.keys for d in members}
-        for machine in (*self.devices, *self.relays):
-            machine.kill()
-        self.ledger.put_out |= {d.owner for d in self.devices if self.is_out(d)}
-        states = {d.name: d.state() for d in members}
-        sim_checks.check_converged(states)
-        self.check_removed_read_nothing(members[0])
-        state = states[members[0].name]
-        sim_checks.check_stamps(self.ledger)
-        if self.went_back:
-            self.excuse_what_was_hidden(keys[members[0].name])
-        sim_checks.check_nothing_lost(self.ledger, state)
-        exact = not (self.went_back or keys[members[0].name].ends)
-        self.counts["conflict open at the end"] += sim_checks.check_against_oracle(self.ledger, state, exact=exact)
-        blobs = [blob for d in members for blob in d.blobs()]
-        sim_checks.check_sizes(blobs, PADDED)
-        for device in members:
-            sim_checks.check_replica(self.ledger, states[device.name], self.void())
-            self.check_idempotent(device, keys[device.name], blobs)
-        self.check_replayed("replayed", members[0], keys[members[0].name], members[0].blobs(), states)
-        for relay in self.relays:
-            self.check_replayed(relay.name, members[0], keys[members[0].name], relay.blobs(), states)
-            self.check_reads_nothing(relay)
-        self.check_rebuilt(self.rng.choice(members), keys, states)
-
-    def check_removed_read_nothing(self, member: Device) -> None:
-        """I13: who is out, with its keys and everything that ever was said, has no key of a batch for whose author, by
-        what it knew when it sealed, that device was out. Unless it was in again later, and got the key as one of us."""
-        log = self.control_log(member)
-        assert log is not None
-        rings: dict[DeviceId, KeyRing] = {}
-        for device in self.devices:
-            if self.is_out(device) and log.device(device.device_id()) is not None and not was_restored(log, device):
-                ring = rings[device.device_id()] = KeyRing.of_device(device.keys())
-                ring.follow(log)
-        views = Views(log)
-        for known in self.ledger.batches.values() if rings else ():
-            view = views.of(known.control)
-            for out, ring in rings.items():
-                if view.device(out) is not None and not view.is_active(out):
-                    leaked = known.batch.kid in ring.keys and not views.gave(known.batch.kid, out)
-                    demand(not leaked, "I13", out.hex(), "reads", known.batch.log, known.batch.n)
-                    self.counts["sealed knowing of a removal"] += 1
+        sim_verdict.check(self)
 
     @property
     def now_ms(self) -> int:
         """When all is over."""
         return self.first.clock.now_ms()
 
-    def replica_of(self, device: Device, keys: Keys) -> Replica:
-        """A plain replica that knows what the device knew."""
-        replica = self.parts.replica(device.vault())
-        replica.keys = keys
-        return replica
-
-    def check_idempotent(self, device: Device, keys: Keys, blobs: list[bytes]) -> None:
-        """I4: everything once more, in another order."""
-        database, replica = open_database(device.path), self.replica_of(device, keys)
-        items = [Incoming(parse_batch(blob)) for blob in blobs]
-        database.write_now(lambda tx: replica.receive(tx, items, self.now_ms, None))  # evidence may be new
-        before = database.peek(sim_checks.dump)
-        self.rng.shuffle(items)
-        database.write_now(lambda tx: replica.receive(tx, items, self.now_ms, None))
-        database.peek(lambda c: sim_checks.check_unchanged(before, c))
-        database._connection.close()
-
-    def check_replayed(
-        self, name: str, device: Device, keys: Keys, blobs: list[bytes], states: dict[str, State]
-    ) -> None:
-        """I5, and I3 for a relay: a new device that gets only these batches shows the same."""
-
-        def make(path: Path) -> tuple[InlineDatabase, RestVault]:
-            return open_database(path), device.vault()
-
-        space = self.first.space_id()
-        batches = [batch for batch in map(parse_batch, blobs) if batch.space == space]
-        ends = {b.hash: keys.end_of(b.log, b.device) for b in batches}
-        blobs = [b.blob for b in batches if (end := ends[b.hash]) is None or b.n <= end.n]
-        void = {log: end for log, end in keys.ends.items() if end.n == 0}
-        fresh = Keys(keys.space_keys, void, keys.control, keys.end_of)
-        state, database = sim_checks.replayed(
-            blobs, fresh, self.now_ms, self.rng, self.folder / f"{name}.fresh", make, self.parts.replica
-        )
-        database._connection.close()
-        sim_checks.check_converged({device.name: states[device.name], name: state})
-
-    def check_rebuilt(self, device: Device, keys: dict[str, Keys], states: dict[str, State]) -> None:
-        """Built again from its batches, it shows the same."""
-        database, replica = open_database(device.path), self.replica_of(device, keys[device.name])
-        database.write_now(lambda tx: replica.rebuild(tx, self.now_ms, None))
-        database._connection.close()
-        sim_checks.check_converged({"before": states[device.name], "rebuilt": device.state()})
-
-    def check_reads_nothing(self, relay: Relay) -> None:
-        """I13: no planted word on the relay's disk."""
-        for path in sorted(self.folder.glob(f"{relay.name}.*")):
-            if path.suffix != ".fresh" and ".fresh" not in path.name:
-                raw = path.read_bytes()
-                for word in PLANTED:
-                    demand(word not in raw, "I13", relay.name, path.name, word)
-
     def close(self) -> None:
         """Throw it away."""
         for machine in (*self.devices, *self.relays):
             machine.kill()
         self.loop.close()
-
-
-class Views:
-    """A control log as it was for who knew these heads."""
-
-    def __init__(self, log: ControlLog) -> None:
-        self._log = log
-        self._known: dict[tuple[bytes, ...], ControlLog] = {}
-
-    def of(self, heads: tuple[bytes, ...]) -> ControlLog:
-        """What they lead to."""
-        if heads not in self._known:
-            lacking = set(self._log.missing_from(heads))
-            view = self._known[heads] = ControlLog(self._log.space)
-            view.update((r.raw for r in self._log.since(0) if r.raw not in lacking), trusted=True)
-        return self._known[heads]
-
-    def gave(self, kid: KeyId, device: DeviceId) -> bool:
-        """Did anybody to whom it belonged give it this key, or a later one that leads to it: then its removal did not
-        count any more."""
-        info = self._log.device(device)
-        for record in self._log.since(0):
-            given = record.payload
-            if isinstance(given, Epoch) or (isinstance(given, Wrap) and info and given.target == info.seat):
-                view = self.of(given.prevs)
-                if view.is_active(device) and any(
-                    isinstance(r.payload, Epoch) and r.payload.kid == kid for r in view.since(0)
-                ):
-                    return True
-        return False
-
-
-def was_restored(log: ControlLog, device: Device) -> bool:
-    """Was it ever let in again."""
-    found = log.device(device.device_id())
-    removes = {
-        r.hash for r in log.since(0) if isinstance(r.payload, Remove) and found and r.payload.target == found.seat
-    }
-    return any(isinstance(r.payload, Restore) and removes & set(r.payload.ends) for r in log.since(0))
 
 
 def play(seed: int, *, steps: int = 60, parts: Parts | None = None) -> Ledger:

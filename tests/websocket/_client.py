@@ -21,7 +21,7 @@ from tests.integration._local_api import TOKEN, Api
 SCHEMA = msgspec.to_builtins(frames.schema())
 FROM_SERVER = jsonschema.Draft202012Validator({"$ref": "#/$defs/ServerFrame", "$defs": SCHEMA["$defs"]})
 FROM_CLIENT = jsonschema.Draft202012Validator({"$ref": "#/$defs/ClientFrame", "$defs": SCHEMA["$defs"]})
-WAIT_S = 10.0
+WAIT_S = 30.0
 
 
 class Closed(Exception):

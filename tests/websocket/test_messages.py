@@ -14,8 +14,8 @@ from hybridgw_daemon.core.targets import parse_rule
 from hybridgw_daemon.services.addressing import Members
 from hybridgw_daemon.services.ears import RESERVED, WINDOW
 from hybridgw_protocol.limits import MAX_MESSAGE_BODY_BYTES
+from tests.integration._access import make_key
 from tests.integration._local_api import Alone, Api, running
-from tests.integration.test_access import make_key
 from tests.websocket._client import Ws, connected
 
 
@@ -341,19 +341,19 @@ async def test_who_listens_is_known_and_whether_it_is_here(api: Api) -> None:
         (program,) = (await api.call("GET", "/api/messages/programs")).body["items"]
         assert (program["client"], program["app"], program["topics"]) == ("web_app/tabs", "notes", ["a", "b"])
         assert program["online"] is True
-    await asyncio.sleep(0.1)
-    (program,) = (await api.call("GET", "/api/messages/programs")).body["items"]
-    assert program["online"] is False
+    async with asyncio.timeout(30):
+        while program["online"]:
+            (program,) = (await api.call("GET", "/api/messages/programs")).body["items"]
 
 
 async def test_waiting_for_a_change_ends_with_it(api: Api) -> None:
     sent = (await api.call("POST", "/api/messages", {"to": "client:tabs", "type": "note"})).body
-    path = f"/api/messages/{sent['id']}?known={sent['changes']}&wait_s=10"
+    path = f"/api/messages/{sent['id']}?known={sent['changes']}&wait_s=30"
     asked = asyncio.create_task(api.call("GET", path))
     await asyncio.sleep(0.05)
     assert not asked.done()
     await api.call("POST", f"/api/messages/{sent['id']}/ack", {})
-    assert (await asyncio.wait_for(asked, 5)).body["state"] == "handled"
+    assert (await asyncio.wait_for(asked, 30)).body["state"] == "handled"
     same = await api.call("GET", f"/api/messages/{sent['id']}?known=99&wait_s=0.05")
     assert json.loads(same.raw)["state"] == "handled"
 

@@ -94,7 +94,7 @@ def remove(app: App, device: str, lost: bool, since: str | None, yes: bool) -> N
     plan: Json = app.client.get(path_of("devices", chosen["id"], "removal"))
     _show_plan(app, plan)
     _ask(app, f"Remove {clean(chosen['name'], 64)}?", yes)
-    change: Json = app.client.post(path_of("devices", chosen["id"], "remove"), timeout_s=SLOW_S)
+    change = _do(app, chosen, "remove")
     _changed(app, change, f"{clean(chosen['name'], 64)} is removed.")
     if not app.out.as_json:
         app.out.say(f"To take it back: {app.command('devices restore ' + chosen['fingerprint'])}")
@@ -109,7 +109,7 @@ def restore(app: App, device: str, words: bool) -> None:
     """Let a removed device in again: DEVICE is its name or fingerprint."""
     chosen = _named(app, device, _all(app))
     body = {"words": read_words(app)} if words else {}
-    change: Json = app.client.post(path_of("devices", chosen["id"], "restore"), body, timeout_s=SLOW_S)
+    change = _do(app, chosen, "restore", body)
     if change["device"]["state"] == "active":
         _changed(app, change, f"{clean(chosen['name'], 64)} belongs to the space again. It connects within a minute.")
     else:
@@ -135,7 +135,7 @@ def quarantine(app: App, device: str | None, take: bool) -> None:
         wanted = _named(app, device, _all(app))
         found = [item for item in found if item["device"]["id"] == wanted["id"]]
         if take:
-            taken: Json = app.client.post(path_of("devices", wanted["id"], "quarantine"), timeout_s=SLOW_S)
+            taken = _do(app, wanted, "quarantine")
             if app.out.as_json:
                 app.out.json(taken)
             else:
@@ -178,7 +178,7 @@ def undo(app: App, device: str, since: str, yes: bool) -> None:
     since_ms = _when(since)
     _ask(app, f"Let nothing count that {clean(chosen['name'], 64)} wrote since {time_text(since_ms)}?", yes)
     body = {"words": read_words(app), "since_ms": since_ms}
-    change: Json = app.client.post(path_of("devices", chosen["id"], "undo"), body, timeout_s=SLOW_S)
+    change = _do(app, chosen, "undo", body)
     _changed(app, change, f"What {clean(chosen['name'], 64)} wrote since then does not count any more.")
     if not app.out.as_json:
         app.out.say(f"It is kept for now: {app.command('devices quarantine')}")
@@ -199,7 +199,7 @@ def settle(app: App, device: str, yes: bool) -> None:
     chosen = _named(app, device, _all(app))
     _ask(app, f"Let count what this device has of {clean(chosen['name'], 64)}?", yes)
     body = {"words": read_words(app)}
-    change: Json = app.client.post(path_of("devices", chosen["id"], "settle"), body, timeout_s=SLOW_S)
+    change = _do(app, chosen, "settle", body)
     _changed(app, change, f"The log of {clean(chosen['name'], 64)} ends where this device has it.")
 
 
@@ -240,7 +240,7 @@ def _expel(app: App, chosen: Json, since: str | None, yes: bool) -> None:
     _show_acts(app, plan)
     _ask(app, f"Put {clean(chosen['name'], 64)} out for good?", yes)
     body: Json = {"words": read_words(app)} | ({"since_ms": since_ms} if since_ms is not None else {})
-    change: Json = app.client.post(path_of("devices", chosen["id"], "expel"), body, timeout_s=SLOW_S)
+    change = _do(app, chosen, "expel", body)
     _changed(app, change, f"{clean(chosen['name'], 64)} is out for good.")
     if not app.out.as_json and plan["voids"]:
         app.out.say(f"What it wrote after that time is kept aside: {app.command('devices quarantine')}")
@@ -328,6 +328,12 @@ def _ask(app: App, question: str, yes: bool) -> None:
     if not confirmed(app, question):
         app.out.say("Nothing was changed.")
         raise Finished(Exit.NEEDS_PERSON)
+
+
+def _do(app: App, device: Json, act: str, body: Json | None = None) -> Json:
+    """What may take a while: the relays and the other devices are told."""
+    change: Json = app.client.post(path_of("devices", device["id"], act), body, timeout_s=SLOW_S)
+    return change
 
 
 def _changed(app: App, change: Json, text: str) -> None:

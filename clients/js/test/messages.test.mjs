@@ -59,7 +59,7 @@ test('a request gets its answer, or an end', async () => {
   const [a, b] = [await client('a3'), await client('b3')]
   b.messages().on('double', (message) => message.reply(message.body * 2))
   const messages = a.messages()
-  assert.equal(await messages.request('double', 21, { to: 'client:b3@here', timeout_s: 10 }), 42)
+  assert.equal(await messages.request('double', 21, { to: 'client:b3@here', timeout_s: 30 }), 42)
   await assert.rejects(messages.request('other', 1, { to: 'client:b3@here', timeout_s: 0.3 }), { code: 'request_timeout' })
 })
 

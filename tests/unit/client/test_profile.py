@@ -33,7 +33,7 @@ def lock_holder(profile: Profile) -> Iterator[int]:
         yield process.pid
     finally:
         process.stdin.close()
-        process.wait(10)
+        process.wait(30)
         process.stdout.close()
 
 

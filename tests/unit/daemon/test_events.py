@@ -30,7 +30,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
 
 
 async def part(subscription: Subscription) -> list[Event]:
-    return await asyncio.wait_for(anext(subscription), 5)
+    return await asyncio.wait_for(anext(subscription), 30)
 
 
 async def until_ready(subscription: Subscription) -> list[Event]:
