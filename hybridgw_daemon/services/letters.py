@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from nacl.bindings import crypto_scalarmult_base
 
 from hybridgw_protocol.envelope import EnvelopeHeader
-from hybridgw_protocol.errors import CannotOpen, HybridGWError, Offline, RemoteError
+from hybridgw_protocol.errors import CannotOpen, Offline, RemoteError
 from hybridgw_protocol.frames import LetterPut, MsgStored
 from hybridgw_protocol.ids import DeviceId, KeyId, LogId, SpaceId
 from hybridgw_protocol.letters import FLAG_CONTACT, FLAG_RECEIPT, Letter, LetterHeader, parse_letter
