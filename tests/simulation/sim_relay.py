@@ -193,12 +193,11 @@ class Relay:
         conversations[conversation] = end
         try:
             async with asyncio.TaskGroup() as group:
-                sender = group.create_task(conversation.run())
-                postman = group.create_task(conversation.run_mail())
+                beside = [group.create_task(work) for work in conversation.works()]
                 conversation.begin()
                 await self._read(end, conversation)
-                sender.cancel()
-                postman.cancel()
+                for task in beside:
+                    task.cancel()
         except* HybridGWError as errors:
             self.world.log(self.name, f"conversation failed: {errors.exceptions}")
             conversation.fail(Busy("The relay cannot go on with this connection.", retry_ms=5_000))

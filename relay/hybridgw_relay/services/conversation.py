@@ -16,10 +16,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from hybridgw_protocol.auth import verify_auth
 from hybridgw_protocol.errors import (
@@ -167,17 +167,24 @@ class Conversation:
         self._link.send(self._challenge)
         self._flush()
 
-    async def run(self) -> None:
-        """Send batches once the device is admitted; until cancelled."""
+    def works(self) -> tuple[Coroutine[Any, Any, None], ...]:
+        """What runs beside the reading, each as a task of its own, until cancelled."""
+        return self._send_batches(), self._send_messages(), self._forget_messages()
+
+    async def _send_batches(self) -> None:
         await self._is_admitted.wait()
         if self._stream is not None:  # root gets none
             await self._stream.run()
 
-    async def run_mail(self) -> None:
-        """Send messages once the device is admitted; until cancelled."""
+    async def _send_messages(self) -> None:
         await self._is_admitted.wait()
         if self._mail is not None:
             await self._mail.run()
+
+    async def _forget_messages(self) -> None:
+        await self._is_admitted.wait()
+        if self._mail is not None:
+            await self._mail.forget()
 
     async def receive(self, data: bytes) -> None:
         """One message. Whatever is wrong with it is told to the other side; nothing is raised."""

@@ -104,21 +104,17 @@ class MailStream:
         self._told.set()
         self._woken.set()
 
-    async def run(self) -> None:
-        """Until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._send_all(), name="mail out")
-            group.create_task(self._forget_all(), name="mail done")
-
-    async def _forget_all(self) -> None:
-        """Beside the rest, for nobody waits for it: a message that is forgotten too late is sent twice at worst."""
+    async def forget(self) -> None:
+        """Forget what the device has; until cancelled. A task beside `run`, for nobody waits for it: a message that is
+        forgotten too late is sent twice at worst."""
         while True:
             await self._told.wait()
             self._told.clear()
             done, self._done = self._done, []
             await self._store.done_mail(self._space.sid, self._device, done)
 
-    async def _send_all(self) -> None:
+    async def run(self) -> None:
+        """Send; until cancelled."""
         while True:
             await self._woken.wait()
             self._woken.clear()

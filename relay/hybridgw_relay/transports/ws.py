@@ -168,11 +168,10 @@ class WebSocketEndpoint:
     async def _converse(self, socket: web.WebSocketResponse, conversation: Conversation) -> None:
         try:
             async with asyncio.TaskGroup() as group:
-                sender = group.create_task(conversation.run(), name=f"send {conversation.id}")
-                postman = group.create_task(conversation.run_mail(), name=f"mail {conversation.id}")
+                beside = [group.create_task(work, name=f"work {conversation.id}") for work in conversation.works()]
                 await self._read(socket, conversation)
-                sender.cancel()
-                postman.cancel()
+                for task in beside:
+                    task.cancel()
         except* HybridGWError as errors:
             log.warning("connection=%s failed: %s", conversation.id, errors.exceptions)
             conversation.fail(_Internal("The relay cannot go on with this connection.", retry_ms=5_000))

@@ -138,8 +138,7 @@ class World:
             found = pipe.take()
         assert isinstance(found[0][0], Welcome)
         if run:
-            self.tasks.append(asyncio.ensure_future(conversation.run()))
-            self.tasks.append(asyncio.ensure_future(conversation.run_mail()))
+            self.tasks += [asyncio.ensure_future(work) for work in conversation.works()]
         return conversation, pipe
 
     async def turn(self) -> None:
