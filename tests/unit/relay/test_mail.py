@@ -105,7 +105,7 @@ async def test_spec_R3_the_most_urgent_first_in_a_window() -> None:
     for k in range(2 * WINDOW):
         store.rows.append(MailRow(B, A, k.to_bytes(16, "big"), 0, 0, bytes(227), b"x"))
     stream = MailStream(store, Space(), B, sent.append)  # type: ignore[arg-type]
-    running = asyncio.create_task(stream.run())
+    running = [asyncio.create_task(work) for work in (stream.run(), stream.forget())]
 
     async def settle() -> None:
         """Turns of the loop, whatever time they take: more than it has frames to send."""
@@ -123,9 +123,10 @@ async def test_spec_R3_the_most_urgent_first_in_a_window() -> None:
     assert sum(len(frame.m) for frame in sent) == WINDOW - RESERVED + 10
     assert store.gone == [A + k.to_bytes(16, "big") for k in range(10)]
     stream.done([A + k.to_bytes(16, "big") for k in range(10)])  # said twice, it makes no more room
-    await asyncio.sleep(0.01)
+    await settle()
     assert sum(len(frame.m) for frame in sent) == WINDOW - RESERVED + 10
-    running.cancel()
+    for task in running:
+        task.cancel()
 
 
 async def test_presence_is_passed_on_to_who_is_connected_and_kept_for_nobody(service: MailService) -> None:
