@@ -134,7 +134,8 @@ class Budget:
             terminalreporter.write_line(f"FAILED in CI: {fault}", red=True)
 
 
-def pytest_sessionstart(session: pytest.Session) -> None:
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
     """Each worker of a run begins with other files: pytest rewrites a file once, and the others find its bytecode."""
     worker = getattr(session.config, "workerinput", None)
     if worker is None:
