@@ -259,12 +259,11 @@ class SqliteDatabase:
             if self._stop_checkpoints.wait(_POLL_S):
                 break
             size = self._log_bytes()
-            now, rests = time.monotonic(), False
+            now = time.monotonic()
             if size >= TRUNCATE_BYTES or (size >= CHECKPOINT_BYTES and now - last >= CHECKPOINT_S):
                 connection, last = self._checkpoint(connection, size), now
-            elif not self._dirty.wait(IDLE_CHECKPOINT_S):  # nobody has written for a while
+            if rests := not self._dirty.wait(IDLE_CHECKPOINT_S):  # nobody has written for a while
                 connection, last = self._checkpoint(connection, self._log_bytes()), now
-                rests = True
             if rests or now - gave_back >= GIVE_BACK_S:
                 self._give_back()
                 gave_back = now
