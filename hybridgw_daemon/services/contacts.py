@@ -156,7 +156,7 @@ class ContactService:
         if not contact.changed:
             await self._database.write(lambda tx: rows.put_errand(tx, contact.person, Kind.ASK, note, now_ms))
         self._people.wake()
-        await self._noted("contact.asked", person=contact.person.hex())
+        await self._noted("contact.asked", name=contact.name, person=contact.person.hex())
         return self._with_number(contact)
 
     async def accept(self, _: Principal, command: api.AcceptContact) -> api.Contact:
@@ -198,7 +198,7 @@ class ContactService:
 
         await self._database.write(write)
         self._people.wake()
-        await self._noted("contact.accepted", person=person.hex())
+        await self._noted("contact.accepted", name=contact.name, person=person.hex())
         return self._with_number(contact)
 
     async def block(self, _: Principal, command: api.BlockContact) -> api.Contact:
@@ -225,7 +225,7 @@ class ContactService:
             rows.forget_held(tx, contact.person)
 
         await self._database.write(write)
-        await self._noted("contact.blocked", person=contact.person.hex())
+        await self._noted("contact.blocked", name=contact.name, person=contact.person.hex())
         return self._shown(contact)
 
     async def verify(self, _: Principal, command: api.VerifyContact) -> api.Contact:
@@ -244,14 +244,14 @@ class ContactService:
         if had_changed and contact.state == "asked":
             await self._database.write(lambda tx: rows.put_errand(tx, contact.person, Kind.ASK, "", now_ms))
         self._people.wake()
-        await self._noted("contact.verified", person=contact.person.hex())
+        await self._noted("contact.verified", name=contact.name, person=contact.person.hex())
         return self._with_number(confirmed)
 
     async def remove(self, _: Principal, command: api.RemoveContact) -> api.ContactRemoved:
         """Forget a contact. Raises: NotFound."""
         contact = self._people.named(command.contact)
         await self._forget(contact)
-        await self._noted("contact.removed", person=contact.person.hex())
+        await self._noted("contact.removed", name=contact.name, person=contact.person.hex())
         return api.ContactRemoved(id=contact.person.hex())
 
     async def _forget(self, contact: Contact) -> None:
