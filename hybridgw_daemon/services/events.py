@@ -287,7 +287,7 @@ class Subscription:
 
     async def _next(self) -> list[Event]:
         """Events after the cursor, which moves on."""
-        if self._cursor < self._hub._floor:
+        if self._is_behind():
             return await self._from_table()
         newer: list[Event] = []
         for event in reversed(self._hub._memory):
@@ -305,6 +305,10 @@ class Subscription:
                 size += len(event.data)
         return found
 
+    def _is_behind(self) -> bool:
+        """Before what the memory has; or at what there is, while the memory also has what it was before."""
+        return self._cursor < self._hub._floor or (self._from_nothing and self._cursor < self._first)
+
     async def _from_table(self) -> list[Event]:
         vault, after, name = self._hub._vault(), self._cursor, self._collection
 
@@ -320,7 +324,7 @@ class Subscription:
             finally:
                 connection.execute("COMMIT")
 
-        while self._cursor < self._hub._floor and not self._closed:
+        while self._is_behind() and not self._closed:
             after = self._cursor
             rows, reached = await self._hub._database.read(look)
             found: list[Event] = []

@@ -85,6 +85,23 @@ async def test_spec_G4_a_filter_and_what_leaves_it(api: Api) -> None:
         assert (await ws.event())["data"]["deleted"]
 
 
+@pytest.mark.spec("G4")
+async def test_spec_G4_what_a_document_was_before_is_not_what_there_is(api: Api) -> None:
+    """While another listens, the changes that it heard are in memory; who begins then hears of the last ones only."""
+    async with connected(api) as other, connected(api, "second") as ws:
+        await other.do("live.subscribe", collection="notes")
+        await other.until("ready")
+        for state in ("open", "done"):
+            await put(api, "a", {"state": state})
+            await other.event()
+        await put(api, "b", {"state": "open"})
+        await other.event()
+        await ws.do("live.subscribe", collection="notes", filter={"state": "open"})
+        assert ids(await ws.until("ready")) == ["b"]
+        await ws.do("live.subscribe", collection="notes")
+        assert ids(await ws.until("ready")) == ["a", "b"]
+
+
 async def test_a_locked_collection_is_refused(api: Api) -> None:
     await put(api, "theme", {"value": "dark"}, "settings")
     api.replica.vault = None

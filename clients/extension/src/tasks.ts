@@ -6,7 +6,7 @@
  */
 
 import type { HybridGW } from '../../js/src/client.js'
-import type { Doc, Snapshot } from '../../js/src/view.js'
+import type { Doc, Snapshot, View } from '../../js/src/view.js'
 import { keep, kept } from './api.js'
 import type { Task, Tasks } from './shared.js'
 
@@ -28,6 +28,7 @@ export class TaskList {
   now = NONE
   private from = '' // as created_at; '': everything
   private client: HybridGW | null = null
+  private view: View<TaskData> | null = null
   private end: (() => void) | null = null
   private isPaged = false // since the connection was made, what there is was read
   private snapshot: Snapshot<TaskData> | null = null
@@ -54,7 +55,7 @@ export class TaskList {
   /** Nobody looks any more. */
   leave(): void {
     this.end?.()
-    this.end = this.client = this.snapshot = null
+    this.end = this.client = this.view = this.snapshot = null
     this.isPaged = false
   }
 
@@ -72,9 +73,15 @@ export class TaskList {
 
   private see(client: HybridGW): void {
     const filter = this.from === '' ? OPEN : { ...OPEN, created_at: { $gte: this.from } }
-    const before = this.end
-    this.end = client.collection<TaskData>('tasks').live({ filter, sort: SORT }).subscribe((snapshot) => this.listed(snapshot))
-    before?.()
+    const view = client.collection<TaskData>('tasks').live({ filter, sort: SORT })
+    if (view === this.view) return
+    this.end?.()
+    this.view = view
+    this.end = null
+    // It is told at once, and what it is told may have it follow another one already.
+    const end = view.subscribe((snapshot) => this.view === view && this.listed(snapshot))
+    if (this.view === view) this.end = end
+    else end()
   }
 
   /** Where the page ends. If the daemon does not say it: where it ended before. */
