@@ -40,6 +40,18 @@ class Target(NamedTuple):
         return f"{programs}@{self.place}" if self.place else programs
 
 
+def heard_as(kind: str, name: str, type: str) -> str:
+    """What a program needs the right to listen for, to be told of a message: of one to a topic the topic, of one from
+    or to another person PEOPLE, whatever that person is called; else its type."""
+    match kind:
+        case "topic":
+            return name
+        case "person":
+            return PEOPLE
+        case _:
+            return type
+
+
 def parse_target(text: str) -> Target:
     """Raises: BadValue: says what is wrong with it."""
     programs, at, place = text.rpartition("@")

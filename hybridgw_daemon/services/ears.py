@@ -20,7 +20,7 @@ from hybridgw_protocol.localapi_frames import event_body
 from hybridgw_protocol.messages import PRIORITY_NAMES, MessageState, Priority, Turns
 from hybridgw_storage.database import Database
 
-from ..core.targets import Listener, Target
+from ..core.targets import Listener, Target, heard_as
 from ..stores import copies
 from ..stores.copies import Waiting
 from .ports import Principal
@@ -129,7 +129,7 @@ class Ear:
         return len(self._shown) < WINDOW * share and self._bytes < WINDOW_BYTES * share
 
     def _may_hear(self, waiting: Waiting) -> bool:
-        return self.principal.allows("listen", waiting.name if waiting.kind in ("topic", "person") else waiting.type)
+        return self.principal.allows("listen", heard_as(waiting.kind, waiting.name, waiting.type))
 
 
 class _From(msgspec.Struct):

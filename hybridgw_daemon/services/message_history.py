@@ -29,7 +29,7 @@ from hybridgw_protocol.localapi_messages import (
 from hybridgw_protocol.messages import DEAD, PRIORITY_NAMES, MessageState
 from hybridgw_storage.database import Connection, Database
 
-from ..core.targets import PERSON, Listener, Target
+from ..core.targets import PERSON, Listener, Target, heard_as
 from ..stores import copies
 from ..stores import messages as rows
 from ..stores.messages import THIS, UNRESOLVED, DeliveryRow, MessageRow
@@ -141,7 +141,7 @@ class MessageHistory:
         """May it know of this message: it sent it, or has the right to listen for it."""
         if row.principal == principal.id:
             return True
-        return principal.allows("listen", row.name if row.kind in ("topic", "person") else row.type)
+        return principal.allows("listen", heard_as(row.kind, row.name, row.type))
 
     def seen(self, principal: Principal, text: str) -> MessageRow:
         """The message of this id, for who may know of it. Raises: NotFound."""

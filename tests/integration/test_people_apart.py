@@ -13,11 +13,12 @@ import msgspec
 import pytest
 
 from hybridgw_daemon.core.letters import Kind, Said
+from hybridgw_daemon.core.scopes import parse
 from hybridgw_daemon.core.uuid7 import new_uuid7
 from hybridgw_daemon.services.contacts import ContactService
 from hybridgw_daemon.services.letters import MOST_REQUESTS, RETRY_FIRST_MS
 from hybridgw_daemon.services.people import Contact, People
-from hybridgw_daemon.services.ports import OWNER
+from hybridgw_daemon.services.ports import OWNER, Principal
 from hybridgw_daemon.stores import copies
 from hybridgw_daemon.stores import people as people_rows
 from hybridgw_protocol import localapi_people as api
@@ -28,7 +29,7 @@ from hybridgw_protocol.invite import format_invite
 from hybridgw_protocol.letters import FLAG_CONTACT
 from hybridgw_protocol.limits import HOLD_MS, MAX_MESSAGE_TTL_MS
 from hybridgw_protocol.localapi_devices import RemoveDevice
-from hybridgw_protocol.localapi_messages import AckMessages, ListenMessages
+from hybridgw_protocol.localapi_messages import AckMessages, ListenMessages, ListMessages
 from hybridgw_storage.database import Database, Tx
 
 from .devices import invite, pair, until
@@ -391,3 +392,20 @@ async def test_whoever_takes_the_place_of_a_contact_never_comes_without_the_warn
             assert ada.standing("bob") == ("asked", False, True)
             assert len(ada.people.contacts()) == 1
             assert kept_of(ada, anew) > 0
+
+
+async def test_sec_what_goes_to_a_person_is_for_programs_that_may_see_letters(tmp_path: Path) -> None:
+    """A contact may be called like a topic or a type: the right to listen for that shows nothing of these messages."""
+    async with friends(tmp_path) as (ada, bob, _, _):
+        sent = await ada.send("person:bob", "for bob only")
+        await becomes(ada, sent.id, "delivered")
+
+        async def shown(talker: Talker, right: str) -> list[str]:
+            program = Principal("grant:x", is_owner=False, scopes=parse(right))
+            return [one.id for one in (await talker.messages.history.list(program, ListMessages())).items]
+
+        assert await shown(ada, "listen:people") == [sent.id]
+        for right in ("listen:bob", "listen:note", "listen:person"):
+            assert await shown(ada, right) == []
+        assert await shown(bob, "listen:people") == [sent.id]
+        assert await shown(bob, "listen:ada") == []
