@@ -318,13 +318,13 @@ class Space:
         return self._identity is not None and self.is_active and is_old(self._hand(now_ms))
 
     def tend_delay_s(self) -> float:
-        """How long to wait before `tend`, so that not all devices do it at once: the lowest active device up to a
-        second, the next one up to two, and so on."""
+        """How long to wait before `tend`, so that not all devices do it at once: the lowest active device up to half a
+        second, the next one one to one and a half, and so on: half a second at least for the others to hear of it."""
         if self._identity is None:
             return TEND_STEP_S
         rank = sorted(d.device for d in self.active_devices()).index(self._identity.device) if self.is_active else 0
         share = int.from_bytes(self._entropy(2), "big") / 2**16
-        return TEND_STEP_S * (min(rank, TEND_MOST_STEPS) + share)
+        return TEND_STEP_S * (min(rank, TEND_MOST_STEPS) + share / 2)
 
     def _hand(self, now_ms: int) -> Hand:
         identity = self.identity
