@@ -11,6 +11,7 @@ import fnmatch
 import gc
 import importlib
 import os
+import signal
 import time
 import tomllib
 from collections import Counter, defaultdict
@@ -176,5 +177,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Soak tests run only when asked for; the budget is kept by the process that prints."""
     if not config.option.markexpr:
         config.option.markexpr = "not soak"
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell that starts this in the background ignores Ctrl-C,
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # and all that the tests start would with it
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(_budget(), "hybridgw-budget")
