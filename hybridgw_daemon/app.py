@@ -435,9 +435,9 @@ class Daemon:
         raise _Stop
 
     async def _flush_log(self) -> None:
-        while True:
-            await asyncio.sleep(logs.FLUSH_S)
+        while True:  # at once: who has just started it may look at the log next
             self._logging.flush()
+            await asyncio.sleep(logs.FLUSH_S)
 
     async def _judge_file(self, checked: asyncio.Event, found: list[Soundness]) -> None:
         """After a crash the whole file is looked over, beside serving. Raises: DatabaseDamaged."""
