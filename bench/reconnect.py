@@ -19,7 +19,8 @@ from .rig import Daemon, Relay, add_relay, pair
 
 LOGS = 10
 PACKED = 100
-QUIET_S = 1.0
+QUIET_S = 0.5
+TOLD_S = 2.0  # by then a device has told the others which programs are here, a second after it connected
 
 
 class Piped:
@@ -110,6 +111,7 @@ async def measure(options: Options) -> list[Figure]:
         if logs != LOGS:
             raise RuntimeError(f"there are {logs} logs, not {LOGS}")
         back: list[Piped] = []
+        told: list[float] = []
         for _ in range(options.runs):
             first.stop()
             begin = len(pipe.connections)
@@ -119,6 +121,8 @@ async def measure(options: Options) -> list[Figure]:
             await asyncio.sleep(QUIET_S)
             (piped,) = pipe.connections[begin:]
             back.append(copy.deepcopy(piped))  # what follows on this connection is not counted
+            await asyncio.sleep(TOLD_S)
+            told.append(float(piped.bytes["up"] - back[-1].bytes["up"]))
         packed, single = await _per_operation(options, first, pipe)
     name = f"back in step at {LOGS} logs"
     return [
@@ -127,6 +131,7 @@ async def measure(options: Options) -> list[Figure]:
                extra={"HTTP upgrade": back[-1].upgrade["up"]}),
         Figure(f"{name}: received by the device", "bytes", [float(p.bytes["down"]) for p in back], most=600,
                extra={"HTTP upgrade": back[-1].upgrade["down"]}),
+        Figure("then, once: which programs are here, to nine other devices", "bytes", told, note="sent by the device"),
         Figure(f"wire: a small edit among {PACKED} packed together", "bytes/operation", packed, most=45,
                note="device to relay, all frames"),
         Figure("wire: a small edit alone", "bytes/operation", single, note="padded to the smallest batch, by design"),

@@ -26,7 +26,7 @@ from hybridgw_protocol.runtime import Secret
 MAX_FILE_BYTES: Final = 5 * 1024 * 1024
 FILES_KEPT: Final = 3  # beside the current one
 BUFFER_BYTES: Final = 32 * 1024
-FLUSH_S: Final = 0.5  # how long a line below WARNING may wait; whoever runs the program calls flush() this often
+FLUSH_S: Final = 1.0  # how long a line below WARNING may wait; whoever runs the program calls flush() this often
 
 _CONTEXT: Final[tuple[str, ...]] = (
     "connection_id", "client_ip", "user_agent", "method", "path", "status", "duration_ms", "error", "code",

@@ -55,6 +55,7 @@ SENTENCES: Final = {
     "contact.blocked": "{name} was blocked.",
     "contact.verified": "The safety number of {name} was found to be the same.",
     "contact.removed": "{name} is no contact any more.",
+    "message.conflict": "A message was refused: its id stands for another one.",
     "recovery.shown": "The recovery words were shown.",
     "recovery.confirmed": "The recovery words were confirmed, and erased from this machine.",
     "recovery.done": "The space was recovered with the words, from {relay}.",

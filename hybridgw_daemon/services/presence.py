@@ -1,8 +1,8 @@
 """Who is here now: this device's programs as the other devices are told, and what they tell of theirs.
 
-It is told when a connection begins, when programs come or go (once a second at most), and every HEARTBEAT_MS while all
-stays as it is; a device that was not heard of for AWAY_MS is away. What was heard last is kept in the file, so it is
-known when somebody was here who is not. Source: protocol/SPEC.md, "Messages".
+It is told a second after a connection began, when programs come or go (once a second at most), and every HEARTBEAT_MS
+while all stays as it is; a device that was not heard of for AWAY_MS is away. What was heard last is kept in the file,
+so it is known when somebody was here who is not. Source: protocol/SPEC.md, "Messages".
 """
 
 from __future__ import annotations

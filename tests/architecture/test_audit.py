@@ -8,7 +8,7 @@ from hybridgw_daemon.services.audit import SENTENCES
 from tests.architecture._tree import ROOT, texts
 
 NAMED = re.compile(r"\"([a-z]+(?:\.[a-z_]+)?)\"")
-NOTES = re.compile(r"(?:noted|note|refused|write)\((?:[^()]|\([^()]*\))*?\"([a-z]+\.[a-z_]+)\"")
+NOTES = re.compile(r"(?:noted|note|refused|write|audit\.add)\((?:[^()]|\([^()]*\))*?\"([a-z]+\.[a-z_]+)\"")
 
 
 def test_every_event_has_a_sentence_and_every_sentence_an_event() -> None:

@@ -18,6 +18,7 @@ from ...services.mail import MailService, Parcel
 FLYING: Final = 2  # frames that are not answered: one is made while the other is on its way
 FRAME_COST: Final = 64  # bytes that a frame counts for beside what is in it
 CAME_BYTES: Final = 256 * 1024  # came and not written; beyond, the connection is not read from
+PRESENCE_S: Final = 1.0  # after the beginning of a connection: what is in step is in step first
 REFUSED_S: Final = 60.0  # receipts for a device whose mailbox is full wait so long
 MOST_KEPT: Final = 256  # messages whose key is not here yet; the relay keeps them too
 
@@ -79,6 +80,9 @@ class MailPump:
 
     # ---- out -------------------------------------------------------------------------------------------------------
     async def _put_all(self) -> None:
+        loop = asyncio.get_running_loop()
+        presence_s = loop.time() + PRESENCE_S
+        loop.call_at(presence_s, self._woken.set)
         while True:
             await self._woken.wait()
             self._woken.clear()
@@ -90,7 +94,10 @@ class MailPump:
                 )
                 self._came.append((again, 0))
                 self._arrived.set()
-            if (here := self._mail.compose_presence(self._told_here, self._only)) is not None:
+            here = None
+            if loop.time() >= presence_s:
+                here = self._mail.compose_presence(self._told_here, self._only)
+            if here is not None:
                 self._told_here = here[0]
                 await self._ask(here[1].frame)
             while len(self._flying) < FLYING:
