@@ -53,6 +53,7 @@ SENTENCES: Final = {
     "contact.asked": "{name} was asked to be a contact.",
     "contact.accepted": "{name} is a contact now.",
     "contact.blocked": "{name} was blocked.",
+    "contact.renamed": "{before} is called {name} now.",
     "contact.verified": "The safety number of {name} was found to be the same.",
     "contact.removed": "{name} is no contact any more.",
     "message.conflict": "A message was refused: its id stands for another one.",

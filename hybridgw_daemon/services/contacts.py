@@ -228,6 +228,16 @@ class ContactService:
         await self._noted("contact.blocked", name=contact.name, person=contact.person.hex())
         return self._shown(contact)
 
+    async def rename(self, _: Principal, command: api.RenameContact) -> api.Contact:
+        """Call a contact something else. Raises: NotFound, BadValue; AlreadyExists: another contact is called so."""
+        contact, name = self._people.named(command.contact), check_name(command.name)
+        if self._namesake(name, contact.person) is not None:
+            raise AlreadyExists(f"A contact is called {name} already; choose another name.", field="name")
+        if name != contact.name:
+            await self._people.rename(contact, name)
+            await self._noted("contact.renamed", name=name, before=contact.name, person=contact.person.hex())
+        return self._with_number(self._people.named(contact.person.hex()))
+
     async def verify(self, _: Principal, command: api.VerifyContact) -> api.Contact:
         """Two people have compared. Raises: NotFound, BadValue; WrongCode: the other side has another number."""
         contact, given = self._people.named(command.contact), parse_number(command.number)

@@ -130,6 +130,16 @@ class BlockContact(Command):
     contact: ContactText
 
 
+class RenameContact(Command):
+    """Call a contact something else, on all devices of this person. They are not told.
+
+    name: of 1 to 64 printable characters, without @, that no other contact has.
+    """
+
+    contact: ContactText
+    name: Annotated[str, Meta(min_length=1, max_length=64)]
+
+
 class VerifyContact(Command):
     """The safety number was compared with the other person, in person or by a call, and it is this one. It confirms a
     key that has changed as well.

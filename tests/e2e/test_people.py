@@ -73,6 +73,8 @@ def test_spec_R6_two_people_compare_a_number_and_write_both_ways(two: tuple[Cli,
     wrong = number(bob, her)[:-1] + ("1" if number(bob, her)[-1] == "0" else "0")
     assert "not the number" in bob("contacts", "verify", her, wrong, code=4).talk
     bob("contacts", "verify", her, number(ada, "bob"))
+    assert f"{her} is called Ada, of the choir now" in bob("contacts", "rename", her, "Ada, of the choir").out
+    assert bob("contacts", "rename", "Ada, of the choir", her, "--json").json["name"] == her
 
     got = until(lambda: inbox(bob), "the early message")
     assert [(m["body"], m["type"], m["person"]) for m in got] == [("an early secret word", "secret.kind", her)]

@@ -210,6 +210,7 @@ BODIES: dict[str, Any] = {  # bodies that are understood, so that only the right
     "auth.grants.approve": {"code": "1"}, "auth.keys.create": {"scopes": ["read:tasks"]},
     "messages.send": {"type": "notes"}, "messages.broadcast": {"type": "notes"}, "messages.explain": {"type": "notes"},
     "messages.rules.put": {"rules": []}, "contacts.add": {"address": "0" * 32}, "contacts.verify": {"number": "0" * 60},
+    "contacts.rename": {"name": "x"},
     "auth.audit.export": {"collection": "tasks", "documents": 1, "format": "csv"},
 }  # fmt: skip
 

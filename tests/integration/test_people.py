@@ -96,6 +96,9 @@ class Talker(Talking):
     async def verify(self, who: str, number: str) -> api.Contact:
         return await self.contacts.verify(OWNER, api.VerifyContact(contact=who, number=number))
 
+    async def rename(self, who: str, name: str) -> api.Contact:
+        return await self.contacts.rename(OWNER, api.RenameContact(contact=who, name=name))
+
     def standing(self, who: str) -> tuple[str, bool, bool]:
         """Of a contact: state, verified, changed."""
         found = self.people.named(who)
@@ -477,6 +480,36 @@ async def test_one_name_is_one_person(tmp_path: Path) -> None:
         for name in ("", " ", "a@b", "x" * 65, "tab\tand\x1b"):
             with pytest.raises((BadValue, AlreadyExists, NotFound)):
                 await bob.accept(asked.id, name)
+
+
+async def test_a_contact_is_called_something_else(tmp_path: Path) -> None:
+    async with friends(tmp_path) as (ada, bob, _, _database):
+        other = msgspec.structs.replace(ada.people.named("bob"), person=SpaceId(b"x" * 16), name="cleo")
+        await ada.people.keep(other)
+        renamed = await ada.rename("bob", "  Bob  from the choir ")
+        assert (renamed.name, renamed.state, renamed.number) == (
+            "Bob from the choir",
+            "accepted",
+            await bob.number("ada"),
+        )
+        assert await ada.rename(renamed.id, "Bob from the choir") == renamed
+        assert ada.noted.count("contact.renamed") == 1
+        for name in (" ", "a@b", "x" * 65, "tab\tand\x1b", "0" * 32):
+            with pytest.raises(BadValue):
+                await ada.rename(renamed.id, name)
+        with pytest.raises(AlreadyExists, match="choose another name"):
+            await ada.rename(renamed.id, "cleo")
+        with pytest.raises(NotFound):
+            await ada.rename("bob", "bobby")
+        # Whoever blocks them at the same moment has blocked them.
+        before = ada.people.named(renamed.id)
+        await ada.contacts.block(OWNER, api.BlockContact(contact=renamed.id))
+        await ada.people.rename(before, "Bobby")
+        assert (ada.standing(renamed.id)[0], ada.people.named(renamed.id).name) == ("blocked", "Bob from the choir")
+        await ada.contacts.remove(OWNER, api.RemoveContact(contact=renamed.id))
+        await ada.people.rename(before, "Bobby")
+        with pytest.raises(NotFound):
+            ada.people.named(renamed.id)
 
 
 async def test_who_is_called_like_the_id_of_somebody_else_does_not_pass_for_them(tmp_path: Path) -> None:

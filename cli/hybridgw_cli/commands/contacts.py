@@ -235,6 +235,20 @@ def verify(app: App, who: str, number: tuple[str, ...], no_qr: bool) -> None:
 
 @contacts.command(cls=Command)
 @click.argument("who")
+@click.argument("name")
+@json_option
+@pass_app
+def rename(app: App, who: str, name: str) -> None:
+    """Call a contact NAME from now on, on all your devices: WHO is a name or an id. They are not told."""
+    renamed: Json = app.client.post(path_of("contacts", who, "rename"), {"name": name})
+    if app.out.as_json:
+        app.out.json(renamed)
+        return
+    app.out.result(f"{clean(who)} is called {clean(renamed['name'])} now.")
+
+
+@contacts.command(cls=Command)
+@click.argument("who")
 @json_option
 @pass_app
 def remove(app: App, who: str) -> None:

@@ -499,6 +499,8 @@ def people_rows(s: Services) -> tuple[Command, ...]:
                 does(lambda c: c.accept), "*"),
         Command("contacts.block", "POST", f"{one}/block", people.BlockContact, people.Contact, "owner",
                 does(lambda c: c.block), "*"),
+        Command("contacts.rename", "POST", f"{one}/rename", people.RenameContact, people.Contact, "owner",
+                does(lambda c: c.rename), "*"),
         Command("contacts.verify", "POST", f"{one}/verify", people.VerifyContact, people.Contact, "owner",
                 does(lambda c: c.verify), "*"),
         Command("contacts.remove", "DELETE", one, people.RemoveContact, people.ContactRemoved, "owner",
