@@ -89,7 +89,7 @@ async def fill(tab: Tab, selector: str, text: str) -> None:
 async def click(tab: Tab, words: str, inside: str = "main") -> None:
     """Click the button with these words, once it may be."""
     found = f"[...document.querySelectorAll('{inside} button')].find((one) => one.innerText === {json.dumps(words)})"
-    await _hit(tab, found, "one !== undefined && !one.disabled")
+    await _hit(tab, found, "one !== undefined && !one.disabled && one.ariaBusy !== 'true'")
 
 
 async def tap(tab: Tab, selector: str) -> None:

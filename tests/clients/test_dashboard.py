@@ -50,6 +50,15 @@ DOCUMENTED = ("home", "start-check", "device-lost", "messages", "traffic")
 OF_PEOPLE = ("person",)  # made by test_dashboard_people
 APP = "https://tasks.example.com"
 MAX_BUNDLE_BYTES = 200_000
+# A daemon that has no time for one command, as a page sees it.
+BUSY = """(() => { window.isBusy = true
+    const send = WebSocket.prototype.send
+    WebSocket.prototype.send = function (text) {
+        const { id, command } = JSON.parse(text)
+        if (!window.isBusy || command !== 'data.get') return send.call(this, text)
+        const said = { type: 'error', id, code: 'busy', message: 'Too busy.', retryable: true }
+        setTimeout(() => this.onmessage?.({ data: JSON.stringify(said) }))
+    } })()"""
 # Markup, a script, marks that turn text round, and far too much of it.
 EVIL = '<img src=x onerror="window.owned=1"><script>window.owned=1</script>\u202egnp.exe\u2066' + "W" * 4_000
 
@@ -117,6 +126,7 @@ async def test_a_restart_ends_the_session_and_alarms_stay_until_seen(owner: Owne
         await until(tab, f"{HEADING} === 'Alarms'")
         await click(tab, "I have seen it")
         await until(tab, "document.querySelector('main').innerText.includes('No alarms')")
+        await until(tab, "document.activeElement.tagName === 'H1'")
         assert [one["acknowledged"] for one in (await owner.call("GET", "/api/alarms?all=true"))["items"]] == [True]
         await until(tab, "document.querySelector('nav .count') === null")
 
@@ -130,6 +140,19 @@ async def test_a_restart_ends_the_session_and_alarms_stay_until_seen(owner: Owne
         await click(tab, "Sign out everywhere")
         await click(tab, "Sign out all")
         await until(tab, "document.body.innerText.includes('You are signed out.')")
+        assert await tab.run("document.title") == "HybridGW"
+
+        # Signed out by somebody else, the page says so; and nobody is told that all are out while nobody was asked.
+        await open_at(tab, await link_of(owner))
+        await owner.call("POST", "/api/auth/logout", {"scope": "all_clients"})
+        await until(tab, "document.body.innerText.includes('This session has ended')")
+        await open_at(tab, await link_of(owner), "settings")
+        owner.down()
+        await until(tab, "document.querySelector('main').innerText.includes('does not answer')")
+        await click(tab, "Sign out everywhere")
+        await click(tab, "Sign out all")
+        await until(tab, "document.querySelector('main [role=alert]')?.innerText.includes('cannot be reached')")
+        assert "You are signed out" not in await tab.run("document.body.innerText")
 
 
 # ---- apps ------------------------------------------------------------------------------------------------------------
@@ -152,25 +175,28 @@ async def state_of(owner: Owner, grant: str) -> Any:
 async def test_an_app_is_let_in_and_thrown_out(owner: Owner, tmp_path: Path, kind: str) -> None:
     async with tab_of(kind, tmp_path / "browser") as tab:
         await open_at(tab, await link_of(owner), "apps")
-        asked = await ask(owner, "Tasks", ["read:tasks", "write:tasks", "send:timer"])
+        asked = await ask(owner, "Tasks", ["read:tasks", "write:tasks", "read:settings/theme", "send:timer"])
         code = await until(tab, "document.querySelector('[data-code]')?.textContent")
         assert code == asked["code"]
         text = await tab.run("document.querySelector('.asking').innerText")
         for part in (APP, "Tasks", "read everything in “tasks”", "send messages to “timer”"):
             assert part in text
+        assert "read the one document “theme” in “settings”, and no other there" in text
         assert await tab.run("document.querySelector('[data-approve]').disabled")  # a click meant for another is none
         await tab.click(".asking label.check:last-of-type input")  # less than it asked for
         await click(tab, "Same code: let in for 30 days")
         await until(tab, "document.querySelector('.asking') === null")
         grant = await owner.call("GET", f"/api/auth/grants/{asked['id']}")
         assert (grant["state"], grant["lasts"]) == ("approved", "30d")
-        assert grant["scopes"] == ["read:tasks", "write:tasks"]
+        assert grant["scopes"] == ["read:settings/theme", "read:tasks", "write:tasks"]
+        assert "everything in “settings" not in await tab.run("document.querySelector('main').innerText")
 
         await click(tab, "Revoke")
         await until(tab, "document.activeElement.innerText === 'Keep'")
         await tab.press("Escape")  # not sure
         await until(tab, "document.querySelector('.sure') === null")
         assert await state_of(owner, asked["id"]) == "approved"
+        await until(tab, "document.activeElement.innerText === 'Revoke'")  # the focus is where it was
         await click(tab, "Revoke")
         await until(tab, "document.activeElement.innerText === 'Keep'")
         if kind == "chromium":  # by keyboard alone; keys of Firefox's driver press no button
@@ -180,6 +206,8 @@ async def test_an_app_is_let_in_and_thrown_out(owner: Owner, tmp_path: Path, kin
         else:
             await click(tab, "Revoke", ".sure")
         await until(tab, "document.body.innerText.includes('No apps yet')")
+        if kind == "chromium":  # what had the focus is gone; Firefox without a screen tells of no focus
+            await until(tab, "document.activeElement.innerText === 'Let in'")
         assert await state_of(owner, asked["id"]) == "ended"
 
         asked = await ask(owner, "Tasks", ["read:tasks"])
@@ -246,6 +274,19 @@ async def test_a_document_is_found_changed_made_and_deleted(owner: Owner, tmp_pa
         await click(tab, "Save")
         await until(tab, "document.querySelector('main').innerText.includes('Saved.')")
         assert (await owner.call("GET", path))["data"] == {"title": "Another title", "size": 70}
+
+        # Another device gives it another title while somebody writes here, then nobody has time for an answer.
+        await fill(tab, "input[name=size]", "7")
+        await owner.call("PATCH", path, {"title": "Renamed"})
+        await until(tab, "document.querySelector('main').innerText.includes('Somebody changed this document')")
+        assert await tab.run("document.activeElement.name") == "size"
+        await tab.run(BUSY)
+        await until(tab, "document.querySelector('main [role=alert]')?.innerText.includes('Too busy')", 30)
+        assert await tab.run("[document.activeElement.name, document.activeElement.value]") == ["size", "7"]
+        await tab.run("(window.isBusy = false, 1)")
+        await click(tab, "Show the new one")
+        await until(tab, "document.querySelector('main [role=alert]') === null", 30)
+        await until(tab, f"{HEADING} === 'Renamed'")
 
         await fill(tab, "input[name=size]", "many")
         await click(tab, "Save")

@@ -106,7 +106,7 @@ async def settled(tab: Tab) -> None:
 
 async def meet(ada: ChromiumTab, bob: Tab, looks: Looks) -> None:
     """Bob gives his address away, Ada asks, Bob says yes."""
-    await until(bob, f"{MAIN}.includes('Nobody can find you yet')")
+    await until(bob, f"{MAIN}.includes('Nobody can find you now')")
     await fill(bob, "input[name=own-name]", "Bob")
     await click(bob, "Let others find me")
     address = await until(bob, "document.querySelector('[data-address]')?.textContent")
@@ -217,6 +217,20 @@ async def part(ada: Tab, bob: Tab) -> None:
     assert await bob.run("document.querySelector('input[name=text]') === null")
     await click(bob, "End the block")
     await until(bob, f"{SAID}?.includes('not blocked any more')")
+    await fill(bob, "input[name=rename]", "no@name")
+    await click(bob, "Rename")
+    await until(bob, "document.querySelector('main [role=alert]')?.innerText.includes('printable characters')")
+    await fill(bob, "input[name=rename]", "Ada from the choir")
+    await click(bob, "Rename")
+    await until(bob, f"{HEADING} === 'Ada from the choir' && {SAID}.includes('on all your devices')")
+    await show(bob, "people")
+    await click(bob, "Take the address back")
+    await click(bob, "Take it back", ".sure")
+    await until(bob, f"{SAID}?.includes('Nobody finds you any more')")
+    assert await bob.run(f"{MAIN}.includes('Nobody can find you now')")
+    assert await bob.run(f"{MAIN}.includes('Ada from the choir')")  # contacts stay
+    await click(bob, "Let others find me")
+    await until(bob, f"document.querySelector('[data-address]') !== null && {SAID} === undefined")
     await settled(ada)
     await click(ada, "Remove")
     await click(ada, "Remove", ".sure")

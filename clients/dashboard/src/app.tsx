@@ -2,12 +2,13 @@
 
 import { Component, type ComponentChildren } from 'preact'
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks'
-import { connect } from '../../js/src/client.js'
+import { connect, type HybridGW } from '../../js/src/client.js'
+import { asError } from '../../js/src/errors.js'
 import type { Items, Alarm, Contact, ContactRequest, Grant, SyncStatus } from './api.js'
 import { call } from './api.js'
 import { Connected, useAnswer, useDaemon, useStatus } from './daemon.js'
 import { oneLine } from './format.js'
-import { Notice } from './parts.js'
+import { CAN_FOCUS, Notice } from './parts.js'
 import { AlarmsPage } from './pages/alarms.js'
 import { AppsPage } from './pages/apps.js'
 import { ConflictsPage } from './pages/conflicts.js'
@@ -40,6 +41,7 @@ const PAGES = [
   ['alarms', 'Alarms'],
   ['settings', 'Settings'],
 ] as const
+const SETTLE_MS = 3_000 // a lost connection is there again, or refused
 
 /** The parts of the address behind `#/`, decoded. */
 function usePlace(): string[] {
@@ -65,11 +67,22 @@ export function App({ session, over }: { session: Session; over: (why: 'ended' |
   const db = useMemo(() => connect({ app: 'Dashboard', url: location.origin, token: session.token, outbox: 'memory', ask: 'never' }), [session])
   useEffect(() => () => db.close(), [db])
   const { status } = useStatus(db)
+  const isLeaving = useRef(false)
   useEffect(() => {
-    if (status === 'failed') over('ended')
+    // revoked: signed out in another tab, or by another program
+    if (status === 'failed' || status === 'revoked') over(isLeaving.current ? 'left' : 'ended')
   }, [status, over])
+  /** Throws what kept the others in: whoever is told that they are out has to be able to rely on it. */
   const leave = async (everybody = false): Promise<void> => {
-    await call(db, 'auth.logout', { scope: everybody ? 'all_clients' : 'client' }).catch(() => undefined)
+    isLeaving.current = true
+    try {
+      await call(db, 'auth.logout', { scope: everybody ? 'all_clients' : 'client' })
+    } catch (error) {
+      if (everybody && !(asError(error).code === 'offline' && (await isOut(db)))) {
+        isLeaving.current = false
+        throw error
+      }
+    }
     keepSession(null)
     over('left')
   }
@@ -80,11 +93,30 @@ export function App({ session, over }: { session: Session; over: (why: 'ended' |
   )
 }
 
+/** The connection was lost before the answer: was it because our own session has ended with the others. */
+function isOut(db: HybridGW): Promise<boolean> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => over(false), SETTLE_MS)
+    let wasLost = false
+    const end = db.subscribe(({ status }) => {
+      if (status === 'failed' || status === 'revoked') over(true)
+      else if (status !== 'online') wasLost = true
+      else if (wasLost) over(false)
+    })
+    function over(isOut: boolean): void {
+      clearTimeout(timer)
+      setTimeout(() => end()) // it may be told at once
+      resolve(isOut)
+    }
+  })
+}
+
 function Frame({ status, session, leave }: { status: string; session: Session; leave: (everybody?: boolean) => Promise<void> }) {
   const place = usePlace()
   const [isOpen, open] = useState(false)
   const here = PAGES.find(([path]) => path === place[0])?.[0]
   useEffect(() => open(false), [place])
+  useKeptFocus()
   const needs = useNeeds()
   const news = useNews(status, needs)
   return (
@@ -169,6 +201,38 @@ class Fallen extends Component<{ children: ComponentChildren }, { error: string 
 
 function Missing() {
   return <p class="empty">There is no such page. <a href="#/">Home</a></p>
+}
+
+/**
+ * What had the focus may go, as the row of something that was just done, or the button that asked once more: then it is
+ * at the heading of what the row stood in, and the next Tab goes on from there, not from the top of the page.
+ */
+function useKeptFocus(): void {
+  useEffect(() => {
+    let inside: Element[] = []
+    const entered = (event: Event): void => {
+      inside = []
+      if (!(event.target instanceof Element)) return
+      for (let one = event.target.closest(CAN_FOCUS); one !== null; one = one.parentElement) inside.push(one)
+    }
+    const watch = new MutationObserver(() => {
+      if (inside[0] === undefined || inside[0].isConnected || document.activeElement !== document.body) return
+      const headings = inside.map((one) => (one.isConnected ? one.querySelector<HTMLElement>('h1, h2') : null))
+      const heading = headings.find((one) => one !== null)
+      inside = []
+      if (heading === undefined || heading === null) return
+      heading.tabIndex = -1
+      heading.focus({ preventScroll: true })
+    })
+    addEventListener('focusin', entered)
+    addEventListener('click', entered, true) // not every browser gives the focus to a button that is clicked
+    watch.observe(document.body, { childList: true, subtree: true })
+    return () => {
+      removeEventListener('focusin', entered)
+      removeEventListener('click', entered, true)
+      watch.disconnect()
+    }
+  }, [])
 }
 
 const WAITS: Readonly<Record<string, (n: number) => string>> = {

@@ -20,11 +20,17 @@ export function useStatus(db: HybridGW): State {
   return state
 }
 
-/** An answer, and how fresh it is. data: the last one there was, also while a newer one is asked for. */
+/** An answer, and how fresh it is. data: the last one there was, also while a newer one is asked for or fails to come. */
 export interface Answer<T> {
   readonly data: T | null
   readonly error: HybridGWError | null
   readonly reload: () => void
+}
+
+interface Kept<T> {
+  key: string
+  data: T | null
+  error: HybridGWError | null
 }
 
 /**
@@ -34,24 +40,34 @@ export interface Answer<T> {
 export function useAnswer<T>(command: string | null, params: Data = {}, kinds: readonly string[] = [], everyMs = 0): Answer<T> {
   const db = useDaemon()
   const [turn, setTurn] = useState(0)
-  const [kept, keep] = useState<{ key: string; data: T | null; error: HybridGWError | null }>({ key: '', data: null, error: null })
+  const [kept, keep] = useState<Kept<T>>({ key: '', data: null, error: null })
+  const asking = useRef<{ key: string; isOld: boolean } | null>(null)
   const key = `${command} ${JSON.stringify(params)}`
   const reload = useCallback(() => setTurn((before) => before + 1), [])
   const wanted = kinds.join(' ')
 
   useEffect(() => {
+    // One question at a time: who answers more slowly than there is news, or than it is asked, is heard all the same.
+    if (asking.current?.key === key) return void (asking.current.isOld = true)
+    asking.current = null
     if (command === null) return
-    let isOver = false
+    const mine = (asking.current = { key, isOld: false })
+    const over = (next: Kept<T> | null): void => {
+      if (asking.current !== mine) return // something else is asked for now
+      asking.current = null
+      if (next !== null) keep((before) => (next.error?.retryable === true && before.key === key ? { ...before, error: next.error } : next))
+      if (mine.isOld) reload()
+    }
     call<T>(db, command, JSON.parse(key.slice(command.length + 1)) as Data).then(
-      (data) => !isOver && keep({ key, data, error: null }),
+      (data) => over({ key, data, error: null }),
       (thrown: unknown) => {
         const error = asError(thrown)
         // While the connection is lost, what was there before is shown, and the page says that it is old.
-        if (!isOver && error.code !== 'offline') keep({ key, data: null, error })
+        over(error.code === 'offline' ? null : { key, data: null, error })
       },
     )
-    return () => void (isOver = true)
   }, [db, command, key, turn])
+  useEffect(() => () => void (asking.current = null), [])
 
   useEffect(() => {
     const ends = [watchOnline(db, reload)]
@@ -101,17 +117,22 @@ export interface Action {
 export function useAction(): Action {
   const [state, set] = useState<{ isRunning: boolean; error: HybridGWError | null }>({ isRunning: false, error: null })
   const isThere = useRef(true)
+  const isBusy = useRef(false)
   useEffect(() => {
     isThere.current = true
     return () => void (isThere.current = false)
   }, [])
   const run = useCallback(async (work: () => Promise<unknown>): Promise<boolean> => {
+    if (isBusy.current) return false
+    isBusy.current = true
     set({ isRunning: true, error: null })
     try {
       await work()
+      isBusy.current = false
       if (isThere.current) set({ isRunning: false, error: null })
       return true
     } catch (thrown) {
+      isBusy.current = false
       if (isThere.current) set({ isRunning: false, error: asError(thrown) })
       return false
     }

@@ -16,9 +16,12 @@ export function Page({ title, lead, actions, children }: { title: string; lead?:
   const heading = useRef<HTMLHeadingElement>(null)
   useEffect(() => {
     document.title = `${/^\(\d+\) /.exec(document.title)?.[0] ?? ''}${title} – HybridGW` // what waits stays told
+  }, [title])
+  // Once: a heading may change while somebody types, as that of a document which another device renames.
+  useEffect(() => {
     heading.current?.focus({ preventScroll: true })
     scrollTo(0, 0)
-  }, [title])
+  }, [])
   return (
     <>
       <header class="page-head">
@@ -71,19 +74,21 @@ export function Problem({ error }: { error: HybridGWError | null }) {
   return <Notice tone="bad">{oneLine(error.message, 500)}</Notice>
 }
 
-/** The answer of the daemon, or that it is on its way, or why there is none. */
+/** The answer of the daemon, or that it is on its way, or why there is none. What there is stays, with what is being typed
+ * into it, while another answer fails to come. */
 export function Loaded<T>({ answer, children }: { answer: Answer<T>; children: (data: T) => ComponentChildren }) {
-  if (answer.error !== null) return <Problem error={answer.error} />
-  if (answer.data === null) return <p class="quiet" role="status">Loading …</p>
-  return <>{children(answer.data)}</>
+  const { data, error } = answer
+  if (data === null) return error === null ? <p class="quiet" role="status">Loading …</p> : <Problem error={error} />
+  return <>{error === null ? null : <Problem error={error} />}{children(data)}</>
 }
 
 type ButtonProps = ButtonHTMLAttributes<HTMLButtonElement> & { kind?: 'main' | 'plain' | 'danger'; busy?: boolean }
 
-/** A button. */
-export function Button({ kind = 'plain', busy = false, disabled, children, ...more }: ButtonProps) {
+/** A button. busy: what it does is under way, so that it does nothing; it keeps the focus, which a disabled one loses. */
+export function Button({ kind = 'plain', busy = false, children, onClick, ...more }: ButtonProps) {
+  const clicked: typeof onClick = busy ? (event) => event.preventDefault() : onClick
   return (
-    <button type="button" {...more} class={`button ${kind}`} disabled={busy || disabled === true} aria-busy={busy}>
+    <button type="button" {...more} class={`button ${kind}`} onClick={clicked} aria-disabled={busy || undefined} aria-busy={busy}>
       {children}
     </button>
   )
@@ -92,16 +97,21 @@ export function Button({ kind = 'plain', busy = false, disabled, children, ...mo
 /** A button that asks once more before it does what cannot be undone. */
 export function Sure({ label, question, yes, no = 'Keep', action, work, small }: { label: ComponentChildren; question: ComponentChildren; yes: string; no?: string; action: Action; work: () => Promise<unknown>; small?: boolean }) {
   const [isAsked, ask] = useState(false)
-  const opener = useRef<HTMLSpanElement>(null)
+  const place = useRef<HTMLSpanElement>(null)
+  const hasFocus = useRef(false) // it is here, or was when the other buttons came
   useEffect(() => {
-    if (isAsked) opener.current?.querySelector<HTMLButtonElement>('button')?.focus()
+    if (hasFocus.current) place.current?.querySelector<HTMLButtonElement>('button')?.focus()
   }, [isAsked])
-  if (!isAsked) {
-    return <Button kind="danger" onClick={() => ask(true)}>{label}</Button>
+  const turn = (to: boolean): void => {
+    hasFocus.current = place.current?.contains(document.activeElement) === true
+    ask(to)
   }
-  const back = (): void => ask(false)
+  if (!isAsked) {
+    return <span class="opener" ref={place}><Button kind="danger" onClick={() => turn(true)}>{label}</Button></span>
+  }
+  const back = (): void => turn(false)
   return (
-    <span class={`sure ${small === true ? 'small' : ''}`} role="group" aria-label="Are you sure?" ref={opener} onKeyDown={(event) => event.key === 'Escape' && back()}>
+    <span class={`sure ${small === true ? 'small' : ''}`} role="group" aria-label="Are you sure?" ref={place} onKeyDown={(event) => event.key === 'Escape' && back()}>
       <span>{question}</span>
       <Button onClick={back}>{no}</Button>
       <Button kind="danger" busy={action.isRunning} onClick={() => void action.run(work).then((done) => done && back())}>{yes}</Button>
@@ -109,7 +119,8 @@ export function Sure({ label, question, yes, no = 'Keep', action, work, small }:
   )
 }
 
-const CAN_FOCUS = 'a[href], button:not(:disabled), input:not(:disabled), select:not(:disabled), textarea:not(:disabled), summary, [tabindex="0"]'
+/** What the Tab key leads to. */
+export const CAN_FOCUS = 'a[href], button:not(:disabled), input:not(:disabled), select:not(:disabled), textarea:not(:disabled), summary, [tabindex="0"]'
 
 /** A window over the page: it keeps the focus until it is closed, Escape closes it, and the focus goes back to where it was. */
 export function Dialog({ title, close, children }: { title: ComponentChildren; close: () => void; children: ComponentChildren }) {

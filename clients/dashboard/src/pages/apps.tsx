@@ -37,7 +37,11 @@ export function AppsPage() {
 /** A scope in the words of a person. */
 export function scopeText(scope: string): string {
   const [right, ...rest] = scope.split(':')
-  const name = oneLine(rest.join(':'), 80)
+  const name = oneLine(rest.join(':'), 140)
+  const [collection, document] = name.split('/')
+  if (document !== undefined && (right === 'read' || right === 'write')) {
+    return `${right === 'read' ? 'read' : 'write, change and delete'} the one document “${document}” in “${collection}”, and no other there`
+  }
   switch (right) {
     case 'read': return `read everything in “${name}”`
     case 'write': return `add, change and delete in “${name}”`

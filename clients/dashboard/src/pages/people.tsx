@@ -128,13 +128,22 @@ function Address() {
   const own = useAnswer<OwnAddress>('contacts.address', {}, ['contacts', 'sync'], 60_000)
   const action = useAction()
   const [typed, type] = useState<string | null>(null)
+  const leaving = useAction()
+  const [said, say] = useState<string | null>(null)
+  const withdraw = async (): Promise<void> => {
+    await call(db, 'contacts.withdraw', {}, SLOW_MS)
+    say('Nobody finds you any more, and nobody can write to you. Your contacts stay, and are not told.')
+    own.reload()
+  }
   const publish = async (): Promise<void> => {
+    say(null)
     await call(db, 'contacts.publish', (typed ?? '').trim() === '' ? {} : { name: (typed ?? '').trim() }, SLOW_MS)
     type(null)
     own.reload()
   }
   return (
     <Card title="Your address">
+      {said !== null && <Notice tone="good"><span data-said>{said}</span></Notice>}
       <Loaded answer={own}>{({ address, link, name, published }) => {
         const form = (
           <form onSubmit={(event) => { event.preventDefault(); void action.run(publish) }}>
@@ -143,7 +152,7 @@ function Address() {
             <Button kind={published ? 'plain' : 'main'} type="submit" busy={action.isRunning}>{published ? 'Change the name' : 'Let others find me'}</Button>
           </form>
         )
-        if (!published) return <><p>Nobody can find you yet. Once you let them, whoever knows your address can ask to be your contact; you decide each time.</p>{form}</>
+        if (!published) return <><p>Nobody can find you now. Once you let them, whoever knows your address can ask to be your contact; you decide each time.</p>{form}</>
         return (
           <>
             {!address.includes('@') && <Notice tone="warn">You use no relay, so nobody can reach you yet. <a href="#/connections">Add one</a></Notice>}
@@ -155,6 +164,11 @@ function Address() {
               </div>
             </div>
             {form}
+            <div class="apart">
+              <p class="quiet">Taken back, it is found by nobody, and no person can write to you, your contacts neither. They stay, are not told, and reach you again once you let others find you, at this same address.</p>
+              <Problem error={leaving.error} />
+              <Sure label="Take the address back" question="Nobody can write to you until you undo it." yes="Take it back" action={leaving} work={withdraw} small />
+            </div>
           </>
         )
       }}</Loaded>

@@ -4,7 +4,7 @@ import { useEffect, useState } from 'preact/hooks'
 import type { Contact, Items, Message, MessageState } from '../api.js'
 import { call } from '../api.js'
 import { useAction, useAnswer, useDaemon, useNow } from '../daemon.js'
-import { ago, oneLine, time, valueText } from '../format.js'
+import { ago, isTricky, oneLine, time, valueText } from '../format.js'
 import { Badge, Button, Card, Empty, Facts, Field, Loaded, Notice, Page, Problem, Said, Sure } from '../parts.js'
 import { Qr } from '../qr.js'
 import { STATES } from './messages.js'
@@ -168,6 +168,12 @@ function Manage({ contact, done }: Part) {
     await call(db, 'contacts.accept', { contact: contact.id })
     done(`${name} is not blocked any more.`)
   })
+  const [typed, type] = useState<string | null>(null)
+  const rename = async (): Promise<void> => {
+    const found = await call<Contact>(db, 'contacts.rename', { contact: contact.id, name: (typed ?? contact.name).trim() })
+    type(null)
+    done(`This is ${oneLine(found.name, 64)} now, on all your devices. They are not told.`)
+  }
   const remove = async (): Promise<void> => {
     await call(db, 'contacts.remove', { contact: contact.id })
     location.hash = '#/people'
@@ -175,10 +181,13 @@ function Manage({ contact, done }: Part) {
   return (
     <Card title="Who this is">
       <Facts facts={[
-        ['Called here', <Said text={contact.name} most={64} />],
         ['Address', <code class="long all">{oneLine(contact.address, 600)}</code>],
         ['Their devices', contact.devices === 0 ? 'none that takes messages is known' : String(contact.devices)],
       ]} />
+      <form class="line" onSubmit={(event) => { event.preventDefault(); void action.run(rename) }}>
+        <Field label="What you call them" {...(isTricky(typed ?? contact.name) ? { hint: 'This name holds marks that turn or hide text: it may not be what it looks like.' } : {})}><input name="rename" value={typed ?? contact.name} onInput={(event) => type(event.currentTarget.value)} required maxLength={64} autocomplete="off" dir="auto" /></Field>
+        <Button type="submit" busy={action.isRunning}>Rename</Button>
+      </form>
       <Problem error={action.error} />
       <div class="actions">
         {contact.state === 'blocked'

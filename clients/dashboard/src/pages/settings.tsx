@@ -4,7 +4,7 @@ import { useState } from 'preact/hooks'
 import type { Data, Items, Setting } from '../api.js'
 import { useAction, useAnswer } from '../daemon.js'
 import { oneLine, time, valueText } from '../format.js'
-import { Badge, Button, Card, Facts, Loaded, Notice, Page, Said, Sure, Table } from '../parts.js'
+import { Badge, Button, Card, Facts, Loaded, Notice, Page, Problem, Said, Sure, Table } from '../parts.js'
 import type { Session } from '../session.js'
 import { applyTheme, theme, type Theme } from '../theme.js'
 
@@ -23,6 +23,7 @@ export function SettingsPage({ session, leave }: { session: Session; leave: (eve
             <Button onClick={() => void leave()}>Sign out</Button>
             <Sure label="Sign out everywhere" question="Every app and every dashboard has to come again; apps do so by themselves or ask you." yes="Sign out all" action={action} work={() => leave(true)} />
           </div>
+          <Problem error={action.error} />
         </Card>
       </div>
       <Card title="Setting up">
