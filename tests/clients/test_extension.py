@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from tests.conftest import ROOT
 
 from ._browsers import ChromiumTab, until
+from ._dashboard import tap
 from ._extension import (
     CLIENT,
     DOC_PICTURES,
@@ -163,6 +165,11 @@ async def test_spec_F4_one_that_is_not_listed_has_the_websocket_and_no_host(
         await tab.click("#address button")
         await until(tab, "document.querySelector('[role=alert]').textContent.includes('this computer only')")
         await tab.run("document.querySelector('#address input').select()")
+        await tab.type("http://")
+        await tab.click("#address button")
+        await until(tab, "document.querySelector('[role=alert]').textContent.includes('This is no address')")
+        assert await tab.run(STATUS) == "unapproved"  # what was there goes on
+        await tab.run("document.querySelector('#address input').select()")
         await tab.type(owner.url)
         await tab.click("#address button")
         await until(tab, f"document.querySelector('dl').textContent.includes({json.dumps(owner.url)})")
@@ -206,14 +213,22 @@ async def test_spec_F4_one_that_is_not_listed_has_the_websocket_and_no_host(
         assert noted["url"] == f"{owner.url}/"
         began, ended = (datetime.fromisoformat(noted[name]) for name in ("started_at", "ended_at"))
         assert 2.0 <= (ended - began).total_seconds() < 60
+        await other.goto(f"{owner.url}/docs")
+        await asyncio.sleep(2.5)
         await tab.run("document.querySelector('#activity textarea').focus()")
         await tab.type("127.0.0.1")
-        await tab.run("document.querySelector('#activity textarea').blur()")
-        await other.goto(f"{owner.url}/docs")
+        await tab.run("document.querySelector('#activity textarea').blur()")  # left out while it is looked at
+        await until(tab, "chrome.storage.local.get('look').then(({ look }) => look === null)")
+        await other.goto(f"{owner.url}/")
         await asyncio.sleep(2.5)
         await other.goto(f"{origin}/popup.html")
         await until(other, f"{STATUS} === 'online'")
         assert await _noted(owner) == [noted]
+        await owner.call("DELETE", f"/api/auth/grants/{asked['id']}")
+        await until(tab, f"{STATUS} === 'revoked'", 30)
+        await let_in_again(tab, owner, without="activities")
+        await until(tab, "document.querySelector('#activity').textContent.includes('does not let this browser write')")
+        await what_has_failed_is_tried_again(tab)
 
 
 @needs_firefox
@@ -254,6 +269,45 @@ async def test_spec_F4_firefox_without_the_host_does_not_make_wss_of_it(
         assert await tab.run("document.documentElement.dataset.theme") == "dark"
         assert await tab.run(PUBLIC_KEY) == key
         assert len((await owner.call("GET", "/api/auth/grants"))["items"]) == 1
+
+
+async def let_in_again(tab: ChromiumTab, owner: Owner, without: str) -> None:
+    """Thrown out, and let in with all but what is about *without*."""
+    await tab.click("section button.main")
+    code = await until(tab, "document.querySelector('#code')?.textContent")
+    (asked,) = await owner.waiting()
+    scopes = [scope for scope in asked["scopes"] if without not in scope]
+    await owner.call("POST", f"/api/auth/grants/{asked['id']}/approve", {"code": code, "scopes": scopes})
+    await until(tab, f"{STATUS} === 'online'")
+
+
+async def what_has_failed_is_tried_again(tab: ChromiumTab) -> None:
+    """A program that ends every connection as one that cannot be understood: the person can try once more."""
+    came = []
+
+    async def end(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse(protocols=["hybridgw.v1.json"])
+        await socket.prepare(request)
+        came.append(request.path)
+        await socket.close(code=4400, message=b"not understood")
+        return socket
+
+    app = web.Application()
+    app.router.add_get("/ws/{mode}/{client}", end)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await ask(tab, do="address", url=f"127.0.0.1:{runner.addresses[0][1]}")
+    await until(tab, f"{STATUS} === 'failed'", 30)
+    assert "hybridgw up" not in await tab.run("document.querySelector('section').textContent")  # that is not what helps
+    await tap(tab, "section button")
+    for _ in range(600):
+        if len(came) > 1:
+            break
+        await asyncio.sleep(0.05)
+    await until(tab, f"{STATUS} === 'failed'", 30)
+    assert len(came) == 2
+    await runner.cleanup()
 
 
 async def _noted(owner: Owner) -> list[dict[str, Any]]:
@@ -368,10 +422,52 @@ async def test_spec_F4_all_of_it_in_both_themes(owner: Owner, packages: Path, tm
         await look(tab, "options")
         await tab.resize(360, 700)
         await look(tab, "options-narrow")
+        await offline_and_at_another_port(owner, tab)
         assert [text for text in await tab.problems() if "favicon" not in text] == []
     if os.environ.get("HYBRIDGW_DOC_PICTURES"):  # make pictures
         for name in DOCUMENTED:
             shutil.copyfile(PICTURES / f"{name}.png", DOC_PICTURES / f"{name}.png")
+
+
+async def offline_and_at_another_port(owner: Owner, tab: ChromiumTab) -> None:
+    """What waits is said to wait, what was not taken is said, and the focus stays; then the daemon has another port."""
+    await tab.resize(380, 600)
+    await tab.goto(f"{ORIGIN}/popup.html")
+    await until(tab, f"{STATUS} === 'online'")
+    await tab.run("document.querySelector('#tasks input').focus()")
+    await tab.press("Space")  # the row that is ticked goes
+    await until(tab, f"document.querySelectorAll('#tasks li').length === {len(TASKS) - 1}")
+    await until(tab, "document.activeElement.id === 'tasks'")
+    await tab.run("document.querySelector('#tab-tasks').focus()")
+    await tab.press("ArrowRight")
+    await until(tab, "document.activeElement.id === 'tab-inbox' && document.activeElement.ariaSelected === 'true'")
+    await tab.press("ArrowLeft")
+    await until(tab, "document.querySelector('#tasks') !== null")
+
+    owner.down()
+    await until(tab, f"{STATUS} === 'offline'")
+    await tap(tab, "footer button")
+    await until(tab, "document.querySelector('#said').textContent.includes('it waits here')")
+    await ask(tab, do="add", id=str(uuid.uuid4()), title="x" * 1_001)  # too long to be taken
+    await until(tab, "document.querySelector('#waiting')?.textContent.startsWith('2 ')")
+    owner.up()
+    await until(tab, "document.querySelector('#refused li')?.textContent.startsWith('xxx')", 30)
+    await until(tab, "chrome.action.getBadgeText({}).then((text) => text === '!')")
+    await look(tab, "popup-refused")
+    await tap(tab, "#refused button")
+    await until(tab, f"document.querySelector('#refused') === null && {STATUS} === 'online'")
+    await ask(tab, do="add", id=str(uuid.uuid4()), title="Half of a \ud83d")  # as pages cut their titles
+    await until(tab, f"{TITLES}.startsWith('Half of a \ufffd,') && {PENDING} === 0")
+
+    # Whoever tries again before it has heard of the other port is not taken for thrown out.
+    owner.down()
+    owner.url = ""
+    up = asyncio.create_task(asyncio.to_thread(owner.up))
+    while not up.done():
+        await ask(tab, do="retry")
+    await up
+    await until(tab, f"{STATUS} === 'online'", 30)
+    assert await owner.waiting() == []
 
 
 def test_the_docs_have_the_pictures_of_the_extension_that_the_test_makes() -> None:

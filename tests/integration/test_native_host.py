@@ -197,6 +197,30 @@ def test_spec_F4_without_a_daemon_it_says_so_and_tells_when_there_is_one(start: 
 
 
 @pytest.mark.spec("F4")
+def test_spec_F4_nothing_is_shown_to_a_daemon_that_is_at_another_port(start: Start, tmp_path: Path) -> None:
+    """A proof is for one port: to the other one it would be a wrong one, and end what was given."""
+    with daemon(tmp_path, *STORE) as process:
+        process.ready()
+        host = start()
+        host.say({"type": "host_hello"})
+        url = host.hear("host_hello")["url"]
+        believed = url.rpartition(":")[0] + ":1"
+        host.say({"type": "host_open", "client_id": "test", "url": believed})
+        assert host.hear() == {"type": "host_ready", "url": url}
+        closed = host.hear()
+        assert (closed["type"], closed["problem"]) == ("host_closed", "not_running")
+        call = {"type": "host_call", "call": 7, "method": "GET", "path": "/api/auth/validate"}
+        host.say({**call, "url": believed})
+        assert host.hear() == {"type": "host_ready", "url": url}
+        failed = host.hear()
+        assert (failed["type"], failed["call"], failed["code"]) == ("host_failed", 7, "not_running")
+        for known in ({"url": url}, {}):  # an older extension says nothing of it
+            host.say(call | known)
+            assert host.hear("host_answer")["status"] in (401, 403)
+            host.say({"type": "host_open", "client_id": "test"} | known)
+            assert host.hear("host_opened")["url"] == url
+
+
 def test_spec_F4_frames_pass_as_they_are_and_long_ones_in_parts(start: Start, tmp_path: Path) -> None:
     with daemon(tmp_path, *STORE) as process:
         endpoint = process.ready()

@@ -7,8 +7,9 @@ import { asError } from '../../js/src/errors.js'
 import type { Items, Alarm, Contact, ContactRequest, Grant, SyncStatus } from './api.js'
 import { call } from './api.js'
 import { Connected, useAnswer, useDaemon, useStatus } from './daemon.js'
+import { useKeptFocus } from './focus.js'
 import { oneLine } from './format.js'
-import { CAN_FOCUS, Notice } from './parts.js'
+import { Notice } from './parts.js'
 import { AlarmsPage } from './pages/alarms.js'
 import { AppsPage } from './pages/apps.js'
 import { ConflictsPage } from './pages/conflicts.js'
@@ -116,7 +117,7 @@ function Frame({ status, session, leave }: { status: string; session: Session; l
   const [isOpen, open] = useState(false)
   const here = PAGES.find(([path]) => path === place[0])?.[0]
   useEffect(() => open(false), [place])
-  useKeptFocus()
+  useKeptFocus('h1, h2')
   const needs = useNeeds()
   const news = useNews(status, needs)
   return (
@@ -201,38 +202,6 @@ class Fallen extends Component<{ children: ComponentChildren }, { error: string 
 
 function Missing() {
   return <p class="empty">There is no such page. <a href="#/">Home</a></p>
-}
-
-/**
- * What had the focus may go, as the row of something that was just done, or the button that asked once more: then it is
- * at the heading of what the row stood in, and the next Tab goes on from there, not from the top of the page.
- */
-function useKeptFocus(): void {
-  useEffect(() => {
-    let inside: Element[] = []
-    const entered = (event: Event): void => {
-      inside = []
-      if (!(event.target instanceof Element)) return
-      for (let one = event.target.closest(CAN_FOCUS); one !== null; one = one.parentElement) inside.push(one)
-    }
-    const watch = new MutationObserver(() => {
-      if (inside[0] === undefined || inside[0].isConnected || document.activeElement !== document.body) return
-      const headings = inside.map((one) => (one.isConnected ? one.querySelector<HTMLElement>('h1, h2') : null))
-      const heading = headings.find((one) => one !== null)
-      inside = []
-      if (heading === undefined || heading === null) return
-      heading.tabIndex = -1
-      heading.focus({ preventScroll: true })
-    })
-    addEventListener('focusin', entered)
-    addEventListener('click', entered, true) // not every browser gives the focus to a button that is clicked
-    watch.observe(document.body, { childList: true, subtree: true })
-    return () => {
-      removeEventListener('focusin', entered)
-      removeEventListener('click', entered, true)
-      watch.disconnect()
-    }
-  }, [])
 }
 
 const WAITS: Readonly<Record<string, (n: number) => string>> = {

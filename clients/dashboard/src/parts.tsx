@@ -4,6 +4,7 @@ import type { ButtonHTMLAttributes, ComponentChildren } from 'preact'
 import { useEffect, useId, useLayoutEffect, useRef, useState } from 'preact/hooks'
 import type { HybridGWError } from '../../js/src/errors.js'
 import type { Action, Answer } from './daemon.js'
+import { CAN_FOCUS } from './focus.js'
 import { oneLine } from './format.js'
 
 /** Text from outside: harmless, on one line, and turning nothing around it. */
@@ -118,9 +119,6 @@ export function Sure({ label, question, yes, no = 'Keep', action, work, small }:
     </span>
   )
 }
-
-/** What the Tab key leads to. */
-export const CAN_FOCUS = 'a[href], button:not(:disabled), input:not(:disabled), select:not(:disabled), textarea:not(:disabled), summary, [tabindex="0"]'
 
 /** A window over the page: it keeps the focus until it is closed, Escape closes it, and the focus goes back to where it was. */
 export function Dialog({ title, close, children }: { title: ComponentChildren; close: () => void; children: ComponentChildren }) {

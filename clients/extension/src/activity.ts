@@ -5,13 +5,16 @@
  * pages that are not of the web, and whatever an exclusion names leave no trace. What is under way outlives the worker.
  */
 
+import { newId } from '../../js/src/ids.js'
 import { api, keep, kept } from './api.js'
+import { whole } from './piece.js'
 import { NO_ACTIVITY, type ActivitySettings } from './shared.js'
 
 const LEAST_MS = 2_000 // shorter looks are none
 const ASLEEP_MS = 120_000 // the browser asks every half minute: after such a gap nobody has looked
 
 interface Look {
+  id: string
   url: string
   title: string
   fromMs: number
@@ -35,12 +38,13 @@ export class Activity {
   constructor(
     private readonly app: string,
     private readonly excluded: () => readonly string[],
-    private readonly write: (entry: Entry) => Promise<unknown>,
+    private readonly write: (entry: Entry, id: string) => Promise<unknown>,
   ) {}
 
   async load(): Promise<void> {
     this.settings = await kept('activity', NO_ACTIVITY)
     this.now = await kept<Look | null>('look', null)
+    if (this.now !== null) this.now.id ??= newId() // of a version before it had one
   }
 
   async set(settings: ActivitySettings): Promise<void> {
@@ -71,15 +75,17 @@ export class Activity {
     if (before !== null && nowMs - before.seenMs < ASLEEP_MS) before.seenMs = nowMs
     if (before !== null && before.url === is) before.title = tab?.title || before.title
     else {
-      this.now = is === null ? null : { url: is, title: tab?.title || is, fromMs: nowMs, seenMs: nowMs }
-      if (before !== null && before.seenMs - before.fromMs >= LEAST_MS) await this.done(before)
+      this.now = is === null ? null : { id: newId(), url: is, title: tab?.title || is, fromMs: nowMs, seenMs: nowMs }
+      if (before !== null && before.seenMs - before.fromMs >= LEAST_MS) await this.done(before).catch(() => undefined)
     }
     if (before !== null || this.now !== null) await keep('look', this.now)
   }
 
-  private async done({ url, title, fromMs, seenMs }: Look): Promise<void> {
+  /** It is written under the id that it has had from its beginning: a worker that is ended now does it once more. */
+  private async done({ id, url, title, fromMs, seenMs }: Look): Promise<void> {
+    if (isExcluded(url, this.excluded())) return // said while it was looked at
     const time = (ms: number): string => new Date(ms).toISOString()
-    await this.write({ title: title.slice(0, 1_000), kind: 'browsing', app: this.app, url, started_at: time(fromMs), ended_at: time(seenMs) })
+    await this.write({ title: whole(title.slice(0, 1_000)), kind: 'browsing', app: this.app, url, started_at: time(fromMs), ended_at: time(seenMs) }, id)
   }
 }
 

@@ -2,7 +2,7 @@
 
 import { api } from './api.js'
 import { showBadge } from './badge.js'
-import { Core } from './core.js'
+import { Core, messageOf } from './core.js'
 import { listenToMenus, makeMenus } from './menus.js'
 import { listenToOmnibox } from './omnibox.js'
 import type { FromView, ToView } from './shared.js'
@@ -26,8 +26,8 @@ api.runtime.onConnect.addListener((port) => {
   const end = core.watch((shown) => post({ kind: 'shown', shown }), port.name === 'popup')
   port.onMessage.addListener(({ id, ask }: FromView) => {
     core.ask(ask).then(
-      () => post({ kind: 'done', id, error: null }),
-      (error: unknown) => post({ kind: 'done', id, error: error instanceof Error ? error.message : String(error) }),
+      (isWaiting) => post({ kind: 'done', id, error: null, isWaiting }),
+      (error: unknown) => post({ kind: 'done', id, error: messageOf(error), isWaiting: false }),
     )
   })
   port.onDisconnect.addListener(end)

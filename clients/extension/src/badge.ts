@@ -17,6 +17,7 @@ export function badgeOf(shown: Shown): Badge {
   const unseen = shown.inbox.filter((one) => !one.isSeen).length
   switch (shown.status) {
     case 'online':
+      if (shown.refusals.length > 0) return { text: '!', colour: BAD, title: t('badgeRefused', shown.refusals.length) }
       if (unseen > 0) return { text: String(Math.min(unseen, 99)), colour: GOOD, title: t('badgeArrived', unseen) }
       return shown.waiting > 0 ? { text: '…', colour: WARN, title: t('badgeWaiting', shown.waiting) } : { text: '', colour: GOOD, title: t('badgeOnline') }
     case 'asking':

@@ -1,6 +1,5 @@
 /** The menu of the right mouse button and the keyboard: what is under the pointer, or the tab in front, goes off. */
 
-import { newId } from '../../js/src/ids.js'
 import { api, t } from './api.js'
 import type { Core } from './core.js'
 import type { Piece } from './shared.js'
@@ -26,13 +25,13 @@ export function listenToMenus(core: Core): void {
     const page = info.pageUrl ?? tab?.url ?? ''
     switch (info.menuItemId) {
       case 'link':
-        return void core.send({ kind: 'link', url: info.linkUrl ?? '', title: info.selectionText ?? '', text: '' })
+        return core.send({ kind: 'link', url: info.linkUrl ?? '', title: info.selectionText ?? '', text: '' })
       case 'selection':
-        return void core.send({ kind: 'selection', url: page, title, text: info.selectionText ?? '' })
+        return core.send({ kind: 'selection', url: page, title, text: info.selectionText ?? '' })
       case 'page':
-        return void core.send({ kind: 'page', url: page, title, text: '' })
+        return core.send({ kind: 'page', url: page, title, text: '' })
       case 'task':
-        return void core.ask({ do: 'add', id: newId(), title: (info.selectionText ?? title).slice(0, 1_000) || page })
+        return core.add((info.selectionText ?? title).slice(0, 1_000) || page)
     }
   })
   api.commands.onCommand.addListener((command) => {

@@ -5,7 +5,7 @@
 
 import type { Fetch } from '../../js/src/http.js'
 import type { Socket } from '../../js/src/link.js'
-import { api } from './api.js'
+import { api, t } from './api.js'
 
 const HOST = 'hybridgw.host'
 const HELLO_MS = 10_000
@@ -63,7 +63,7 @@ export class NativeHost {
     this.port = port
     const timer = setTimeout(() => {
       port.disconnect() // which is not told to who does it
-      missing('It did not answer in time.')
+      missing(t('hostSilent'))
     }, HELLO_MS)
     let said: string | null = null
     port.onMessage.addListener((message: FromHost) => {
@@ -80,7 +80,7 @@ export class NativeHost {
     })
     port.onDisconnect.addListener((gone) => {
       clearTimeout(timer)
-      const why = said ?? (gone as { error?: Error }).error?.message ?? api.runtime.lastError?.message ?? 'It ended.'
+      const why = said ?? (gone as { error?: Error }).error?.message ?? api.runtime.lastError?.message ?? t('hostEnded')
       const wasHere = this.state === 'here' && this.port === port
       this.over()
       if (wasHere) {
@@ -147,13 +147,13 @@ export class NativeHost {
 
   /** As globalThis.fetch, for the calls of the daemon that the host passes on. */
   readonly fetch: Fetch = async (target, init) => {
-    const { pathname, search } = new URL(String(target))
+    const { origin, pathname, search } = new URL(String(target))
     const call = this.nextCall++
     const { signal } = init ?? {}
     return await new Promise<Response>((done, failed) => {
       this.calls.set(call, { done, failed })
       signal?.addEventListener('abort', () => this.calls.delete(call) && failed(new DOMException('aborted', 'AbortError')))
-      this.say({ type: 'host_call', call, method: init?.method ?? 'GET', path: pathname + search, headers: init?.headers ?? {}, body: init?.body ?? null })
+      this.say({ type: 'host_call', call, url: origin, method: init?.method ?? 'GET', path: pathname + search, headers: init?.headers ?? {}, body: init?.body ?? null })
     })
   }
 
@@ -163,7 +163,7 @@ export class NativeHost {
     this.parts = []
     this.socket = new NativeSocket(this)
     before?.ended(1006, 'another one was opened')
-    this.say({ type: 'host_open', client_id: url.slice(url.lastIndexOf('/') + 1) })
+    this.say({ type: 'host_open', url: new URL(url).origin.replace(/^ws/, 'http'), client_id: url.slice(url.lastIndexOf('/') + 1) })
     return this.socket
   }
 

@@ -34,6 +34,22 @@ export function StatusLine({ shown }: { shown: Shown }) {
   )
 }
 
+/** What HybridGW did not take, until the person has seen it. */
+export function Refused({ shown: { refusals }, ask }: { shown: Shown; ask: (ask: Ask) => void }) {
+  if (refusals.length === 0) return null
+  return (
+    <section class="card" id="refused" aria-live="polite">
+      <h2>{t('refused')}</h2>
+      <ul>
+        {refusals.map(({ what, why }, n) => (
+          <li key={n}><div><Said text={what} most={100} /><p class="quiet"><Said text={why} most={300} /></p></div></li>
+        ))}
+      </ul>
+      <Button onClick={() => ask({ do: 'understood' })}>{t('understood')}</Button>
+    </section>
+  )
+}
+
 /** What a person has to do before anything works; nothing while all is well. */
 export function Steps({ shown, ask }: { shown: Shown; ask: (ask: Ask) => void }) {
   const { status, host, problem } = shown
@@ -64,10 +80,20 @@ export function Steps({ shown, ask }: { shown: Shown; ask: (ask: Ask) => void })
     case 'starting':
     case 'connecting':
       return null
-    default:
+    case 'blocked':
+    case 'failed':
+    case 'closed':
       return (
         <section class="card">
-          <h2>{t(status === 'offline' ? 'title_offline' : 'title_failed')}</h2>
+          <h2>{t('title_failed')}</h2>
+          {problem !== null && <p><Said text={`${problem.message} ${problem.next}`} most={300} /></p>}
+          <Button onClick={() => ask({ do: 'retry' })}>{t('tryAgain')}</Button>
+        </section>
+      )
+    case 'offline':
+      return (
+        <section class="card">
+          <h2>{t('title_offline')}</h2>
           <p>{host.state === 'missing' ? t('hostMissing') : t('hostHere')}</p>
           <pre>{host.state === 'missing' ? 'hybridgw extension install' : 'hybridgw up'}</pre>
           {host.problem !== null && host.state === 'missing' && <p class="quiet"><Said text={host.problem} most={300} /></p>}

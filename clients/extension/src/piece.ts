@@ -27,5 +27,10 @@ export function openable(url: string): string | null {
 }
 
 function cut(text: string, most: number): string {
-  return text.length <= most ? text : `${text.slice(0, most - 1)}…`
+  return whole(text.length <= most ? text : `${text.slice(0, most - 1)}…`)
+}
+
+/** Without halves of characters, which pages leave where they cut their titles, and which nothing can be sent with. */
+export function whole(text: string): string {
+  return text.replace(/\p{Surrogate}/gu, '\ufffd')
 }

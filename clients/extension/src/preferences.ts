@@ -56,9 +56,11 @@ export class Choices {
     }
   }
 
-  /** A kept change was not taken. If it was ours: another browser had made the document first. */
-  rejected({ change, error }: Rejection): void {
-    if (change.collection === 'settings' && error.code === 'already_exists') void this.join(change.content ?? {}).catch(() => undefined)
+  /** A kept change was not taken. Was it only that another browser had made the document first? Then ours goes into it. */
+  rejected({ change, error }: Rejection): boolean {
+    if (change.collection !== 'settings' || error.code !== 'already_exists') return false
+    void this.join(change.content ?? {}).catch(() => undefined)
+    return true
   }
 
   private async write(changed: Data): Promise<void> {

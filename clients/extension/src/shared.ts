@@ -70,6 +70,12 @@ export interface Preferences {
 
 export const NO_PREFERENCES: Preferences = { theme: 'system', device: '', excluded: [], isShared: false }
 
+/** Something that HybridGW did not take, and why. */
+export interface Refusal {
+  what: string
+  why: string
+}
+
 /** Where the extension stands; a new one with every change. */
 export interface Shown {
   status: Status
@@ -81,8 +87,10 @@ export interface Shown {
   url: string
   /** Changes and pieces that wait for the daemon. */
   waiting: number
-  /** Changes that the daemon did not take. */
-  rejected: number
+  /** What the daemon did not take and nobody has seen yet, the latest first. */
+  refusals: Refusal[]
+  /** Does HybridGW let it write the activity log; as far as is known. */
+  mayLog: boolean
   tasks: Tasks
   inbox: Arrived[]
   devices: Device[]
@@ -93,7 +101,7 @@ export interface Shown {
 /** Before anything is known. */
 export const NOTHING: Shown = {
   status: 'starting', code: null, sentence: null, problem: null, way: null, host: { state: 'unknown', problem: null },
-  url: DEFAULT_URL, waiting: 0, rejected: 0, tasks: { items: [], isMore: false, isReady: false }, inbox: [], devices: [],
+  url: DEFAULT_URL, waiting: 0, refusals: [], mayLog: true, tasks: { items: [], isMore: false, isReady: false }, inbox: [], devices: [],
   activity: NO_ACTIVITY, preferences: NO_PREFERENCES,
 }
 
@@ -111,6 +119,8 @@ export type Ask =
   | { do: 'send'; id: string; piece: Piece; to: string }
   | { do: 'seen'; id?: string }
   | { do: 'forget'; id: string }
+  | { do: 'understood' }
 
-export type ToView = { kind: 'shown'; shown: Shown } | { kind: 'done'; id: number; error: string | null }
+/** isWaiting: it was asked for while HybridGW was away, and is done when it is there. */
+export type ToView = { kind: 'shown'; shown: Shown } | { kind: 'done'; id: number; error: string | null; isWaiting: boolean }
 export type FromView = { id: number; ask: Ask }

@@ -33,6 +33,7 @@ export class TaskList {
   private isPaged = false // since the connection was made, what there is was read
   private snapshot: Snapshot<TaskData> | null = null
   private narrowedMs = 0
+  private isOver = false // the rights have ended: what is in memory from before is shown no more
 
   constructor(private readonly changed: () => void) {}
 
@@ -61,12 +62,14 @@ export class TaskList {
 
   /** The daemon is there, perhaps again. */
   online(): void {
-    this.isPaged = false
+    this.isPaged = this.isOver = false
     if (this.client !== null) void this.page(this.client)
   }
 
   /** Whose rights have ended shows nothing more of what it could read. */
   forget(): void {
+    if (this.isOver) return
+    this.isOver = true
     this.now = NONE
     this.save()
   }
@@ -108,6 +111,7 @@ export class TaskList {
   }
 
   private listed(snapshot: Snapshot<TaskData>): void {
+    if (this.isOver) snapshot = { ...snapshot, docs: snapshot.docs.filter((one) => one.isPending) }
     this.snapshot = snapshot
     const items = snapshot.docs.slice(0, PAGE).map(shown)
     const isCut = snapshot.docs.length > PAGE

@@ -1,7 +1,7 @@
 /** Pieces on their way: kept until the daemon has them, sent in order and, by their ids, once. */
 
 import { asError } from '../../js/src/errors.js'
-import { keep, kept } from './api.js'
+import { keep, kept, t } from './api.js'
 import { piece } from './piece.js'
 import type { Piece } from './shared.js'
 
@@ -30,11 +30,13 @@ export class Unsent {
     this.items = await kept<Waiting[]>('unsent', [])
   }
 
-  /** Resolves when it is kept. Rejects where the daemon refuses it, and where too many wait. */
-  async add(id: string, to: string, what: Piece): Promise<void> {
-    if (this.items.length >= MOST) throw new Error('Too many wait to be sent. Start HybridGW first.')
-    if (this.items.every((one) => one.id !== id)) await this.put([...this.items, { id, to, piece: piece(what) }])
+  /** Resolves when it is kept, with whether it waits. Rejects where the daemon refuses it, and where too many wait. */
+  async add(id: string, to: string, what: Piece): Promise<boolean> {
+    const isKnown = this.items.some((one) => one.id === id)
+    if (!isKnown && this.items.length >= MOST) throw new Error(t('tooMany'))
+    if (!isKnown) await this.put([...this.items, { id, to, piece: piece(what) }])
     await this.flush(id)
+    return this.items.some((one) => one.id === id)
   }
 
   /** Send what waits. mine: whose refusal is to be thrown. */

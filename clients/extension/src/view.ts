@@ -1,7 +1,7 @@
 /** A view's line to the background: what is shown, and what it is asked to do. A worker that was asleep is woken by it. */
 
 import { useLayoutEffect, useState } from 'preact/hooks'
-import { api } from './api.js'
+import { api, t } from './api.js'
 import { NOTHING, type Ask, type FromView, type Shown, type ToView } from './shared.js'
 
 const AGAIN_MS = 50
@@ -11,7 +11,7 @@ const last = api.storage.local.get({ tasks: NOTHING.tasks, preferences: NOTHING.
 export class Line {
   private port: chrome.runtime.Port | null = null
   private nextId = 1
-  private readonly waiting = new Map<number, { ask: Ask; done(): void; failed(error: Error): void }>()
+  private readonly waiting = new Map<number, { ask: Ask; done(isWaiting: boolean): void; failed(error: Error): void }>()
   private isOver = false
 
   constructor(
@@ -28,7 +28,7 @@ export class Line {
       if (message.kind === 'shown') return this.told(message.shown)
       const waiting = this.waiting.get(message.id)
       this.waiting.delete(message.id)
-      if (message.error === null) waiting?.done()
+      if (message.error === null) waiting?.done(message.isWaiting)
       else waiting?.failed(new Error(message.error))
     })
     // The browser has ended the worker: a new port starts another one, which is asked what the first did not answer.
@@ -50,7 +50,8 @@ export class Line {
     setTimeout(() => this.connect(), AGAIN_MS)
   }
 
-  ask(ask: Ask): Promise<void> {
+  /** Resolves when it is done, with whether it waits for HybridGW. */
+  ask(ask: Ask): Promise<boolean> {
     const id = this.nextId++
     return new Promise((done, failed) => {
       this.waiting.set(id, { ask, done, failed })
@@ -66,7 +67,7 @@ export class Line {
 }
 
 /** What the background shows, null until it has answered, and how to ask it. */
-export function useBackground(name: 'popup' | 'options'): [Shown | null, (ask: Ask) => Promise<void>] {
+export function useBackground(name: 'popup' | 'options'): [Shown | null, (ask: Ask) => Promise<boolean>] {
   const [shown, set] = useState<Shown | null>(null)
   const [line, open] = useState<Line | null>(null)
   useLayoutEffect(() => {
@@ -79,5 +80,5 @@ export function useBackground(name: 'popup' | 'options'): [Shown | null, (ask: A
   useLayoutEffect(() => void (document.documentElement.dataset['theme'] = theme), [theme])
   const isShown = shown !== null
   useLayoutEffect(() => void (isShown && performance.mark('usable')), [isShown]) // how long it took, for who measures
-  return [shown, (ask) => line?.ask(ask) ?? Promise.reject(new Error('not connected'))]
+  return [shown, (ask) => line?.ask(ask) ?? Promise.reject(new Error(t('status_starting')))]
 }

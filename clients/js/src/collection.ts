@@ -1,6 +1,7 @@
 /** A collection: reads and writes of documents, and live lists of them. */
 
 import { asError, HybridGWError } from './errors.js'
+import { isHalved } from './frames.js'
 import { newId } from './ids.js'
 import type { Change, WireDocument, Written } from './outbox.js'
 import type { Data } from './query.js'
@@ -127,6 +128,7 @@ function plainJson(content: Data): Data {
   const text = JSON.stringify(content, (name, value: unknown) => {
     if (typeof value === 'number' && !Number.isFinite(value)) throw new HybridGWError('bad_value', `${name || 'A value'} is neither NaN nor infinite.`, { detail: { field: name } })
     if (typeof value === 'bigint') throw new HybridGWError('bad_value', `${name} is a bigint, which JSON does not have.`, { detail: { field: name } })
+    if (isHalved(name) || (typeof value === 'string' && isHalved(value))) throw new HybridGWError('bad_value', `${isHalved(name) ? 'The name of a field' : name || 'A value'} holds half of a character, as cutting a text leaves it.`, { detail: { field: name } })
     return value
   })
   const copy: unknown = text === undefined ? undefined : JSON.parse(text)

@@ -1,6 +1,6 @@
 /** The frames of the WebSocket, as docs/reference/websocket.md has them. Golden ones: protocol/vectors/local_frames.json. */
 
-import { HybridGWError, isRecord } from './errors.js'
+import { asError, HybridGWError, isRecord } from './errors.js'
 
 export const PROTOCOL = 'hybridgw.v1.json'
 
@@ -65,9 +65,27 @@ export type ServerFrame =
   | { type: 'heartbeat'; t: number }
   | { type: 'heartbeat_ack'; t: number }
 
-/** The text of a frame. */
+const HALF = /\p{Surrogate}/u
+
+/** Does a text hold half of a character, as cutting it may leave one. JSON can say that, and the daemon cannot read it. */
+export function isHalved(text: string): boolean {
+  return HALF.test(text)
+}
+
+/** The text of a frame. Throws `bad_value` for what no frame can hold: the daemon could not read it, nor say to what it answers. */
 export function encodeFrame(frame: ClientFrame): string {
-  return JSON.stringify(frame)
+  try {
+    const text = JSON.stringify(frame)
+    if (/\\ud[89a-f]/.test(text)) JSON.stringify(frame, wellFormed) // as halves are written, or as somebody writes about them
+    return text
+  } catch (error) {
+    throw asError(error, 'bad_value')
+  }
+}
+
+function wellFormed(name: string, value: unknown): unknown {
+  if (isHalved(name) || (typeof value === 'string' && isHalved(value))) throw new HybridGWError('bad_value', 'A text holds half of a character.')
+  return value
 }
 
 /** A frame of the daemon; null for a type that a later version has and this one does not know. Throws `bad_frame`. */

@@ -1,6 +1,6 @@
 /** One WebSocket from its opening to its end: auth, commands and their answers, events, signs of life. */
 
-import { errorOf, HybridGWError } from './errors.js'
+import { asError, errorOf, HybridGWError } from './errors.js'
 import { Close, decodeFrame, encodeFrame, PROTOCOL, type AuthOk, type ClientFrame, type EventFrame, type Resume } from './frames.js'
 
 /** What we need of a WebSocket, of a browser or our own in Node. */
@@ -110,6 +110,12 @@ export class Link {
       return
     }
     const id = this.nextId++
+    let text: string
+    try {
+      text = encodeFrame({ type: 'command', id, command, params })
+    } catch (error) {
+      return failed(asError(error))
+    }
     const wait = timeoutMs ?? this.patience.commandMs
     const timer = setTimeout(() => {
       this.waiting.delete(id)
@@ -117,7 +123,7 @@ export class Link {
       this.release()
     }, wait)
     this.waiting.set(id, { done, failed, timer })
-    this.send({ type: 'command', id, command, params })
+    this.put(text)
   }
 
   /** A fresh token for this connection. */
@@ -150,8 +156,12 @@ export class Link {
 
   // ---- inside ----------------------------------------------------------------------------------------------------------
   private send(frame: ClientFrame): void {
+    this.put(encodeFrame(frame))
+  }
+
+  private put(text: string): void {
     try {
-      this.socket?.send(encodeFrame(frame))
+      this.socket?.send(text)
     } catch {
       this.abandon('cannot send')
     }

@@ -132,8 +132,12 @@ export class View<T = Data> implements Readable<Snapshot<T>>, Subscriber {
     this.gone.clear()
   }
 
+  /** The daemon refuses it: what was there before, under other rights perhaps, is shown no more. */
   failed(error: HybridGWError): void {
     this.error = error
+    this.docs = new Map()
+    this.incoming = null
+    this.isReady = false
     this.touch()
   }
 

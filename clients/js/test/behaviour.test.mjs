@@ -120,6 +120,25 @@ test('a refusal rejects with a code and what to do, and is undone', async () => 
   await assert.rejects(db.collection('notes-d').live({ filter: { a: { $bad: 1 } } }).ready(), { code: 'bad_value' })
 })
 
+test('what no frame can hold is refused at once, also out of the queue, and stops nothing behind it', async () => {
+  const rejected = []
+  const halves = ['half \ud83d', '\udc00', { ['\ud800']: 1 }]
+  const whole = 'after it \u{1f33b} \\ud800'
+  const outbox = memoryOutbox() // as an older version has left it
+  await outbox.add({ key: newId(), op: 'create', collection: 'notes-h', id: newId(), atMs: 1, content: { title: halves[0] } })
+  await outbox.add({ key: newId(), op: 'create', collection: 'notes-h', id: newId(), atMs: 2, content: { title: whole } })
+  const db = client({ outbox, onRejected: ({ change, error }) => rejected.push([change.content.title, error.code]) })
+  const notes = db.collection('notes-h')
+  await assert.rejects(notes.create({ title: halves[0] }), { code: 'bad_value' }) // not there yet
+  await db.ready()
+  await db.flushed()
+  assert.deepEqual(rejected, [[halves[0], 'bad_value']])
+  for (const title of [...halves, 1n]) await assert.rejects(notes.create({ title }), { code: 'bad_value' })
+  for (const body of [...halves, 1n]) await assert.rejects(db.messages().send('note', body, { to: 'all@here' }), { code: 'bad_value', retryable: false })
+  assert.equal(db.getSnapshot().status, 'online')
+  assert.deepEqual((await notes.list()).docs.map((doc) => doc.data.title), [whole])
+})
+
 test('topics reach all that listen, on both sides of a broken connection', async (t) => {
   const way = await wayTo(daemon.port)
   t.after(way.close)

@@ -33,7 +33,7 @@ from hybridgw_protocol.native import (
     is_listed,
     length_of,
 )
-from hybridgw_protocol.runtime import VERSION
+from hybridgw_protocol.runtime import VERSION, Endpoint
 
 from .plain_socket import Ended, PlainSocket
 from .profile import Profile, find_endpoint, find_profile
@@ -174,7 +174,7 @@ class Host:
             raise Bad("bad_frame", "host_open comes after host_hello and names a client id.")
         self._close()
         try:
-            endpoint = find_endpoint(self._profile)
+            endpoint = self._endpoint(message)
             made = PlainSocket(
                 endpoint.url, f"/ws/browser_extension/{client_id}", _WS_PROTOCOL,
                 {"Origin": self.origin, "User-Agent": f"hybridgw-native-host/{VERSION}"},
@@ -188,6 +188,17 @@ class Host:
         self._socket = made
         self._browser.say({"type": "host_opened", "url": endpoint.url})
         threading.Thread(target=self._read, args=(made,), daemon=True).start()
+
+    def _endpoint(self, message: Json) -> Endpoint:
+        """Where the daemon is. Raises: NotRunning: nowhere, or not where the extension believes it, which it is told first.
+
+        A proof of its key is for one port: to another one it does not count, which would look like the end of its rights.
+        """
+        endpoint, believed = find_endpoint(self._profile), message.get("url")
+        if isinstance(believed, str) and not believed.endswith(f":{endpoint.port}"):
+            self._browser.say({"type": "host_ready", "url": endpoint.url})
+            raise NotRunning(f"HybridGW answers at {endpoint.url} now.")
+        return endpoint
 
     def _read(self, made: PlainSocket) -> None:
         while isinstance(found := made.receive(), str):
@@ -242,11 +253,14 @@ class Host:
                 {"type": "host_failed", "call": number, "code": "busy", "message": "Too many calls are under way."}
             )
             return
-        threading.Thread(target=self._answer, args=(number, method, path, headers, body), daemon=True).start()
+        threading.Thread(target=self._answer, args=(message, number, method, path, headers, body), daemon=True).start()
 
-    def _answer(self, number: int, method: str, path: str, headers: dict[str, str], body: str | None) -> None:
+    def _answer(
+        self, message: Json, number: int, method: str, path: str, headers: dict[str, str], body: str | None
+    ) -> None:
         try:
-            self._browser.say({"type": "host_answer", "call": number, **self._asked(method, path, headers, body)})
+            port = self._endpoint(message).port
+            self._browser.say({"type": "host_answer", "call": number, **_asked(port, method, path, headers, body)})
         except HybridGWError as error:
             self._browser.say({"type": "host_failed", "call": number, "code": error.code, "message": error.message})
         except (OSError, http.client.HTTPException, UnicodeDecodeError) as error:
@@ -255,16 +269,16 @@ class Host:
         finally:
             self._calls.release()
 
-    def _asked(self, method: str, path: str, headers: dict[str, str], body: str | None) -> Json:
-        endpoint = find_endpoint(self._profile)
-        connection = http.client.HTTPConnection("127.0.0.1", endpoint.port, timeout=CALL_S)
-        try:
-            connection.request(method, path, None if body is None else body.encode(), headers)
-            answer = connection.getresponse()
-            found = {name: value for name, value in answer.getheaders() if name.lower() in _TOLD_HEADERS}
-            return {"status": answer.status, "headers": found, "body": answer.read(MAX_ANSWER).decode()}
-        finally:
-            connection.close()
+
+def _asked(port: int, method: str, path: str, headers: dict[str, str], body: str | None) -> Json:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=CALL_S)
+    try:
+        connection.request(method, path, None if body is None else body.encode(), headers)
+        answer = connection.getresponse()
+        found = {name: value for name, value in answer.getheaders() if name.lower() in _TOLD_HEADERS}
+        return {"status": answer.status, "headers": found, "body": answer.read(MAX_ANSWER).decode()}
+    finally:
+        connection.close()
 
 
 _TOLD_HEADERS: Final = frozenset({"access-control-allow-origin", "content-type", "retry-after"})

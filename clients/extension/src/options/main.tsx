@@ -4,7 +4,7 @@ import { render } from 'preact'
 import { useState } from 'preact/hooks'
 import { oneLine } from '../../../dashboard/src/format.js'
 import { api, t } from '../api.js'
-import { Button, Said, StatusLine, Steps } from '../parts.js'
+import { Button, Refused, Said, StatusLine, Steps } from '../parts.js'
 import { hosts } from '../preferences.js'
 import type { ActivitySettings, Ask, Preferences, Shown } from '../shared.js'
 import { useBackground } from '../view.js'
@@ -30,6 +30,7 @@ function Options() {
       <h1>{t('name')}</h1>
       <StatusLine shown={shown} />
       <Steps shown={shown} ask={run} />
+      <Refused shown={shown} ask={run} />
       <section class="card">
         <h2>{t('connection')}</h2>
         <dl>
@@ -51,7 +52,7 @@ function Options() {
         {shown.status !== 'unapproved' && <Button onClick={() => run({ do: 'leave' })}>{t('disconnect')}</Button>}
       </section>
       <PreferencesCard shown={shown} run={run} />
-      <ActivityCard activity={shown.activity} excluded={shown.preferences.excluded} run={run} />
+      <ActivityCard shown={shown} run={run} />
       <p role="alert" class="quiet">{said}</p>
     </>
   )
@@ -85,7 +86,7 @@ function PreferencesCard({ shown: { preferences, devices, status }, run }: { sho
   )
 }
 
-function ActivityCard({ activity, excluded, run }: { activity: ActivitySettings; excluded: string[]; run: Run }) {
+function ActivityCard({ shown: { activity, mayLog, preferences: { excluded } }, run }: { shown: Shown; run: Run }) {
   const { isOn, pausedUntilMs } = activity
   const [typed, type] = useState<string | null>(null) // null: what counts is shown, also when another browser changes it
   const set = (change: Partial<ActivitySettings>): void => run({ do: 'activity', settings: { ...activity, ...change } })
@@ -104,6 +105,7 @@ function ActivityCard({ activity, excluded, run }: { activity: ActivitySettings;
     <section class="card" id="activity">
       <h2>{t('activity')}</h2>
       <p>{t('activityMore')}</p>
+      {isOn && !mayLog && <p class="status bad">{t('activityForbidden')}</p>}
       <div class="buttons">
         <Button onClick={() => void turn()}>{t(isOn ? 'activityOff' : 'activityOn')}</Button>
         {isOn && <Button onClick={() => set({ pausedUntilMs: isPaused ? 0 : Date.now() + PAUSE_MS })}>{t(isPaused ? 'activityGoOn' : 'activityPause')}</Button>}
@@ -118,5 +120,5 @@ function ActivityCard({ activity, excluded, run }: { activity: ActivitySettings;
   )
 }
 
-document.documentElement.lang = api.i18n.getUILanguage()
+document.documentElement.lang = t('lang')
 render(<Options />, document.querySelector('#app') as HTMLElement)

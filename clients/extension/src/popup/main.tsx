@@ -2,11 +2,12 @@
 
 import { render } from 'preact'
 import { useState } from 'preact/hooks'
-import { ago, oneLine } from '../../../dashboard/src/format.js'
+import { useKeptFocus } from '../../../dashboard/src/focus.js'
+import { oneLine } from '../../../dashboard/src/format.js'
 import { newId } from '../../../js/src/ids.js'
-import { api, t } from '../api.js'
+import { ago, api, t } from '../api.js'
 import { frontTab } from '../menus.js'
-import { Button, Said, StatusLine, Steps } from '../parts.js'
+import { Button, Refused, Said, StatusLine, Steps } from '../parts.js'
 import { openable } from '../piece.js'
 import { EVERYWHERE, targetOf, type Ask, type Shown } from '../shared.js'
 import { useBackground } from '../view.js'
@@ -18,15 +19,22 @@ function Popup() {
   const [shown, ask] = useBackground('popup')
   const [tab, go] = useState<Tab>('tasks')
   const [said, say] = useState('')
+  useKeptFocus('ul, [role=tabpanel]')
   if (shown === null) return <p class="status warn" role="status">{t('status_starting')}</p>
-  const run = (what: Ask, done = ''): void => {
+  const run = (what: Ask, done = '', waits = done): void => {
     ask(what).then(
-      () => say(done),
+      (isWaiting) => say(isWaiting ? waits : done),
       (error: Error) => say(error.message),
     )
   }
   const unseen = shown.inbox.filter((one) => !one.isSeen).length
   const tabs: [Tab, string][] = [['tasks', t('tasks')], ['inbox', unseen > 0 ? t('inboxUnseen', unseen) : t('inbox')]]
+  const turn = ({ key }: KeyboardEvent): void => {
+    if (key !== 'ArrowLeft' && key !== 'ArrowRight') return
+    const other = tab === 'tasks' ? 'inbox' : 'tasks'
+    go(other)
+    document.querySelector<HTMLElement>(`#tab-${other}`)?.focus()
+  }
   return (
     <>
       <header>
@@ -34,19 +42,25 @@ function Popup() {
         <Button kind="quiet" label={t('options')} onClick={() => void api.runtime.openOptionsPage()}>⚙</Button>
       </header>
       <Steps shown={shown} ask={run} />
-      <nav role="tablist">
+      <Refused shown={shown} ask={run} />
+      <div class="tabs" role="tablist" onKeyDown={turn}>
         {tabs.map(([name, title]) => (
-          <button type="button" role="tab" id={`tab-${name}`} aria-selected={tab === name} onClick={() => go(name)} key={name}>{title}</button>
+          <button type="button" role="tab" id={`tab-${name}`} aria-selected={tab === name} aria-controls="panel" onClick={() => go(name)} key={name}>{title}</button>
         ))}
-      </nav>
-      {tab === 'tasks' ? <Tasks shown={shown} run={run} /> : <Inbox shown={shown} run={run} />}
+      </div>
+      <main>
+        <div role="tabpanel" id="panel" aria-labelledby={`tab-${tab}`}>
+          {tab === 'tasks' ? <Tasks shown={shown} run={run} /> : <Inbox shown={shown} run={run} />}
+        </div>
+      </main>
       <Send shown={shown} run={run} say={say} />
       <p class="quiet" role="alert" id="said">{said === '' ? '' : <Said text={said} most={300} />}</p>
     </>
   )
 }
 
-type Run = (what: Ask, done?: string) => void
+/** done: what is said when it is done; waits: and where it waits for HybridGW. */
+type Run = (what: Ask, done?: string, waits?: string) => void
 
 function Tasks({ shown, run }: { shown: Shown; run: Run }) {
   const [title, type] = useState('')
@@ -58,12 +72,12 @@ function Tasks({ shown, run }: { shown: Shown; run: Run }) {
     type('')
   }
   return (
-    <main>
+    <>
       <form id="add" onSubmit={add}>
         <input aria-label={t('newTask')} placeholder={t('newTask')} value={title} maxLength={1000} autofocus onInput={(event) => type(event.currentTarget.value)} />
         <button class="main">{t('add')}</button>
       </form>
-      <ul id="tasks">
+      <ul id="tasks" aria-label={t('tasks')}>
         {items.map((task) => (
           <li key={task.id} class={task.isPending ? 'pending' : ''}>
             <label>
@@ -76,15 +90,15 @@ function Tasks({ shown, run }: { shown: Shown; run: Run }) {
       </ul>
       {items.length === 0 && isReady && <p class="quiet">{t('noTasks')}</p>}
       {isMore && <p class="quiet">{t('moreTasks')}</p>}
-    </main>
+    </>
   )
 }
 
 function Inbox({ shown: { inbox, status }, run }: { shown: Shown; run: Run }) {
-  if (inbox.length === 0) return <main><p class="quiet">{status === 'starting' ? '' : t('noInbox')}</p></main>
+  if (inbox.length === 0) return <p class="quiet">{status === 'starting' ? '' : t('noInbox')}</p>
   return (
-    <main>
-      <ul id="inbox">
+    <>
+      <ul id="inbox" aria-label={t('inbox')}>
         {inbox.map((one) => {
           const url = openable(one.url)
           const title = one.kind === 'selection' ? one.text : one.title || one.url
@@ -101,18 +115,19 @@ function Inbox({ shown: { inbox, status }, run }: { shown: Shown; run: Run }) {
         })}
       </ul>
       <Button kind="quiet" onClick={() => run({ do: 'seen' })}>{t('allSeen')}</Button>
-    </main>
+    </>
   )
 }
 
 function Send({ shown, run, say }: { shown: Shown; run: Run; say: (text: string) => void }) {
   const [chosen, choose] = useState<string | null>(null)
-  const to = chosen ?? targetOf(shown)
+  const isThere = chosen === EVERYWHERE || shown.devices.some(({ mark }) => chosen === `${EVERYWHERE}@${mark}`)
+  const to = chosen !== null && isThere ? chosen : targetOf(shown)
   if (!['online', 'offline', 'connecting'].includes(shown.status)) return null
   const send = async (): Promise<void> => {
     const piece = await frontTab()
     if (piece === null) return say(t('noTab'))
-    run({ do: 'send', id: newId(), piece, to }, t('sent'))
+    run({ do: 'send', id: newId(), piece, to }, t('sent'), t('sentLater'))
   }
   return (
     <footer>
@@ -125,5 +140,5 @@ function Send({ shown, run, say }: { shown: Shown; run: Run; say: (text: string)
   )
 }
 
-document.documentElement.lang = api.i18n.getUILanguage()
+document.documentElement.lang = t('lang')
 render(<Popup />, document.querySelector('#app') as HTMLElement)
