@@ -23,7 +23,8 @@ import aiohttp
 PATIENCE_S = 30.0  # a machine may be busy with other tests
 MOST_HEIGHT = 3_000  # of a picture, pixels
 _KEYS = {
-    "Tab": (9, ""), "Enter": (13, "\r"), "Escape": (27, ""), "Space": (32, " "), "ArrowLeft": (37, ""), "ArrowRight": (39, ""),
+    "Tab": (9, ""), "Enter": (13, "\r"), "Escape": (27, ""), "Space": (32, " "),
+    "ArrowLeft": (37, ""), "ArrowRight": (39, ""),
 }  # fmt: skip
 _WEBDRIVER_KEYS = {"Tab": "\ue004", "Enter": "\ue006", "Escape": "\ue00c", "Space": " ", "Shift": "\ue008"}
 

@@ -364,7 +364,7 @@ async def test_spec_F4_chromium_and_firefox_send_each_other_things(
         await until(fox, "document.querySelector('#waiting')?.textContent.startsWith('1 ')")
         owner.up()
         await until(fox, f"{STATUS} === 'online' && document.querySelector('#waiting') === null")
-        await tab.click("#tab-inbox")
+        await tap(tab, "#tab-inbox")
         await until(tab, "document.querySelector('#inbox .said')?.textContent === 'while away'")
         assert len((await owner.call("GET", "/api/messages"))["items"]) == 3
 
@@ -453,6 +453,7 @@ async def offline_and_at_another_port(owner: Owner, tab: ChromiumTab) -> None:
     owner.up()
     await until(tab, "document.querySelector('#refused li')?.textContent.startsWith('xxx')", 30)
     await until(tab, "chrome.action.getBadgeText({}).then((text) => text === '!')")
+    await until(tab, "document.querySelector('#said').textContent === ''")  # nothing waits any more
     await look(tab, "popup-refused")
     await tap(tab, "#refused button")
     await until(tab, f"document.querySelector('#refused') === null && {STATUS} === 'online'")

@@ -199,7 +199,7 @@ def test_spec_F4_without_a_daemon_it_says_so_and_tells_when_there_is_one(start: 
 @pytest.mark.spec("F4")
 def test_spec_F4_nothing_is_shown_to_a_daemon_that_is_at_another_port(start: Start, tmp_path: Path) -> None:
     """A proof is for one port: to the other one it would be a wrong one, and end what was given."""
-    with daemon(tmp_path, *STORE) as process:
+    with daemon(tmp_path, *STORE, env={"HYBRIDGW_ALLOWED_ORIGINS": CHROME[:-1]}) as process:
         process.ready()
         host = start()
         host.say({"type": "host_hello"})

@@ -190,12 +190,13 @@ class Host:
         threading.Thread(target=self._read, args=(made,), daemon=True).start()
 
     def _endpoint(self, message: Json) -> Endpoint:
-        """Where the daemon is. Raises: NotRunning: nowhere, or not where the extension believes it, which it is told first.
+        """Where the daemon is. Raises: NotRunning: nowhere, or not where the extension believes it, which it is told.
 
-        A proof of its key is for one port: to another one it does not count, which would look like the end of its rights.
+        A proof of its key is for one port: at another one it does not count, which would look like the end of its
+        rights.
         """
         endpoint, believed = find_endpoint(self._profile), message.get("url")
-        if isinstance(believed, str) and not believed.endswith(f":{endpoint.port}"):
+        if isinstance(believed, str) and _port_of(believed) != endpoint.port:
             self._browser.say({"type": "host_ready", "url": endpoint.url})
             raise NotRunning(f"HybridGW answers at {endpoint.url} now.")
         return endpoint
@@ -268,6 +269,11 @@ class Host:
             self._browser.say({"type": "host_failed", "call": number, "code": NotRunning.code, "message": text})
         finally:
             self._calls.release()
+
+
+def _port_of(url: str) -> int:
+    found = re.search(r":(\d{1,5})\Z", url)
+    return 80 if found is None else int(found[1])
 
 
 def _asked(port: int, method: str, path: str, headers: dict[str, str], body: str | None) -> Json:

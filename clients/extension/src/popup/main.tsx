@@ -18,15 +18,17 @@ type Tab = 'tasks' | 'inbox'
 function Popup() {
   const [shown, ask] = useBackground('popup')
   const [tab, go] = useState<Tab>('tasks')
-  const [said, say] = useState('')
+  const [said, tell] = useState({ text: '', isWaiting: false }) // isWaiting: true only as long as something waits
   useKeptFocus('ul, [role=tabpanel]')
   if (shown === null) return <p class="status warn" role="status">{t('status_starting')}</p>
+  const say = (text: string): void => tell({ text, isWaiting: false })
   const run = (what: Ask, done = '', waits = done): void => {
     ask(what).then(
-      (isWaiting) => say(isWaiting ? waits : done),
+      (isWaiting) => tell({ text: isWaiting ? waits : done, isWaiting }),
       (error: Error) => say(error.message),
     )
   }
+  const text = said.isWaiting && shown.waiting === 0 ? '' : said.text
   const unseen = shown.inbox.filter((one) => !one.isSeen).length
   const tabs: [Tab, string][] = [['tasks', t('tasks')], ['inbox', unseen > 0 ? t('inboxUnseen', unseen) : t('inbox')]]
   const turn = ({ key }: KeyboardEvent): void => {
@@ -54,7 +56,7 @@ function Popup() {
         </div>
       </main>
       <Send shown={shown} run={run} say={say} />
-      <p class="quiet" role="alert" id="said">{said === '' ? '' : <Said text={said} most={300} />}</p>
+      <p class="quiet" role="alert" id="said">{text === '' ? '' : <Said text={text} most={300} />}</p>
     </>
   )
 }
@@ -114,7 +116,7 @@ function Inbox({ shown: { inbox, status }, run }: { shown: Shown; run: Run }) {
           )
         })}
       </ul>
-      <Button kind="quiet" onClick={() => run({ do: 'seen' })}>{t('allSeen')}</Button>
+      {inbox.some((one) => !one.isSeen) && <Button kind="quiet" onClick={() => run({ do: 'seen' })}>{t('allSeen')}</Button>}
     </>
   )
 }
