@@ -67,6 +67,7 @@ async def test_a_note_is_sent_dealt_with_lost_and_sent_again(house: House, tmp_p
         await until(
             first, f"location.hash !== '{before}' && document.querySelector('pre.body')?.innerText === 'Too late'"
         )
+        await until(first, "document.querySelector('[data-said]')?.innerText.startsWith('Sent again')")
         assert a.get("/api/messages", box="dead")["items"] == []
         b.start()
         await asyncio.to_thread(eventually, lambda: b.get("/api/messages/notifications")["waiting"] == 1)

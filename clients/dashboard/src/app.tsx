@@ -19,7 +19,7 @@ import { DevicePage } from './pages/device.js'
 import { DevicesPage } from './pages/devices.js'
 import { HealthPage } from './pages/health.js'
 import { HomePage } from './pages/home.js'
-import { MessagePage, MessagesPage } from './pages/messages.js'
+import { AGAIN, MessagePage, MessagesPage } from './pages/messages.js'
 import { PeoplePage } from './pages/people.js'
 import { PersonPage } from './pages/person.js'
 import { RulesPage } from './pages/rules.js'
@@ -164,7 +164,7 @@ function Content({ place, session, leave }: { place: string[]; session: Session;
       return <ConflictsPage />
     case 'messages':
       if (place[1] === 'rules') return <RulesPage />
-      return place[1] ? <MessagePage id={place[1]} /> : <MessagesPage />
+      return place[1] ? <MessagePage id={place[1]} isAgain={place[2] === AGAIN} /> : <MessagesPage />
     case 'people':
       return place[1] ? <PersonPage id={place[1]} /> : <PeoplePage />
     case 'apps':

@@ -38,7 +38,7 @@ function Collections() {
                 <><a href={place(one.name)}><strong><Said text={one.name} most={60} /></strong></a>{one.title !== null && <><br /><span class="quiet"><Said text={one.title} most={100} /></span></>}</>,
                 one.documents.toLocaleString('en'),
                 one.conflicts > 0 ? <a href="#/conflicts">{one.conflicts}</a> : '0',
-                <>{one.builtin && <Badge tone="calm">built in</Badge>} {one.secret && <Badge tone="calm">sealed at rest</Badge>} {one.read_only && <Badge tone="warn">read only</Badge>}</>,
+                <>{one.builtin ? <Badge tone="calm">built in</Badge> : 'yours'} {one.secret && <Badge tone="calm">sealed at rest</Badge>} {one.read_only && <Badge tone="warn">read only</Badge>}</>,
               ],
             }))}
           />
@@ -85,7 +85,9 @@ function Documents({ collection }: { collection: string }) {
   const action = useAction()
   const key = JSON.stringify(params)
   const rest = more?.key === key ? more : null
-  const items = [...(first.data?.items ?? []), ...(rest?.items ?? [])]
+  // The first page is asked anew: what has moved into it since the others were read stands there only.
+  const here = new Set(first.data?.items.map((one) => one.id))
+  const items = [...(first.data?.items ?? []), ...(rest?.items ?? []).filter((one) => !here.has(one.id))]
   const next = rest === null ? first.data?.next_cursor ?? null : rest.next
   const columns = useMemo(() => columnsOf(items, about.data), [first.data, rest, about.data])
   const load = async (): Promise<void> => {

@@ -209,11 +209,14 @@ function Programs() {
 }
 
 // ---- one ---------------------------------------------------------------------------------------------------------
+/** Behind the id in the address of a message that was sent again just now. */
+export const AGAIN = 'again'
+
 /** One message, with what became of it at each device. */
-export function MessagePage({ id }: { id: string }) {
+export function MessagePage({ id, isAgain }: { id: string; isAgain: boolean }) {
   const message = useAnswer<Message>('messages.get', { id }, ['messages', 'sync'], 5_000)
   const { named } = useNames()
-  const [said, say] = useState<string | null>(null)
+  const [said, say] = useState<string | null>(isAgain ? 'Sent again, as this new message.' : null)
   return (
     <Page title="Message" lead={<a href="#/messages">All messages</a>}>
       {said !== null && <Notice tone="good"><span data-said>{said}</span></Notice>}
@@ -235,8 +238,7 @@ function One({ message, named, reload, say }: { message: Message; named: (target
   })
   const retry = (): void => void action.run(async () => {
     const again = await call<Message>(db, 'messages.retry', { id })
-    location.hash = `#/messages/${encodeURIComponent(again.id)}`
-    say('Sent again, as this new message.')
+    location.hash = `#/messages/${encodeURIComponent(again.id)}/${AGAIN}`
   })
   const forget = async (): Promise<void> => {
     await call(db, 'messages.delete', { id })

@@ -158,7 +158,7 @@ function Apps() {
               <li>Click its button to connect. It shows six digits.</li>
               <li>The same six digits appear here. Compare them, look at what it wants, and let it in.</li>
             </ol>
-            <p class="quiet" role="status">{pending.length === 0 ? 'Nothing asks to be let in at the moment. This page shows it at once.' : `${count(pending.length, 'app')} asks.`}</p>
+            <p class="quiet" role="status">{pending.length === 0 ? 'Nothing asks to be let in at the moment. This page shows it at once.' : `${count(pending.length, 'app asks', 'apps ask')}.`}</p>
           </Card>
         </>
       )
