@@ -224,10 +224,22 @@ async def test_spec_F4_one_that_is_not_listed_has_the_websocket_and_no_host(
         await other.goto(f"{origin}/popup.html")
         await until(other, f"{STATUS} === 'online'")
         assert await _noted(owner) == [noted]
+
+        # Paused, it looks at nothing; a right that was not given is said.
+        await other.goto(owner.url.replace("127.0.0.1", "localhost"))  # not left out
+        looked_at = "chrome.storage.local.get('look').then(({ look }) => look?.url ?? '')"
+        await ask(tab, do="prefer", change={})  # after which it has looked
+        assert "localhost" in await tab.run(looked_at)
+        await tap(tab, "#activity .buttons button + button")
+        await until(tab, "document.querySelector('#activity').textContent.includes('Go on')")
+        await ask(tab, do="prefer", change={})
+        assert await tab.run(looked_at) == ""
+        await other.goto(f"{origin}/popup.html")
         await owner.call("DELETE", f"/api/auth/grants/{asked['id']}")
         await until(tab, f"{STATUS} === 'revoked'", 30)
-        await let_in_again(tab, owner, without="activities")
+        await let_in_again(tab, owner, without=("read:tasks", "write:activities"))
         await until(tab, "document.querySelector('#activity').textContent.includes('does not let this browser write')")
+        await until(other, "document.body.textContent.includes('does not let this browser read your tasks')")
         await what_has_failed_is_tried_again(tab)
 
 
@@ -271,12 +283,12 @@ async def test_spec_F4_firefox_without_the_host_does_not_make_wss_of_it(
         assert len((await owner.call("GET", "/api/auth/grants"))["items"]) == 1
 
 
-async def let_in_again(tab: ChromiumTab, owner: Owner, without: str) -> None:
+async def let_in_again(tab: ChromiumTab, owner: Owner, without: tuple[str, ...]) -> None:
     """Thrown out, and let in with all but what is about *without*."""
     await tab.click("section button.main")
     code = await until(tab, "document.querySelector('#code')?.textContent")
     (asked,) = await owner.waiting()
-    scopes = [scope for scope in asked["scopes"] if without not in scope]
+    scopes = [scope for scope in asked["scopes"] if scope not in without]
     await owner.call("POST", f"/api/auth/grants/{asked['id']}/approve", {"code": code, "scopes": scopes})
     await until(tab, f"{STATUS} === 'online'")
 
@@ -449,9 +461,18 @@ async def offline_and_at_another_port(owner: Owner, tab: ChromiumTab) -> None:
     await tap(tab, "footer button")
     await until(tab, "document.querySelector('#said').textContent.includes('it waits here')")
     await ask(tab, do="add", id=str(uuid.uuid4()), title="x" * 1_001)  # too long to be taken
-    await until(tab, "document.querySelector('#waiting')?.textContent.startsWith('2 ')")
+    gone = {"kind": "tab", "url": "https://example.com/", "title": "For nobody", "text": ""}
+    await ask(tab, do="send", id=str(uuid.uuid4()), piece=gone, to=f"{EVERYWHERE}@0000-0000-0000-0000")
+    twice = str(uuid.uuid4())
+    for _ in range(2):  # a view asks again where the worker was ended before it had answered
+        await ask(tab, do="add", id=twice, title="Twice")
+    await until(tab, "document.querySelector('#waiting')?.textContent.startsWith('5 ')")
     owner.up()
-    await until(tab, "document.querySelector('#refused li')?.textContent.startsWith('xxx')", 30)
+    await until(tab, "document.querySelectorAll('#refused li').length === 2", 30)
+    refused = await tab.run("[...document.querySelectorAll('#refused .said')].map((one) => one.textContent).join()")
+    assert "xxx" in refused
+    assert "For nobody" in refused
+    assert "Twice" not in refused
     await until(tab, "chrome.action.getBadgeText({}).then((text) => text === '!')")
     await until(tab, "document.querySelector('#said').textContent === ''")  # nothing waits any more
     await look(tab, "popup-refused")

@@ -56,6 +56,7 @@ export class Core {
     this.activity = new Activity(browserName(), () => this.choices.now.excluded, async (entry, id) => await this.online().collection<object>('activities').create(entry, id))
     this.unsent = new Unsent(
       (id, to, piece) => this.online().messages().send(PIECE, piece, { id, to }),
+      (piece, why) => this.refusals.note(nameOf(piece), why),
       () => this.touch(),
     )
   }
@@ -167,7 +168,7 @@ export class Core {
   /** Where the person sends things without saying where: to the device that they have chosen, else to all. */
   send(piece: Piece): void {
     const to = (): string => targetOf({ preferences: this.choices.now, devices: this.devices })
-    void this.unseen(piece.text || piece.title || piece.url, this.started.then(() => this.ask({ do: 'send', id: newId(), piece, to: to() })))
+    void this.unseen(nameOf(piece), this.started.then(() => this.ask({ do: 'send', id: newId(), piece, to: to() })))
   }
 
   /** A task from a menu, or the address bar. */
@@ -250,8 +251,10 @@ export class Core {
 
   /** A change that had waited was not taken. */
   private rejected(rejection: Rejection): void {
-    const { change: { collection, content }, error } = rejection
-    if (this.choices.rejected(rejection) || collection === 'activities') return
+    const { change: { op, collection, content }, error } = rejection
+    // Asked for twice, by a view whose worker was ended: it is as it was wanted.
+    const isDone = op === 'create' ? error.code === 'already_exists' : op === 'delete' && ['deleted', 'not_found'].includes(error.code)
+    if (this.choices.rejected(rejection) || isDone || collection === 'activities') return
     void this.refusals.note(typeof content?.['title'] === 'string' ? content['title'] : collection === 'tasks' ? t('aTask') : t('aChoice'), error.message)
   }
 
@@ -298,6 +301,7 @@ export class Core {
       url: this.client?.url ?? NOTHING.url,
       waiting: (state?.queued ?? 0) + this.unsent.size,
       refusals: this.refusals.items,
+      mayRead: state?.status !== 'online' || state.scopes.includes('read:tasks'),
       mayLog: state?.status !== 'online' || state.scopes.includes(LOGGING),
       tasks: this.tasks.now,
       inbox: this.inbox.items.map((one) => ({ ...one, title: one.title.slice(0, MOST_TEXT), text: one.text.slice(0, MOST_TEXT) })),
@@ -319,6 +323,11 @@ function tokensAnywhere(url: string): TokenKeeper {
     save: (value) => inner.save(value),
     clear: () => inner.clear(),
   }
+}
+
+/** What a piece is called. */
+function nameOf({ text, title, url }: Piece): string {
+  return text || title || url
 }
 
 /** What a person has typed as an address of this computer. */

@@ -19,7 +19,9 @@ export class Refusals {
   }
 
   async note(what: string, why: string): Promise<void> {
-    await this.put([{ what: what.slice(0, MOST_TEXT), why: why.slice(0, MOST_TEXT) }, ...this.items].slice(0, MOST))
+    const refusal = { what: what.slice(0, MOST_TEXT), why: why.slice(0, MOST_TEXT) }
+    if (this.items.some((one) => one.what === refusal.what && one.why === refusal.why)) return
+    await this.put([refusal, ...this.items].slice(0, MOST))
   }
 
   /** The person has seen them. */

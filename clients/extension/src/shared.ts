@@ -89,7 +89,8 @@ export interface Shown {
   waiting: number
   /** What the daemon did not take and nobody has seen yet, the latest first. */
   refusals: Refusal[]
-  /** Does HybridGW let it write the activity log; as far as is known. */
+  /** Does HybridGW let it read tasks, and write the activity log; as far as is known. */
+  mayRead: boolean
   mayLog: boolean
   tasks: Tasks
   inbox: Arrived[]
@@ -101,7 +102,7 @@ export interface Shown {
 /** Before anything is known. */
 export const NOTHING: Shown = {
   status: 'starting', code: null, sentence: null, problem: null, way: null, host: { state: 'unknown', problem: null },
-  url: DEFAULT_URL, waiting: 0, refusals: [], mayLog: true, tasks: { items: [], isMore: false, isReady: false }, inbox: [], devices: [],
+  url: DEFAULT_URL, waiting: 0, refusals: [], mayRead: true, mayLog: true, tasks: { items: [], isMore: false, isReady: false }, inbox: [], devices: [],
   activity: NO_ACTIVITY, preferences: NO_PREFERENCES,
 }
 

@@ -19,6 +19,7 @@ export class Unsent {
 
   constructor(
     private readonly send: (id: string, to: string, piece: Piece) => Promise<unknown>,
+    private readonly refused: (piece: Piece, why: string) => Promise<void>,
     private readonly changed: () => void,
   ) {}
 
@@ -51,6 +52,7 @@ export class Unsent {
           const error = asError(thrown)
           if (error.retryable) return // the daemon is away: the next connection goes on here
           if (one.id === mine) refused = error
+          else await this.refused(one.piece, error.message) // nobody waits for its answer any more
         }
         await this.put(this.items.filter((other) => other.id !== one.id))
       }

@@ -90,6 +90,7 @@ function Tasks({ shown, run }: { shown: Shown; run: Run }) {
           </li>
         ))}
       </ul>
+      {!shown.mayRead && <p class="quiet">{t('tasksForbidden')}</p>}
       {items.length === 0 && isReady && <p class="quiet">{t('noTasks')}</p>}
       {isMore && <p class="quiet">{t('moreTasks')}</p>}
     </>
