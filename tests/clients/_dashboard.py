@@ -46,6 +46,18 @@ async def link_of(owner: Owner) -> str:
 
 
 HEADING = "document.querySelector('h1')?.innerText"
+# What a screen reader would read out within a while, though nobody did anything: texts that change in a live region.
+CHATTER = """new Promise((done) => {
+    const said = []
+    const watch = new MutationObserver((changes) => {
+        for (const { target, type } of changes) {
+            const place = (target.parentElement ?? target).closest('[aria-live], [role=status], [role=alert]')
+            if (type === 'characterData' && place !== null && place.ariaLive !== 'off') said.push(target.data)
+        }
+    })
+    watch.observe(document.querySelector('main'), { characterData: true, childList: true, subtree: true })
+    setTimeout(() => (watch.disconnect(), done(said)), 2_500)
+})"""
 
 
 async def open_at(tab: Tab, url: str, page: str = "") -> None:

@@ -26,6 +26,7 @@ from tests.e2e.machines import until as eventually
 from ._browsers import ChromiumTab, until
 from ._dashboard import (
     BROWSERS,
+    CHATTER,
     DOC_PICTURES,
     HEADING,
     PICTURES,
@@ -497,6 +498,7 @@ async def test_every_page_in_both_themes_and_widths(house: House, built: Path, t
                 await click(tab, "Show a code")
                 await until(tab, "document.querySelector('svg.qr') !== null")
                 await looks.look(f"devices-code-{width}-{scheme}")
+                assert await tab.run(CHATTER) == []  # for how long the code counts is for the eye
                 await click(tab, "Cancel")
         await tab.prefer("light")
         await tab.resize(1440, 900)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ._browsers import Tab, until
-from ._dashboard import HEADING, link_of, needs_chromium, open_at, show, tab_of
+from ._dashboard import CHATTER, HEADING, link_of, needs_chromium, open_at, show, tab_of
 from .conftest import Owner
 from .test_dashboard import PAGES, ask
 
@@ -113,6 +113,10 @@ async def test_what_changes_by_itself_is_said(owner: Owner, tmp_path: Path) -> N
         await until(tab, f"{said} === 'An app asks to be let in.'")
         await ask(owner, "Timer", ["read:tasks"], "https://timer.example.com")
         await until(tab, f"{said} === '2 apps ask to be let in.'")
+        # What ticks is for the eye.
+        await show(tab, "apps")
+        await until(tab, "document.querySelectorAll('[data-code]').length === 2")
+        assert await tab.run(CHATTER) == []
         await owner.call("POST", "/api/messages", {"to": "all@here", "type": "note", "body": "Call Ada"})
         await until(tab, f"{said} === 'A message waits.'")
         owner.down()

@@ -282,6 +282,11 @@ async def test_spec_F4_firefox_without_the_host_does_not_make_wss_of_it(
         assert await tab.run(PUBLIC_KEY) == key
         assert len((await owner.call("GET", "/api/auth/grants"))["items"]) == 1
 
+        # A log that is on, and sees no tabs, since the browser was never asked or the person took it back, says so.
+        await ask(tab, do="activity", settings={"isOn": True, "pausedUntilMs": 0})
+        await tab.goto(f"{MOZ}/options.html")
+        await until(tab, "document.querySelector('#activity')?.textContent.includes('does not show it your tabs')")
+
 
 async def let_in_again(tab: ChromiumTab, owner: Owner, without: tuple[str, ...]) -> None:
     """Thrown out, and let in with all but what is about *without*."""

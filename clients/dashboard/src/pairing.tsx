@@ -129,7 +129,7 @@ function Showing({ offer, pairing, action, cancel }: { offer: PairingOffer; pair
           <p>On the other device open its dashboard, choose <em>Join my other devices</em>, and enter:</p>
           <p><strong class={offer.code === '' ? 'code long' : 'code'} data-offer>{oneLine(offer.code === '' ? offer.link : offer.code, 400)}</strong></p>
           <p>In a terminal there: <code>hybridgw pair {oneLine(offer.code === '' ? `'${offer.link}'` : offer.code, 400)}</code></p>
-          <p class="quiet" role="status">{left > 0 ? `Waiting for it; the code works once, for ${duration(left)} more. The relay never sees its last six digits.` : 'The code is too old now. Cancel, and ask for another one.'}</p>
+          <p class="quiet"><span role="status">{left > 0 ? 'Waiting for it. The relay never sees the last six digits of the code.' : 'The code is too old now. Cancel, and ask for another one.'}</span>{left > 0 && ` It works once, for ${duration(left)} more.`}</p>
         </div>
       </div>
     </Card>

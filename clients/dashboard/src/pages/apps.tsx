@@ -79,7 +79,7 @@ export function Asking({ grant, done }: { grant: Grant; done: () => void }) {
       <div class="asking-code">
         <span class="eyebrow">Does it show this code?</span>
         <strong class="code" data-code>{grant.code}</strong>
-        <span class="quiet">{seconds > 0 ? `for ${duration(seconds)} more` : 'over'}</span>
+        <span class="quiet" aria-live="off">{seconds > 0 ? `for ${duration(seconds)} more` : 'over'}</span>
       </div>
       <fieldset>
         <legend>It wants to</legend>

@@ -76,10 +76,10 @@ function State({ sync, ready, action }: { sync: SyncStatus; ready: Readiness | n
   const { tone, title, text } = stateOf(sync)
   const broken = ready?.components.filter((one) => one.state === 'failed' || one.state === 'degraded') ?? []
   return (
-    <section class={`card state ${tone}`} aria-live="polite">
+    <section class={`card state ${tone}`}>
       <div class="state-mark" aria-hidden="true">{sync.state === 'syncing' ? '↻' : { good: '✓', calm: '•', warn: '!', bad: '×' }[tone]}</div>
       <div class="state-text">
-        <h2>{title}</h2>
+        <h2 aria-live="polite">{title}</h2>
         <p>{text}</p>
         {sync.message !== null && sync.state !== 'in_step' && sync.state !== 'locked' && (sync.relays.length > 0 || sync.standing !== 'active') && <p><strong>Why:</strong> {oneLine(sync.message, 400)}</p>}
         {sync.path_reason !== '' && sync.state !== 'locked' && <p class="quiet">{oneLine(sync.path_reason, 400)}</p>}

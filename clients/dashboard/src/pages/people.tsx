@@ -80,7 +80,7 @@ function Asks({ request, blocked }: { request: ContactRequest; blocked: (name: s
   return (
     <section class="card asking warn" aria-label="Somebody asks to be a contact" data-request={request.id}>
       <div class="asking-who">
-        <p class="eyebrow">Somebody asks to be your contact, <span title={time(request.at_ms)}>{ago(request.at_ms, now)}</span></p>
+        <p class="eyebrow">Somebody asks to be your contact, <span aria-live="off" title={time(request.at_ms)}>{ago(request.at_ms, now)}</span></p>
         <h2><Said text={request.name === '' ? 'Somebody without a name' : request.name} most={64} /></h2>
         {request.note !== '' && <blockquote><Said text={request.note} most={500} /></blockquote>}
         <p class="quiet">Nobody has checked who this is. If you did not expect it, ask them by another way, or leave it: they are told nothing before you answer.</p>

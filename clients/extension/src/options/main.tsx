@@ -1,7 +1,7 @@
 /** The options page: what the person has chosen, how the extension is connected, and how to end it. */
 
 import { render } from 'preact'
-import { useState } from 'preact/hooks'
+import { useEffect, useState } from 'preact/hooks'
 import { oneLine } from '../../../dashboard/src/format.js'
 import { api, t } from '../api.js'
 import { Button, Refused, Said, StatusLine, Steps } from '../parts.js'
@@ -88,6 +88,8 @@ function PreferencesCard({ shown: { preferences, devices, status }, run }: { sho
 
 function ActivityCard({ shown: { activity, mayLog, preferences: { excluded } }, run }: { shown: Shown; run: Run }) {
   const { isOn, pausedUntilMs } = activity
+  const [seesTabs, see] = useState(true) // what the person may take back in the browser's own list of extensions
+  useEffect(() => void api.permissions.contains({ permissions: ['tabs'] }).then(see), [isOn])
   const [typed, type] = useState<string | null>(null) // null: what counts is shown, also when another browser changes it
   const set = (change: Partial<ActivitySettings>): void => run({ do: 'activity', settings: { ...activity, ...change } })
   const turn = async (): Promise<void> => {
@@ -106,6 +108,7 @@ function ActivityCard({ shown: { activity, mayLog, preferences: { excluded } }, 
       <h2>{t('activity')}</h2>
       <p>{t('activityMore')}</p>
       {isOn && !mayLog && <p class="status bad">{t('activityForbidden')}</p>}
+      {isOn && !seesTabs && <p class="status bad">{t('activityBlind')}</p>}
       <div class="buttons">
         <Button onClick={() => void turn()}>{t(isOn ? 'activityOff' : 'activityOn')}</Button>
         {isOn && <Button onClick={() => set({ pausedUntilMs: isPaused ? 0 : Date.now() + PAUSE_MS })}>{t(isPaused ? 'activityGoOn' : 'activityPause')}</Button>}
