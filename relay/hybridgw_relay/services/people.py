@@ -79,6 +79,7 @@ class PeopleService:
                 answer.no.append(row.dest + row.id)
                 answer.why.append("quota")
         if answer.ids:
+            await self._store.wrote(space.sid, person.id, self._host.wall_ms())
             self._spaces.fanout.publish(person.id, News.LETTERS)
         return answer
 

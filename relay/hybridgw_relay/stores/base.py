@@ -211,7 +211,11 @@ class RelayStore(Protocol):
 
     async def put_letters(self, sid: int, rows: Sequence[LetterRow]) -> list[bool]:
         """Keep letters in one commit. Returns which: one that is here already counts as kept, one for which its device
-        has no room, or none left for this sender, does not."""
+        has no room, or none left for this sender or for strangers, does not."""
+        ...
+
+    async def wrote(self, sid: int, person: SpaceId, now_ms: int) -> None:
+        """A device of a space has written to a person: who is no stranger to it any more."""
         ...
 
     def letters(self, sid: int, dest: DeviceId, known: int, limit: int) -> list[tuple[int, LetterRow]]:
@@ -224,7 +228,7 @@ class RelayStore(Protocol):
         ...
 
     async def expire_letters(self, now_ms: int) -> int:
-        """Forget letters whose time is over; a part. Returns how many."""
+        """Forget letters whose time is over, a part, and who was not written to for long. Returns how many rows."""
         ...
 
     async def seen(self, seen_ms: Mapping[tuple[int, DeviceId], int]) -> None:

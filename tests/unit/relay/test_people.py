@@ -233,6 +233,7 @@ async def test_a_device_is_sent_so_many_at_once_and_the_rest_when_it_has_those(b
         LetterRow(dest, bench.ada.space, bench.ada.first.id, k.to_bytes(16, "big"), 1, NOW_MS + 9, b"x" * 600)
         for k in range(WINDOW + 10)
     ]
+    await bench.store.wrote(sid, bench.ada.space, NOW_MS)
     await bench.store.put_letters(sid, rows)
     sent: list[LetterFrame] = []
     stream = LetterStream(bench.store, bench.spaces[1], dest, sent.append)
@@ -255,6 +256,20 @@ async def test_letters_that_are_refused_count_too(bench: Bench) -> None:
     assert await put(bench) == []
     bench.clock.ms += 2_000
     assert (await put(bench, *bad[:4])).count("stale") == 2
+
+
+async def test_whom_a_person_wrote_to_is_no_stranger(bench: Bench) -> None:
+    """The relay cannot know who is a contact. It sees who wrote to whom: nobody can bring that about for another."""
+    record, key = publish(bench.bob, bench.bob.first)
+    await bench.spaces[1].add_control([record], source=None)
+
+    def known() -> list[tuple[int, bytes]]:
+        return bench.store._db.peek(lambda c: c.execute("SELECT sid, person FROM acquaintance").fetchall())
+
+    assert await put(bench, letter(bench, b"?" * 8)) == ["stale"]
+    assert known() == []  # what is refused was not written
+    assert await put(bench, letter(bench, key)) == [""]
+    assert known() == [(bench.spaces[0].sid, bench.bob.space)]
 
 
 async def test_a_letter_from_the_future_is_kept_no_longer_than_any_other(bench: Bench) -> None:
