@@ -540,13 +540,16 @@ async def test_spec_R6_letters_come_back_the_most_urgent_first_until_they_are_do
     row, store = await bench.register(Family(1)), bench.store
     rows = [letter(k, priority=k % 2 * 3) for k in range(4)]
     assert await store.put_letters(row.sid, [*rows, letter(1, blob=b"another")]) == [True] * 5
-    assert [found for _, found in store.letters(row.sid, B, 0, 10)] == [rows[1], rows[3], rows[0], rows[2]]
-    assert [found for _, found in store.letters(row.sid, B, 1, 1)] == [rows[1], rows[3]]
-    assert store.letters(row.sid, A, 0, 10) == store.letters(row.sid + 1, B, 0, 10) == []
+    assert [found for _, found in store.letters(row.sid, B, 10)] == [rows[1], rows[3], rows[0], rows[2]]
+    (place, _), *_ = store.letters(row.sid, B, 10)
+    assert [found for _, found in store.letters(row.sid, B, 2, but=[place])] == [rows[3], rows[0]]
+    assert store.letters(row.sid, B, 10, without=[EVE, ADA]) == []
+    assert len(store.letters(row.sid, B, 10, without=[EVE])) == 4
+    assert store.letters(row.sid, A, 10) == store.letters(row.sid + 1, B, 10) == []
     await store.done_letters(row.sid, B, [A + rows[3].id, A + b"?" * 16])
     assert await store.expire_letters(1_000) == 1  # the first one's time is over
     assert await store.expire_letters(1_000) == 0
-    assert [found for _, found in store.letters(row.sid, B, 0, 10)] == [rows[1], rows[2]]
+    assert [found for _, found in store.letters(row.sid, B, 10)] == [rows[1], rows[2]]
 
 
 async def test_spec_R6_one_person_cannot_fill_the_room_of_others(bench: Bench) -> None:
@@ -574,7 +577,7 @@ async def test_spec_R6_strangers_do_not_take_the_room_of_whom_the_person_wrote_t
     for k in range(1, 51):
         for size, count in ((70_000, 240 if k < 5 else 8), (512, 50)):  # four would fill all that there is
             await store.put_letters(row.sid, letters_of(k, size, count))
-    kept = [found for _, found in store.letters(row.sid, B, 0, 10**6)]
+    kept = [found for _, found in store.letters(row.sid, B, 10**6)]
     assert sum(len(found.blob) for found in kept) <= MAX_STRANGER_BYTES
     assert len(kept) <= MAX_STRANGER_LETTERS
     assert await store.put_letters(row.sid, letters_of(51, 1_024, 1)) == [True]

@@ -218,9 +218,11 @@ class RelayStore(Protocol):
         """A device of a space has written to a person: who is no stranger to it any more."""
         ...
 
-    def letters(self, sid: int, dest: DeviceId, known: int, limit: int) -> list[tuple[int, LetterRow]]:
-        """Letters that wait for a device, with their places, the most urgent first: *limit*, and *known* ones more. A
-        point read, at once."""
+    def letters(
+        self, sid: int, dest: DeviceId, limit: int, *, but: Sequence[int] = (), without: Sequence[SpaceId] = ()
+    ) -> list[tuple[int, LetterRow]]:
+        """Letters that wait for a device, with their places, the most urgent first: *limit* at most, not those in the
+        places *but*, nor *without* these people. A point read, at once."""
         ...
 
     async def done_letters(self, sid: int, dest: DeviceId, keys: Sequence[bytes]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -20,6 +21,7 @@ from hybridgw_protocol.limits import (
     STRANGER_PART,
 )
 from hybridgw_storage.database import Tx
+from hybridgw_storage.sets import number_list
 
 from .base import LetterRow
 
@@ -28,13 +30,14 @@ DAY_MS: Final = 86_400_000
 
 
 def read_letters(
-    connection: sqlite3.Connection, sid: int, dest: DeviceId, known: int, limit: int
+    connection: sqlite3.Connection, sid: int, dest: DeviceId, limit: int, but: Sequence[int], without: Sequence[SpaceId]
 ) -> list[tuple[int, LetterRow]]:
-    """Letters that wait for a device, the most urgent first. Args: known: so many of them are passed over."""
+    """Letters that wait for a device, the most urgent first; see RelayStore."""
     rows = connection.execute(
         "SELECT rid, dest, person, sender, id, priority, expires_ms, blob FROM letter WHERE sid=? AND dest=? "
+        "AND rid NOT IN (SELECT value FROM json_each(?)) AND hex(person) NOT IN (SELECT value FROM json_each(?)) "
         "ORDER BY priority DESC, rid LIMIT ?",
-        (sid, dest, known + limit),
+        (sid, dest, number_list(but), json.dumps([person.hex().upper() for person in without]), limit),
     )
     return [(rid, LetterRow._make(row)) for rid, *row in rows]
 

@@ -142,9 +142,11 @@ class SqliteRelayStore:
         if not self._db.peek(lambda connection: read_is_noted(connection, sid, person, now_ms)):
             await self._db.write(lambda tx: note_acquaintance(tx, sid, person, now_ms))
 
-    def letters(self, sid: int, dest: DeviceId, known: int, limit: int) -> list[tuple[int, LetterRow]]:
+    def letters(
+        self, sid: int, dest: DeviceId, limit: int, *, but: Sequence[int] = (), without: Sequence[SpaceId] = ()
+    ) -> list[tuple[int, LetterRow]]:
         """Letters that wait for a device."""
-        return self._db.peek(lambda connection: read_letters(connection, sid, dest, known, limit))
+        return self._db.peek(lambda connection: read_letters(connection, sid, dest, limit, but, without))
 
     async def done_letters(self, sid: int, dest: DeviceId, keys: Sequence[bytes]) -> None:
         """Forget letters."""
