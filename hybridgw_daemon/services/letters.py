@@ -57,6 +57,7 @@ from ..stores import people as rows
 from ..stores.mail import ReceiptRow
 from ..stores.messages import Change
 from ..stores.people import ErrandRow, LetterRow, RequestRow
+from .letter_room import LetterRoom
 from .mail import MailService
 from .people import Contact, People
 from .space import Space
@@ -114,6 +115,7 @@ class LetterService:
         self._own: list[bytes] = []  # the record of the newest message key, as last looked up
         self._takes = False  # it is one, and not the word that there is none any more
         self._tending = asyncio.Lock()
+        self._room = LetterRoom(database, clock=clock)
         self._paused: dict[SpaceId, tuple[int, int]] = {}  # whose receipts were refused: how often, until when (ms)
         people.tend_keys = self.tend_keys
         self.dropped: Counter[str] = Counter()  # what was refused, by reason
@@ -336,12 +338,14 @@ class LetterService:
         Raises: BadFrame: bytes that are no letter: whoever passed them on breaks the protocol; StateError kinds: they
         could not be stored, and come again.
         """
-        taken = Taken([], [])
+        taken, full = Taken([], []), set[SpaceId]()
         accepted: list[_Accepted] = []
         for blob in blobs:
             letter = parse_letter(blob)
             try:
                 found = await self._judge(letter, url)
+                if found is not None and not await self._has_room(found, accepted, full):
+                    raise _NotYet
             except _NotYet:
                 taken.kept.append(blob)
                 continue
@@ -355,6 +359,26 @@ class LetterService:
         if heard := [item for item in accepted if self._is_still_heard(item.letter.header)]:
             await self._store(heard)
         return taken
+
+    async def _has_room(self, found: _Accepted, accepted: Sequence[_Accepted], full: set[SpaceId]) -> bool:
+        """Is there room for it here, beside what was accepted with it. Args: full: people of whom no more is taken now,
+        noted here."""
+        header, said = found.letter.header, found.said
+        if not isinstance(said, Said):
+            return True
+        sender = rows.foreign(header.space, header.sender)
+        if self._database.peek(lambda c: message_rows.find(c, sender, header.id)) is not None:
+            return True  # only its receipt goes once more
+        contact = self.people.contact(header.space)
+        name = header.space.hex() if contact is None else contact.name
+        coming = [
+            len(other.said.body)
+            for other in accepted
+            if isinstance(other.said, Said) and other.letter.header.space == header.space
+        ]
+        if header.space not in full and not await self._room.take(header.space, name, len(said.body), coming):
+            full.add(header.space)
+        return header.space not in full
 
     def _is_still_heard(self, header: LetterHeader) -> bool:
         """A person may have decided while others of the same frame were judged."""

@@ -240,6 +240,51 @@ def forget_held(tx: Tx, person: bytes) -> None:
     tx.execute("DELETE FROM held WHERE length(sender) = 32 AND substr(sender, 1, 16) = ?", (person,))
 
 
+# ---- letters that came ----------------------------------------------------------------------------------------------
+_THEIRS: Final = "length(sender) = 32 AND substr(sender, 1, 16) = ?"
+_WAITS: Final = "EXISTS(SELECT 1 FROM delivery d WHERE d.rid = m.rid AND d.recipient = x'' AND d.state = 'delivered')"
+
+
+class Used(NamedTuple):
+    """Messages of one person that are here, and the bytes of what they say."""
+
+    messages: int
+    size: int
+
+
+def used_by(tx: Tx, person: bytes) -> Used:
+    """What one person's messages take here, with those that came ahead of their turn."""
+    found = [
+        tx.execute(f"SELECT count(*), coalesce(sum(length({what})), 0) FROM {table} WHERE {_THEIRS}", (person,))
+        for table, what in (("message", "body"), ("held", "content"))
+    ]
+    sums = [cursor.fetchone() for cursor in found]
+    return Used(sum(count for count, _ in sums), sum(size for _, size in sums))
+
+
+def forget_dealt_with(tx: Tx, person: bytes, *, count: int, size: int, over_ms: int) -> None:
+    """The oldest messages of a person that wait for nobody here go, until this is gained. Args: count: whole rows,
+    whose ids nobody needs to know any more; over_ms: because they ended before this; size: bytes of what they say."""
+    if count > 0:
+        found = tx.execute(
+            f"SELECT rid FROM message m WHERE {_THEIRS} AND is_open = 0 AND expires_ms < ? ORDER BY rid LIMIT ?",
+            (person, over_ms, count),
+        )
+        for (rid,) in found.fetchall():
+            rows.remove(tx, rid)
+    if size > 0:
+        found = tx.execute(
+            f"SELECT rid, length(body) FROM message m WHERE {_THEIRS} AND length(body) > 4 AND NOT {_WAITS} "
+            "ORDER BY rid",
+            (person,),
+        )
+        for rid, length in found.fetchall():
+            if size <= 0:
+                break
+            rows.forget_body(tx, rid)
+            size -= length - 4
+
+
 # ---- message keys of this device -------------------------------------------------------------------------------------
 class KeyRow(NamedTuple):
     """A message key of this device. space: whose device it was; sealed: its secret; record: by which it was published;

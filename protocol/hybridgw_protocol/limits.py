@@ -118,6 +118,9 @@ ACQUAINTED_MS: Final = (
 )  # a relay knows so long that one person wrote to another: three times MAX_MESSAGE_TTL_MS
 MAX_ACQUAINTED: Final = 5_000  # people of whom it knows that, per person: as many contacts as one can have
 
+MAX_FROM_ONE: Final = 100_000  # messages of one person that a device has: a week's and its DEDUPE_MS at 7,000 a day
+MAX_FROM_ONE_BYTES: Final = 64 * 1024 * 1024  # bytes of what they say
+
 # ---- kept ----------------------------------------------------------------------------------------------------------
 RESOLVED_CONFLICT_DAYS: Final = 180
 QUARANTINE_DAYS: Final = 90

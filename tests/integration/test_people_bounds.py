@@ -1,0 +1,82 @@
+"""What one contact may cost this device, and what contacts and relays repeat or make up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hybridgw_daemon.core.letters import Kind, Said
+from hybridgw_daemon.stores import people as people_rows
+from hybridgw_protocol.limits import DEDUPE_MS, MAX_FROM_ONE, MAX_FROM_ONE_BYTES
+from hybridgw_storage.database import Tx
+
+from .test_people import Talker, friends, letter
+
+BODY = 60_000
+
+
+def sender_of(talker: Talker) -> bytes:
+    return people_rows.foreign(talker.device.space.identity.space, talker.device.space.identity.device)
+
+
+async def has(ada: Talker, bob: Talker, count: int, size: int, state: str, expires_ms: int) -> None:
+    """So many messages of Bob are with Ada already: as letters it would take minutes."""
+
+    def write(tx: Tx) -> None:
+        first = tx.execute("SELECT coalesce(max(rid), 0) + 1 FROM message").fetchone()[0]
+        numbers = f"WITH RECURSIVE n(rid) AS (SELECT {first} UNION ALL SELECT rid + 1 FROM n LIMIT {count})"
+        tx.execute(
+            f"{numbers} INSERT INTO message(rid, sender, id, kind, name, place, type, client, principal, priority, "
+            "created_ms, expires_ms, digest, reply, body, gap, is_open) SELECT rid, ?, randomblob(16), 'person', "
+            "'people', '', 'note', '', '', 1, 0, ?, x'', x'', zeroblob(?), 0, ? FROM n",
+            (sender_of(bob), expires_ms, size, int(expires_ms > 0)),
+        )
+        tx.execute(f"{numbers} INSERT INTO delivery SELECT rid, x'', 1, 0, 0, ?, 0, NULL, 0, NULL, 0 FROM n", (state,))
+        tx.memo.clear()
+
+    await ada.device.database.write(write)
+
+
+def of(bob: Talker, ada: Talker, k: int, size: int = BODY) -> bytes:
+    said = Said(kind=Kind.MESSAGE, type="note", body=b'"' + b"x" * (size - 2) + b'"')
+    return letter(bob, ada, said=said, mid=k.to_bytes(16, "big"), seq=k).blob
+
+
+async def used(ada: Talker, bob: Talker) -> people_rows.Used:
+    person = bob.device.space.identity.space
+    return await ada.device.database.write(lambda tx: people_rows.used_by(tx, person))
+
+
+async def test_what_a_contact_writes_waits_at_the_relay_when_it_does_not_fit_here(tmp_path: Path) -> None:
+    async with friends(tmp_path) as (ada, bob, url, _):
+        await ada.device.relays.remove(url)
+        await has(ada, bob, MAX_FROM_ONE_BYTES // BODY - 2, BODY, "delivered", 2**52)
+        blobs = [of(bob, ada, k) for k in range(1, 6)]
+        taken = await ada.letters.take(blobs, url)
+        assert len(taken.done) == 2
+        assert taken.kept == blobs[2:]
+        short = of(bob, ada, 6, 10)
+        assert (await ada.letters.take([short, blobs[0]], url)).kept == [
+            short
+        ]  # it does not overtake; what is known is
+        assert (await used(ada, bob)).size <= MAX_FROM_ONE_BYTES
+        assert "bob" in ada.told("person_full")[0]
+        await ada.device.database.write(
+            lambda tx: tx.execute("UPDATE delivery SET state = 'handled' WHERE recipient = x'' AND rid % 2")
+        )
+        assert (await ada.letters.take([*blobs[2:], short], url)).kept == []
+        assert not any(isinstance(shown, tuple) for shown in ada.shown())  # none after a gap
+        assert (await used(ada, bob)).size <= MAX_FROM_ONE_BYTES
+
+
+async def test_a_contact_has_so_many_messages_here_and_not_more(tmp_path: Path) -> None:
+    async with friends(tmp_path) as (ada, bob, url, _):
+        await ada.device.relays.remove(url)
+        await has(ada, bob, MAX_FROM_ONE, 10, "handled", 2**52)
+        blob = of(bob, ada, 1)
+        assert (await ada.letters.take([blob], url)).kept == [blob]  # their ids are needed still
+        end_ms = ada.device.clock() - DEDUPE_MS - 1
+        await ada.device.database.write(
+            lambda tx: tx.execute("UPDATE message SET is_open = 0, expires_ms = ? WHERE rid % 3 = 0", (end_ms,))
+        )
+        assert (await ada.letters.take([blob], url)).kept == []
+        assert (await used(ada, bob)).messages < MAX_FROM_ONE
