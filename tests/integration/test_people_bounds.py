@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from hybridgw_daemon.core.letters import Kind, Said
+from hybridgw_daemon.core.uuid7 import new_uuid7
+from hybridgw_daemon.services.message_history import parse_message_id
+from hybridgw_daemon.services.ports import OWNER
 from hybridgw_daemon.stores import people as people_rows
-from hybridgw_protocol.limits import DEDUPE_MS, MAX_FROM_ONE, MAX_FROM_ONE_BYTES
+from hybridgw_protocol.limits import (
+    DEDUPE_MS,
+    MAX_FROM_ONE,
+    MAX_FROM_ONE_BYTES,
+)
+from hybridgw_protocol.localapi_messages import GetMessage, ListNotifications
+from hybridgw_protocol.messages import MessageState
 from hybridgw_storage.database import Tx
 
 from .test_people import Talker, friends, letter
@@ -80,3 +90,21 @@ async def test_a_contact_has_so_many_messages_here_and_not_more(tmp_path: Path) 
         )
         assert (await ada.letters.take([blob], url)).kept == []
         assert (await used(ada, bob)).messages < MAX_FROM_ONE
+
+
+# ---- ids that somebody else has chosen -------------------------------------------------------------------------------
+async def test_a_letter_under_the_id_of_our_own_message_does_not_take_its_place(tmp_path: Path) -> None:
+    """Programs name a message by its id: to answer, acknowledge or delete one would do so with the other."""
+    async with friends(tmp_path) as (ada, bob, url, _):
+        await ada.device.relays.remove(url)
+        sent = await ada.send("person:bob", "mine")
+        mid = parse_message_id(sent.id, "id")
+        ahead = letter(bob, ada, mid=new_uuid7(ada.device.clock(), os.urandom(10)), seq=2)
+        await ada.letters.take([ahead.blob], url)
+        await ada.letters.take([letter(bob, ada, mid=mid).blob], url)
+        assert ada.shown() == ['"by hand"']  # what came behind it, and not after a gap
+        assert not (await ada.messages.history.get(OWNER, GetMessage(id=sent.id))).incoming
+        assert (await ada.messages.history.notifications(OWNER, ListNotifications())).waiting == 1
+        told = ada.device.database.peek(lambda c: people_rows.receipts(c, bob.device.space.identity.space, 9))
+        assert (mid, MessageState.EXPIRED) in [(row.id, row.state) for row in told]
+        assert len(ada.told("message_conflict")) == 1
