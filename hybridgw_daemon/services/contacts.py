@@ -145,7 +145,7 @@ class ContactService:
         namesake = self._namesake(name, address.person)
         contact = Contact(
             address.person, name, root, relay or address.relay, "asked",
-            changed=b"" if namesake is None else namesake.changed or namesake.root,
+            changed=b"" if namesake is None else namesake.changed or namesake.root, asked_ms=self._clock(),
         )  # fmt: skip
         if namesake is not None and not command.name:
             raise AlreadyExists(f"A contact is called {name} already; choose another name.", field="name")
@@ -213,9 +213,7 @@ class ContactService:
             )  # fmt: skip
         else:
             before = self._people.named(command.contact)
-            contact = Contact(
-                before.person, before.name, before.root, before.relay, "blocked", before.is_verified, before.changed
-            )
+            contact = msgspec.structs.replace(before, state="blocked")
         await self._people.keep(contact)
 
         def write(tx: Tx) -> None:
@@ -239,7 +237,7 @@ class ContactService:
                 field="number",
             )
         had_changed, now_ms = bool(contact.changed), self._clock()
-        confirmed = Contact(contact.person, contact.name, contact.root, contact.relay, contact.state, is_verified=True)
+        confirmed = msgspec.structs.replace(contact, is_verified=True, changed=b"")
         await self._people.keep(confirmed)
         if had_changed and contact.state == "asked":
             await self._database.write(lambda tx: rows.put_errand(tx, contact.person, Kind.ASK, "", now_ms))

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from contextlib import suppress
 from typing import Final, NamedTuple
 
+import msgspec
 from nacl.bindings import crypto_scalarmult_base
 
 from hybridgw_protocol.envelope import EnvelopeHeader
@@ -22,6 +23,7 @@ from hybridgw_protocol.frames import LetterPut, MsgStored
 from hybridgw_protocol.ids import DeviceId, KeyId, LogId, SpaceId
 from hybridgw_protocol.letters import FLAG_CONTACT, FLAG_RECEIPT, Letter, LetterHeader, parse_letter
 from hybridgw_protocol.limits import (
+    CLOCK_BOUND_MS,
     MAX_MESSAGE_TTL_MS,
     MAX_RECEIPTS,
     MESSAGE_KEY_KEPT_MS,
@@ -426,7 +428,7 @@ class LetterService:
         if said.kind is not Kind.MESSAGE:
             await self._about_contacts(contact, header, said, url)
             return None
-        if contact is not None and contact.state == "asked":  # who writes has agreed
+        if contact is not None and _agrees(contact, header):  # who writes has agreed
             await self._agreed(contact)
         return _Accepted(letter, said)
 
@@ -463,8 +465,7 @@ class LetterService:
     async def _changed(self, contact: Contact, root: bytes) -> None:
         """Another root key than the pinned one: nothing goes either way before a person has looked."""
         await self.people.keep(
-            Contact(contact.person, contact.name, root, contact.relay, contact.state, changed=contact.root),
-            as_it_was=contact,
+            msgspec.structs.replace(contact, root=root, is_verified=False, changed=contact.root), as_it_was=contact
         )
 
     async def _check_heads(self, contact: Contact | None, person: SpaceId, said: Said, url: str) -> None:
@@ -486,11 +487,13 @@ class LetterService:
     async def _about_contacts(self, contact: Contact | None, header: LetterHeader, said: Said, url: str) -> None:
         now_ms, person = self._clock(), header.space
         if said.kind is Kind.ACCEPT:
-            if contact is not None and contact.state == "asked":
+            if contact is not None and _agrees(contact, header):
                 await self._agreed(contact)
             return
         if contact is not None:  # both want it, or the answer was lost
             if contact.state == "asked":
+                if not _agrees(contact, header):
+                    return
                 await self._agreed(contact)
             await self._database.write(lambda tx: rows.put_errand(tx, person, Kind.ACCEPT, "", now_ms))
             self._wake()
@@ -507,10 +510,7 @@ class LetterService:
 
     async def _agreed(self, contact: Contact) -> None:
         """Who was asked says yes."""
-        accepted = Contact(
-            contact.person, contact.name, contact.root, contact.relay, "accepted", contact.is_verified, contact.changed
-        )
-        await self.people.keep(accepted, as_it_was=contact)
+        await self.people.keep(msgspec.structs.replace(contact, state="accepted"), as_it_was=contact)
         keys = self.people.known(contact.person).keys()
 
         def write(tx: Tx) -> None:
@@ -592,6 +592,11 @@ class LetterService:
 def _is_wanted(contact: Contact, errand: ErrandRow) -> bool:
     """Is it still what the person wants: they may have decided otherwise since, on another device too."""
     return not contact.changed and contact.state == ("asked" if errand.kind == Kind.ASK else "accepted")
+
+
+def _agrees(contact: Contact, header: LetterHeader) -> bool:
+    """Does who was asked say yes with it: what they wrote before that does not, whoever repeats it. Clocks differ."""
+    return contact.state == "asked" and header.created_ms + CLOCK_BOUND_MS >= contact.asked_ms
 
 
 class _NotYet(Exception):

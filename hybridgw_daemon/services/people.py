@@ -49,7 +49,8 @@ State = Literal["asked", "accepted", "blocked"]
 
 class Contact(msgspec.Struct, frozen=True):
     """A person whom this one knows. root: pinned when they met, 32 bytes; relay: where letters go; is_verified: the
-    safety number was compared; changed: the root key that was pinned before, until a person has looked at the new one.
+    safety number was compared; changed: the root key that was pinned before, until a person has looked at the new one;
+    asked_ms: when they were asked, 0: never, or by a program that did not say.
     """
 
     person: SpaceId
@@ -59,6 +60,7 @@ class Contact(msgspec.Struct, frozen=True):
     state: State
     is_verified: bool = False
     changed: bytes = b""
+    asked_ms: int = 0
 
     @property
     def may_exchange(self) -> bool:
@@ -87,6 +89,7 @@ class _Kept(msgspec.Struct):
     relay: str = ""
     verified: bool = False
     changed: str = ""
+    asked: int = 0
 
 
 class People(Others):
@@ -145,7 +148,7 @@ class People(Others):
         """
         data: dict[str, Any] = {
             "name": contact.name, "root": contact.root.hex(), "relay": contact.relay, "state": contact.state,
-            "verified": contact.is_verified, "changed": contact.changed.hex(),
+            "verified": contact.is_verified, "changed": contact.changed.hex(), "asked": contact.asked_ms,
         }  # fmt: skip
         if contact != self.contact(contact.person) or instead_of is not None:
             gone = {} if instead_of is None else {instead_of.person.hex(): None}
@@ -395,7 +398,7 @@ def _contact(id: str, body: bytes) -> Contact | None:
         return None
     if len(person) != rows.PERSON_BYTES or len(root) != 32 or len(changed) not in (0, 32):
         return None
-    return Contact(SpaceId(person), kept.name, root, kept.relay, kept.state, kept.verified, changed)
+    return Contact(SpaceId(person), kept.name, root, kept.relay, kept.state, kept.verified, changed, kept.asked)
 
 
 async def _nothing() -> None:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from hybridgw_daemon.core.letters import Kind, Said
 from hybridgw_daemon.core.uuid7 import new_uuid7
 from hybridgw_daemon.services.message_history import parse_message_id
 from hybridgw_daemon.services.ports import OWNER
 from hybridgw_daemon.stores import people as people_rows
+from hybridgw_protocol import localapi_people as api
+from hybridgw_protocol.letters import FLAG_CONTACT
 from hybridgw_protocol.limits import (
+    CLOCK_BOUND_MS,
     DEDUPE_MS,
     MAX_FROM_ONE,
     MAX_FROM_ONE_BYTES,
@@ -19,7 +24,7 @@ from hybridgw_protocol.localapi_messages import GetMessage, ListNotifications
 from hybridgw_protocol.messages import MessageState
 from hybridgw_storage.database import Tx
 
-from .test_people import Talker, friends, letter
+from .test_people import Liar, Talker, friends, letter
 
 BODY = 60_000
 
@@ -108,3 +113,24 @@ async def test_a_letter_under_the_id_of_our_own_message_does_not_take_its_place(
         told = ada.device.database.peek(lambda c: people_rows.receipts(c, bob.device.space.identity.space, 9))
         assert (mid, MessageState.EXPIRED) in [(row.id, row.state) for row in told]
         assert len(ada.told("message_conflict")) == 1
+
+
+# ---- who has agreed, and when ----------------------------------------------------------------------------------------
+@pytest.mark.parametrize("kind", list(Kind))
+async def test_what_was_said_before_they_were_asked_again_does_not_agree(tmp_path: Path, kind: Kind) -> None:
+    """A relay can repeat what it once passed on."""
+    async with friends(tmp_path) as (ada, bob, url, _):
+        await ada.device.relays.remove(url)
+        ada.people.directories = {Liar(url, bob.device.space.records()): None}
+        flags = 0 if kind is Kind.MESSAGE else FLAG_CONTACT
+        said = Said(kind=kind, type="note", body=b'"once"')
+        old = letter(bob, ada, said=said, flags=flags, mid=b"o" * 16)
+        address = ada.people.named("bob").person.hex()
+        await ada.contacts.remove(OWNER, api.RemoveContact(contact="bob"))
+        ada.device.ahead_ms = bob.device.ahead_ms = CLOCK_BOUND_MS + 1_000
+        await ada.add(address, "bob")
+        assert len((await ada.letters.take([old.blob], url)).done) == 1
+        assert ada.standing("bob")[0] == "asked"
+        new = letter(bob, ada, said=said, flags=flags, mid=b"n" * 16, seq=2)
+        await ada.letters.take([new.blob], url)
+        assert ada.standing("bob")[0] == "accepted"
