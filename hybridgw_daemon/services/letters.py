@@ -208,9 +208,10 @@ class LetterService:
             if contact is None or person in flying or not contact.may_exchange or not self._goes_by(contact, url):
                 continue
             if self._paused.get(contact.person, (0, 0))[1] <= now_ms:
-                told = self._database.peek(lambda c, p=person: rows.receipts(c, p, MAX_RECEIPTS))  # type: ignore[misc]  # bound now
-                if told and (parcel := self._receipts(contact, told, now_ms)) is not None:
-                    return parcel
+                keys = self.people.known(contact.person).keys()  # who has none is out, or away: there is nobody to tell
+                told = self._database.peek(lambda c, p=person, k=keys: rows.receipts(c, p, k, MAX_RECEIPTS))  # type: ignore[misc]  # bound now
+                if told:
+                    return self._receipts(contact, told, now_ms)
             due = self._database.peek(lambda c, p=person: rows.due(c, p, now_ms, MOST_PUT))  # type: ignore[misc]  # bound now
             if due and (parcel := self._letters(contact, due, now_ms)) is not None:
                 return parcel
@@ -259,20 +260,18 @@ class LetterService:
             )  # fmt: skip
         return parcel._replace(errand=errand) if keys else None
 
-    def _receipts(self, contact: Contact, told: Sequence[ReceiptRow], now_ms: int) -> Parcel | None:
+    def _receipts(self, contact: Contact, told: Sequence[ReceiptRow], now_ms: int) -> Parcel:
         parcel, keys = self._begin(contact)
         for recipient in dict.fromkeys(row.recipient for row in told):
             device = DeviceId(recipient[rows.PERSON_BYTES :])
             part = [row for row in told if row.recipient == recipient]
-            if device not in keys:  # it has no key, or is out: there is nobody to tell
-                continue
             said = [Receipt(row.id, row.state, row.at_ms) for row in part]
             key = self._seal(
                 parcel, said, keys[device], device=device, mid=new_uuid7(now_ms, self._entropy(10)), created_ms=now_ms,
                 expires_ms=now_ms + MESSAGE_TTL_MS, flags=FLAG_RECEIPT,
             )  # fmt: skip
             parcel.receipts[key] = part
-        return parcel if parcel.frame.m else None
+        return parcel
 
     def _letters(self, contact: Contact, due: Sequence[LetterRow], now_ms: int) -> Parcel | None:
         parcel, keys = self._begin(contact)

@@ -220,14 +220,22 @@ def drop_delivery(tx: Tx, rid: int, recipient: bytes) -> None:
     tx.execute("UPDATE delivery SET changes = changes + 1 WHERE rid = ?", (rid,))
 
 
-def receipts(connection: sqlite3.Connection, person: bytes, limit: int) -> list[ReceiptRow]:
-    """What a person is to be told."""
+def receipts(
+    connection: sqlite3.Connection, person: bytes, devices: Iterable[bytes], limit: int
+) -> list[ReceiptRow]:  # fmt: skip
+    """What devices of a person are to be told."""
+    whom = [foreign(person, device) for device in devices]
     found = connection.execute(
-        "SELECT recipient, id, state, at_ms FROM receipt WHERE length(recipient) = 32 AND substr(recipient, 1, 16) = ? "
+        f"SELECT recipient, id, state, at_ms FROM receipt WHERE recipient IN ({', '.join('?' * len(whom))}) "
         "ORDER BY recipient LIMIT ?",
-        (person, limit),
+        (*whom, limit),
     )
     return [ReceiptRow(recipient, id, MessageState(state), at) for recipient, id, state, at in found]
+
+
+def forget_old_receipts(tx: Tx, before_ms: int) -> None:
+    """Nobody takes them: who wrote then was told, or has no device there any more."""
+    tx.execute("DELETE FROM receipt WHERE length(recipient) = 32 AND at_ms < ?", (before_ms,))
 
 
 def forget_receipts(tx: Tx, person: bytes) -> None:

@@ -11,6 +11,7 @@ from hybridgw_daemon.core.letters import Kind, Said
 from hybridgw_daemon.core.uuid7 import new_uuid7
 from hybridgw_daemon.services.message_history import parse_message_id
 from hybridgw_daemon.services.ports import OWNER
+from hybridgw_daemon.stores import messages as message_rows
 from hybridgw_daemon.stores import people as people_rows
 from hybridgw_protocol import localapi_people as api
 from hybridgw_protocol.letters import FLAG_CONTACT
@@ -19,6 +20,8 @@ from hybridgw_protocol.limits import (
     DEDUPE_MS,
     MAX_FROM_ONE,
     MAX_FROM_ONE_BYTES,
+    MAX_MESSAGE_TTL_MS,
+    MAX_RECEIPTS,
 )
 from hybridgw_protocol.localapi_messages import GetMessage, ListNotifications
 from hybridgw_protocol.messages import MessageState
@@ -31,6 +34,12 @@ BODY = 60_000
 
 def sender_of(talker: Talker) -> bytes:
     return people_rows.foreign(talker.device.space.identity.space, talker.device.space.identity.device)
+
+
+def to_tell(talker: Talker) -> list[tuple[bytes, str]]:
+    """Ids and states that other people are to be told."""
+    sql = "SELECT id, state FROM receipt WHERE length(recipient) = 32"
+    return talker.device.database.peek(lambda c: c.execute(sql).fetchall())
 
 
 async def has(ada: Talker, bob: Talker, count: int, size: int, state: str, expires_ms: int) -> None:
@@ -110,8 +119,7 @@ async def test_a_letter_under_the_id_of_our_own_message_does_not_take_its_place(
         assert ada.shown() == ['"by hand"']  # what came behind it, and not after a gap
         assert not (await ada.messages.history.get(OWNER, GetMessage(id=sent.id))).incoming
         assert (await ada.messages.history.notifications(OWNER, ListNotifications())).waiting == 1
-        told = ada.device.database.peek(lambda c: people_rows.receipts(c, bob.device.space.identity.space, 9))
-        assert (mid, MessageState.EXPIRED) in [(row.id, row.state) for row in told]
+        assert (mid, MessageState.EXPIRED) in to_tell(ada)
         assert len(ada.told("message_conflict")) == 1
 
 
@@ -134,3 +142,26 @@ async def test_what_was_said_before_they_were_asked_again_does_not_agree(tmp_pat
         new = letter(bob, ada, said=said, flags=flags, mid=b"n" * 16, seq=2)
         await ada.letters.take([new.blob], url)
         assert ada.standing("bob")[0] == "accepted"
+
+
+# ---- receipts --------------------------------------------------------------------------------------------------------
+async def test_receipts_for_a_device_that_is_gone_do_not_hide_others_and_have_an_end(tmp_path: Path) -> None:
+    async with friends(tmp_path) as (ada, bob, url, _):
+        await ada.device.relays.remove(url)
+        person, now_ms = bob.device.space.identity.space, ada.device.clock()
+        gone = people_rows.foreign(person, bytes(16))
+        rows = [
+            (gone, k.to_bytes(16, "big"), MessageState.DELIVERED, now_ms) for k in range(MAX_RECEIPTS + 1)
+        ]  # fmt: skip
+        await ada.device.database.write(lambda tx: message_rows.add_receipts(tx, rows))
+        await ada.letters.take([letter(bob, ada).blob], url)
+        parcel = ada.letters.compose(url, set())
+        assert parcel is not None
+        ((told,),) = parcel.receipts.values()
+        assert told.recipient == sender_of(bob)
+        ada.later_ms = MAX_MESSAGE_TTL_MS - 60_000
+        await ada.messages.tend(trim=True)
+        assert len([state for _, state in to_tell(ada) if state == MessageState.DELIVERED]) == MAX_RECEIPTS + 2
+        ada.later_ms = MAX_MESSAGE_TTL_MS + 60_000
+        await ada.messages.tend(trim=True)
+        assert MessageState.DELIVERED not in [state for _, state in to_tell(ada)]  # that it has expired is news of now
