@@ -81,7 +81,7 @@ class ContactService:
         return api.ContactList(items=[self._shown(contact) for contact in self._people.contacts()])
 
     async def get(self, _: Principal, command: api.GetContact) -> api.Contact:
-        """With the safety number. Raises: NotFound, SecretsLocked."""
+        """With the safety number. Raises: NotFound, BadValue, SecretsLocked."""
         return self._with_number(self._people.named(command.contact))
 
     async def requests(self, _: Principal, _command: api.ListContactRequests) -> api.ContactRequestList:
@@ -202,7 +202,7 @@ class ContactService:
         return self._with_number(contact)
 
     async def block(self, _: Principal, command: api.BlockContact) -> api.Contact:
-        """Hear nothing more of somebody. Raises: NotFound."""
+        """Hear nothing more of somebody. Raises: NotFound, BadValue: nobody, or several."""
         request = self._request(command.contact)
         if request is not None:
             name = request.name or DEFAULT_NAME
@@ -246,7 +246,7 @@ class ContactService:
         return self._with_number(confirmed)
 
     async def remove(self, _: Principal, command: api.RemoveContact) -> api.ContactRemoved:
-        """Forget a contact. Raises: NotFound."""
+        """Forget a contact. Raises: NotFound, BadValue: nobody, or several."""
         contact = self._people.named(command.contact)
         await self._forget(contact)
         await self._noted("contact.removed", name=contact.name, person=contact.person.hex())

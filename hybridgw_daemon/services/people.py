@@ -129,13 +129,21 @@ class People(Others):
         return sorted((c for c in found if c is not None), key=lambda c: (c.name.casefold(), c.person))
 
     def named(self, text: str) -> Contact:
-        """The contact whom a person or program means: by id, or by name. Raises: NotFound.
+        """The contact whom a person or program means: by id, or by name. Raises: NotFound; BadValue: several have it.
 
-        An id first: who is called like the id of somebody else gets nothing that was meant for them.
+        An id first: who is called like the id of somebody else gets nothing that was meant for them. Two devices that
+        were apart may have given one name to two people: then nobody guesses who is meant.
         """
         text, found = text.strip(), self.contacts()
-        for contact in [c for c in found if c.person.hex() == text] or [c for c in found if c.name == text]:
-            return contact
+        meant = [c for c in found if c.person.hex() == text] or [c for c in found if c.name == text]
+        if len(meant) == 1:
+            return meant[0]
+        if meant:
+            raise BadValue(
+                f"{len(meant)} contacts are called {text[:80]!a}; name one by its id: "
+                f"{' or '.join(c.person.hex() for c in meant)}. 'hybridgw contacts list' shows which is who.",
+                field="contact",
+            )
         raise NotFound(f"There is no contact {text[:80]!a}; 'hybridgw contacts list' shows them.", field="contact")
 
     async def keep(
@@ -314,7 +322,8 @@ class People(Others):
 
     # ---- where messages go -----------------------------------------------------------------------------------------
     def check(self, target: Target) -> Contact:
-        """The contact that a target names. Raises: NotFound; NeedsPerson: nothing goes there before a person acts."""
+        """The contact that a target names. Raises: NotFound, BadValue: nobody, or several; NeedsPerson: nothing goes
+        there before a person acts."""
         contact = self.named(target.name)
         if self.own_name() is None:
             raise NeedsPerson(
@@ -335,14 +344,14 @@ class People(Others):
         return contact
 
     def person(self, text: str) -> bytes:
-        """The id of a contact, by name or id. Raises: NotFound."""
+        """The id of a contact, by name or id. Raises: NotFound, BadValue."""
         return self.named(text).person
 
     def problem(self, target: Target) -> str | None:
         """Why nothing would go to a person now; None: it would."""
         try:
             contact = self.check(target)
-        except (NotFound, NeedsPerson) as error:
+        except (NotFound, BadValue, NeedsPerson) as error:
             return error.message
         return None if contact.state == "accepted" else f"{contact.name} has not agreed to be a contact yet; it waits"
 

@@ -10,10 +10,13 @@ import pytest
 from hybridgw_daemon.core.letters import Kind, Said
 from hybridgw_daemon.core.uuid7 import new_uuid7
 from hybridgw_daemon.services.message_history import parse_message_id
+from hybridgw_daemon.services.people import Contact
 from hybridgw_daemon.services.ports import OWNER
 from hybridgw_daemon.stores import messages as message_rows
 from hybridgw_daemon.stores import people as people_rows
 from hybridgw_protocol import localapi_people as api
+from hybridgw_protocol.errors import BadValue
+from hybridgw_protocol.ids import SpaceId
 from hybridgw_protocol.letters import FLAG_CONTACT
 from hybridgw_protocol.limits import (
     CLOCK_BOUND_MS,
@@ -28,6 +31,7 @@ from hybridgw_protocol.messages import MessageState
 from hybridgw_storage.database import Tx
 
 from .test_people import Liar, Talker, friends, letter
+from .test_people_apart import becomes
 
 BODY = 60_000
 
@@ -165,3 +169,28 @@ async def test_receipts_for_a_device_that_is_gone_do_not_hide_others_and_have_an
         ada.later_ms = MAX_MESSAGE_TTL_MS + 60_000
         await ada.messages.tend(trim=True)
         assert MessageState.DELIVERED not in [state for _, state in to_tell(ada)]  # that it has expired is news of now
+
+
+# ---- two devices of one person ---------------------------------------------------------------------------------------
+async def test_two_contacts_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    """Two devices that were apart have added somebody each. A message goes to neither before it says to whom."""
+    async with friends(tmp_path) as (ada, bob, _, _database):
+        first = ada.people.named("bob")
+        other = Contact(SpaceId(bytes(16)), "bob", b"r" * 32, "", "accepted")
+        await ada.people.keep(other)
+        assert len([c for c in ada.people.contacts() if c.name == "bob"]) == 2
+        with pytest.raises(BadValue, match=first.person.hex()) as refused:
+            await ada.send("person:bob", "x")
+        assert other.person.hex() in refused.value.message
+        for call in (
+            ada.contacts.get(OWNER, api.GetContact(contact="bob")),
+            ada.contacts.block(OWNER, api.BlockContact(contact="bob")),
+            ada.contacts.remove(OWNER, api.RemoveContact(contact="bob")),
+        ):
+            with pytest.raises(BadValue, match="2 contacts"):
+                await call
+        sent = await ada.send(f"person:{first.person.hex()}", "to the one")
+        await becomes(ada, sent.id, "delivered")
+        assert bob.shown() == ['"to the one"']
+        await ada.contacts.remove(OWNER, api.RemoveContact(contact=other.person.hex()))
+        assert ada.people.named("bob") == first
