@@ -219,10 +219,10 @@ class ContactService:
         def write(tx: Tx) -> None:
             rows.delete_request(tx, contact.person)
             rows.delete_errand(tx, contact.person)
-            rows.forget_receipts(tx, contact.person)
-            rows.forget_held(tx, contact.person)
+            rows.silence(tx, contact.person, self._clock())
 
         await self._database.write(write)
+        self._people.published("messages")
         await self._noted("contact.blocked", name=contact.name, person=contact.person.hex())
         return self._shown(contact)
 

@@ -119,6 +119,7 @@ class LetterService:
         self._tending = asyncio.Lock()
         self._room = LetterRoom(database, clock=clock)
         self._paused: dict[SpaceId, tuple[int, int]] = {}  # whose receipts were refused: how often, until when (ms)
+        self._is_decided = True  # on another device, maybe: whom one hears
         people.tend_keys = self.tend_keys
         self.dropped: Counter[str] = Counter()  # what was refused, by reason
 
@@ -542,10 +543,30 @@ class LetterService:
         self.people.unplaced.update(dict.fromkeys(self._database.peek(rows.unplaced), 0))
         await keep_up("letters", LOOK_S, lambda _turn: self.tend())
 
+    def documents_changed(self) -> None:
+        """By another device: contacts may be others."""
+        self._is_decided = True
+
+    async def _silence_blocked(self, now_ms: int) -> None:
+        """What waits here of who was blocked on another device is not shown any more."""
+        self._is_decided = False
+        blocked = [contact.person for contact in self.people.contacts() if contact.state == "blocked"]
+        heard = self._database.peek(lambda c: [person for person in blocked if rows.is_any_shown(c, person)])
+
+        def write(tx: Tx) -> None:
+            for person in heard:
+                rows.silence(tx, person, now_ms)
+
+        if heard:
+            await self._database.write(write)
+            self.people.published("messages")
+
     async def tend(self) -> None:
         """One turn."""
         await self.tend_keys()
         now_ms = self._clock()
+        if self._is_decided:
+            await self._silence_blocked(now_ms)
         for person, look_ms in tuple(self.people.unplaced.items()):
             if look_ms <= now_ms and self._is_open:
                 await self._place(person, now_ms)

@@ -14,6 +14,7 @@ from hybridgw_protocol.ids import DeviceId, SpaceId
 from hybridgw_protocol.messages import OPEN, MessageState
 from hybridgw_storage.database import Tx
 
+from . import copies
 from . import messages as rows
 from .mail import ReceiptRow
 from .messages import DeliveryRow, Entries, MessageRow
@@ -21,6 +22,8 @@ from .messages import DeliveryRow, Entries, MessageRow
 PERSON_BYTES: Final = 16
 FOREIGN_BYTES: Final = 32
 NOWHERE: Final = bytes(16)  # as a device: none of the person's is known yet
+_THEIRS: Final = "length(sender) = 32 AND substr(sender, 1, 16) = ?"
+_WAITS: Final = "EXISTS(SELECT 1 FROM delivery d WHERE d.rid = m.rid AND d.recipient = x'' AND d.state = 'delivered')"
 
 
 def foreign(person: bytes, device: bytes) -> DeviceId:
@@ -243,16 +246,26 @@ def forget_receipts(tx: Tx, person: bytes) -> None:
     tx.execute("DELETE FROM receipt WHERE length(recipient) = 32 AND substr(recipient, 1, 16) = ?", (person,))
 
 
-def forget_held(tx: Tx, person: bytes) -> None:
-    """What came of a person ahead of its turn is not shown."""
-    tx.execute("DELETE FROM held WHERE length(sender) = 32 AND substr(sender, 1, 16) = ?", (person,))
+def is_any_shown(connection: sqlite3.Connection, person: bytes) -> bool:
+    """Is there something for `silence` to do."""
+    sql = (
+        f"SELECT EXISTS(SELECT 1 FROM message m WHERE {_THEIRS} AND {_WAITS}) "
+        f"OR EXISTS(SELECT 1 FROM held WHERE {_THEIRS})"
+    )
+    return bool(connection.execute(sql, (person, person)).fetchone()[0])
+
+
+def silence(tx: Tx, person: bytes, now_ms: int) -> None:
+    """What came of a person and was not dealt with is not shown (any more), and they are told of nothing."""
+    tx.execute(f"DELETE FROM held WHERE {_THEIRS}", (person,))
+    forget_receipts(tx, person)
+    found = tx.execute(f"SELECT rid FROM message m WHERE {_THEIRS} AND {_WAITS}", (person,)).fetchall()
+    rids = [rid for (rid,) in found]
+    copies.drop(tx, rids)
+    rows.tell(tx, rows.THIS, rids, MessageState.HANDLED, now_ms)
 
 
 # ---- letters that came ----------------------------------------------------------------------------------------------
-_THEIRS: Final = "length(sender) = 32 AND substr(sender, 1, 16) = ?"
-_WAITS: Final = "EXISTS(SELECT 1 FROM delivery d WHERE d.rid = m.rid AND d.recipient = x'' AND d.state = 'delivered')"
-
-
 class Used(NamedTuple):
     """Messages of one person that are here, and the bytes of what they say."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -26,10 +27,11 @@ from hybridgw_protocol.limits import (
     MAX_MESSAGE_TTL_MS,
     MAX_RECEIPTS,
 )
-from hybridgw_protocol.localapi_messages import GetMessage, ListNotifications
+from hybridgw_protocol.localapi_messages import GetMessage, ListenMessages, ListNotifications
 from hybridgw_protocol.messages import MessageState
 from hybridgw_storage.database import Tx
 
+from .devices import pair, until
 from .test_people import Liar, Talker, friends, letter
 from .test_people_apart import becomes
 
@@ -194,3 +196,46 @@ async def test_two_contacts_of_one_name_are_told_apart(tmp_path: Path) -> None:
         assert bob.shown() == ['"to the one"']
         await ada.contacts.remove(OWNER, api.RemoveContact(contact=other.person.hex()))
         assert ada.people.named("bob") == first
+
+
+# ---- blocked ---------------------------------------------------------------------------------------------------------
+LISTEN = ListenMessages(topics=["people"])
+
+
+async def test_what_waits_is_not_shown_any_more_when_its_sender_is_blocked(tmp_path: Path) -> None:
+    async with friends(tmp_path) as (ada, bob, url, _):
+        await ada.device.relays.remove(url)
+        ear, _ = await ada.messages.listeners.listen(OWNER, "web_app", "inbox", LISTEN, asyncio.Event())
+        ear.close()
+        await ada.letters.take([letter(bob, ada).blob], url)
+        mine = await ada.send("topic:people", "from a program here")
+        await ada.contacts.block(OWNER, api.BlockContact(contact="bob"))
+        ear, waiting = await ada.messages.listeners.listen(OWNER, "web_app", "inbox", LISTEN, asyncio.Event())
+        assert waiting == 1
+        (event,) = await ear.part()
+        assert mine.id.encode() in event
+        found = (await ada.messages.history.notifications(OWNER, ListNotifications())).items
+        assert [one.id for one in found] == [mine.id]
+        assert ada.shown() == ['"by hand"']  # the history has it
+        assert to_tell(ada) == []
+
+
+async def test_what_waits_on_another_device_is_not_shown_any_more_either(tmp_path: Path) -> None:
+    phone = Talker(tmp_path / "phone", "ada-phone")
+    async with friends(tmp_path) as (ada, bob, url, _), phone.running():
+        await pair(ada.device, phone.device)
+        person = bob.device.space.identity.space
+        await until(lambda: phone.people.contact(person) and phone.letters.own_records(), 30)
+        await phone.messages.listeners.listen(OWNER, "web_app", "inbox", LISTEN, asyncio.Event())
+        await phone.people.look_up(person)
+        ahead = letter(bob, phone, mid=b"a" * 16, seq=3)
+        assert (await phone.letters.take([letter(bob, phone).blob, ahead.blob], url)).kept == []
+        assert (await phone.messages.history.notifications(OWNER, ListNotifications())).waiting == 1
+        await ada.contacts.block(OWNER, api.BlockContact(contact="bob"))
+        async with asyncio.timeout(30):
+            while phone.device.database.peek(lambda c: people_rows.is_any_shown(c, person)):  # noqa: ASYNC110 - no event
+                await asyncio.sleep(0.05)
+        assert (await phone.messages.history.notifications(OWNER, ListNotifications())).waiting == 0
+        ear, waiting = await phone.messages.listeners.listen(OWNER, "web_app", "inbox", LISTEN, asyncio.Event())
+        assert waiting == 0
+        assert await ear.part() == []
