@@ -465,7 +465,8 @@ class LetterService:
     async def _changed(self, contact: Contact, root: bytes) -> None:
         """Another root key than the pinned one: nothing goes either way before a person has looked."""
         await self.people.keep(
-            msgspec.structs.replace(contact, root=root, is_verified=False, changed=contact.root), as_it_was=contact
+            msgspec.structs.replace(contact, root=root, is_verified=False, changed=contact.root),
+            as_they_were={contact.person: contact},
         )
 
     async def _check_heads(self, contact: Contact | None, person: SpaceId, said: Said, url: str) -> None:
@@ -510,7 +511,8 @@ class LetterService:
 
     async def _agreed(self, contact: Contact) -> None:
         """Who was asked says yes."""
-        await self.people.keep(msgspec.structs.replace(contact, state="accepted"), as_it_was=contact)
+        accepted = msgspec.structs.replace(contact, state="accepted")
+        await self.people.keep(accepted, as_they_were={contact.person: contact})
         keys = self.people.known(contact.person).keys()
 
         def write(tx: Tx) -> None:

@@ -68,6 +68,9 @@ class Contact(msgspec.Struct, frozen=True):
         return self.state == "accepted" and not self.changed
 
 
+AsTheyWere = Mapping[SpaceId, Contact | None]
+
+
 class Directory(Protocol):
     """A connection to a relay that can be asked for people."""
 
@@ -147,34 +150,38 @@ class People(Others):
         raise NotFound(f"There is no contact {text[:80]!a}; 'hybridgw contacts list' shows them.", field="contact")
 
     async def keep(
-        self, contact: Contact, instead_of: Contact | None = None, *, as_it_was: Contact | None = None
-    ) -> None:  # fmt: skip
-        """Write a contact down, for all devices.
+        self, contact: Contact, instead_of: Contact | None = None, *, as_they_were: AsTheyWere | None = None
+    ) -> bool:  # fmt: skip
+        """Write a contact down, for all devices. Returns whether that was done.
 
-        Args: instead_of: one that goes in the same step; as_it_was: only if it is so still: what a person has decided
-        meanwhile stays.
+        Args: instead_of: one that goes in the same step; as_they_were: only if these contacts are so still, None: none:
+        what a person has decided meanwhile, on another device too, stays.
         """
         data: dict[str, Any] = {
             "name": contact.name, "root": contact.root.hex(), "relay": contact.relay, "state": contact.state,
             "verified": contact.is_verified, "changed": contact.changed.hex(), "asked": contact.asked_ms,
         }  # fmt: skip
+        is_kept = True
         if contact != self.contact(contact.person) or instead_of is not None:
             gone = {} if instead_of is None else {instead_of.person.hex(): None}
-            await self._write_all({contact.person.hex(): data, **gone}, as_it_was)
+            is_kept = await self._write_all({contact.person.hex(): data, **gone}, as_they_were)
         self.published("contacts")
         self.wake()
+        return is_kept
 
     async def _write(self, id: str, puts: dict[str, Any] | None) -> None:
         await self._write_all({id: puts})
 
-    async def _write_all(self, wanted: Mapping[str, dict[str, Any] | None], as_it_was: Contact | None = None) -> None:
+    async def _write_all(
+        self, wanted: Mapping[str, dict[str, Any] | None], as_they_were: AsTheyWere | None = None
+    ) -> bool:  # fmt: skip
         """Documents of the collection are this from now on. Args: wanted: fields by id; None: it goes."""
         now_ms = self._clock()
 
-        def write(tx: Tx) -> None:
+        def write(tx: Tx) -> bool:
             requests: list[Request] = []
-            if as_it_was is not None and self._contact_now(tx, as_it_was.person) != as_it_was:
-                return
+            if any(self._contact_now(tx, person) != before for person, before in (as_they_were or {}).items()):
+                return False
             for id, puts in wanted.items():
                 row = self._replica.current(tx, COLLECTION, id)
                 lives = row is not None and row[0] % 2 == 1
@@ -184,9 +191,11 @@ class People(Others):
                     requests.append(Delete(COLLECTION, id))
             if requests:
                 self._replica.write(tx, requests, now_ms)
+            return True
 
-        await self._database.write(write)
+        is_done = await self._database.write(write)
         self._wrote()
+        return is_done
 
     def _contact_now(self, tx: Tx, person: SpaceId) -> Contact | None:
         """In this transaction, which may be that of others too."""

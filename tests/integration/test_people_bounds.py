@@ -6,6 +6,7 @@ import asyncio
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from hybridgw_daemon.core.letters import Kind, Said
@@ -16,7 +17,7 @@ from hybridgw_daemon.services.ports import OWNER
 from hybridgw_daemon.stores import messages as message_rows
 from hybridgw_daemon.stores import people as people_rows
 from hybridgw_protocol import localapi_people as api
-from hybridgw_protocol.errors import BadValue
+from hybridgw_protocol.errors import AlreadyExists, BadValue
 from hybridgw_protocol.ids import SpaceId
 from hybridgw_protocol.letters import FLAG_CONTACT
 from hybridgw_protocol.limits import (
@@ -32,8 +33,8 @@ from hybridgw_protocol.messages import MessageState
 from hybridgw_storage.database import Tx
 
 from .devices import pair, until
-from .test_people import Liar, Talker, friends, letter
-from .test_people_apart import becomes
+from .test_people import Liar, Talker, friends, letter, strangers
+from .test_people_apart import Slow, becomes
 
 BODY = 60_000
 
@@ -239,3 +240,37 @@ async def test_what_waits_on_another_device_is_not_shown_any_more_either(tmp_pat
         ear, waiting = await phone.messages.listeners.listen(OWNER, "web_app", "inbox", LISTEN, asyncio.Event())
         assert waiting == 0
         assert await ear.part() == []
+
+
+# ---- what another device decides meanwhile ---------------------------------------------------------------------------
+@pytest.mark.parametrize("state", ["accepted", "blocked"])
+async def test_what_another_device_decides_while_a_relay_is_asked_stays(tmp_path: Path, state: str) -> None:
+    async with friends(tmp_path) as (ada, bob, url, _):
+        contact = ada.people.named("bob")
+        await ada.contacts.remove(OWNER, api.RemoveContact(contact="bob"))
+        slow = Slow(url, bob.device.space.records())
+        ada.people.directories = {slow: None}
+        adding = asyncio.create_task(ada.add(contact.person.hex(), "robert"))
+        await asyncio.wait_for(slow.is_asked.wait(), 30)
+        decided = msgspec.structs.replace(contact, name="bobby", state=state, is_verified=True)
+        await ada.people.keep(decided)
+        slow.may_answer.set()
+        with pytest.raises(AlreadyExists, match="bobby"):
+            await adding
+        assert ada.people.contact(contact.person) == decided
+
+
+async def test_what_another_device_decides_while_relays_are_told_of_us_stays(tmp_path: Path) -> None:
+    async with strangers(tmp_path) as (ada, bob, url, _):
+        await ada.add(await bob.address("Bob"), "bob")
+        await until(lambda: bob.device.database.peek(people_rows.requests))
+        await bob.contacts.withdraw(OWNER, api.WithdrawAddress())
+        asked = bob.device.database.peek(people_rows.requests)[0]
+        slow = Slow(url, [])
+        bob.people.directories = {slow: None}
+        accepting = asyncio.create_task(bob.accept(asked.person.hex()))
+        await asyncio.wait_for(slow.is_asked.wait(), 30)
+        await bob.people.keep(Contact(asked.person, "ada", asked.root, url, "accepted", is_verified=True))
+        slow.may_answer.set()
+        await accepting
+        assert bob.standing("ada") == ("accepted", True, False)
