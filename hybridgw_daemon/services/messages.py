@@ -95,7 +95,7 @@ class MessageService:
                 f"The body of a message has at most {MAX_MESSAGE_BODY_BYTES} bytes of JSON, this one {len(body)}. Put "
                 "larger things into a document and send its id.", field="body",
             )  # fmt: skip
-        check_topic(command.type)
+        check_topic(command.type, "type")
         named = [command.to] if isinstance(command.to, str) else command.to
         letter = Letter(
             principal=principal.id, client=(client or principal.id)[:MAX_CLIENT], type=command.type, body=body,
