@@ -229,7 +229,7 @@ class Subscription:
     ) -> None:
         self._hub = hub
         self._cursor = start
-        self._first = last  # what was deleted up to here, nobody who begins at 0 needs to hear of
+        self._first = last  # up to here it was there already; of what was deleted, who begins at 0 does not hear
         self._from_nothing = start == 0
         self._collection = collection
         self._readable = readable
@@ -271,7 +271,8 @@ class Subscription:
         if self._documents:
             if reset := self._told.pop("reset", None):
                 return [reset]
-            if events := await self._next():
+            events = [] if self._is_at_first() else await self._next()
+            if events:
                 return events
             if not self._is_ready:
                 self._is_ready = True
@@ -297,13 +298,21 @@ class Subscription:
         found: list[Event] = []
         size = 0
         for event in reversed(newer):
-            if size > PART_BYTES:
+            if size > PART_BYTES or self._is_later(event.seq or 0):
                 break
             self._cursor = event.seq or self._cursor
             if self._wants(event.collection):
                 found.append(event)
                 size += len(event.data)
         return found
+
+    def _is_at_first(self) -> bool:
+        """All that was there when it began is told, `ready` is due: what has changed since comes after it."""
+        return not self._is_ready and self._cursor >= self._first
+
+    def _is_later(self, seq: int) -> bool:
+        """It changed since the beginning, of which more is to be told first."""
+        return not self._is_ready and seq > self._first
 
     def _is_behind(self) -> bool:
         """Before what the memory has; or at what there is, while the memory also has what it was before."""
@@ -324,12 +333,15 @@ class Subscription:
             finally:
                 connection.execute("COMMIT")
 
-        while self._is_behind() and not self._closed:
+        while self._is_behind() and not self._is_at_first() and not self._closed:
             after = self._cursor
             rows, reached = await self._hub._database.read(look)
             found: list[Event] = []
             size = 0
             for row in rows:
+                if self._is_later(row.seq):
+                    self._cursor = self._first
+                    break
                 if size > PART_BYTES:
                     break
                 self._cursor = row.seq
@@ -340,7 +352,7 @@ class Subscription:
                 found.append(_event(row))
                 size += len(found[-1].data)
             else:
-                self._cursor = reached
+                self._cursor = self._first if self._is_later(reached) else reached
             if found:
                 return found
         return []

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import re
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -112,6 +113,8 @@ class SyncService:
         self._unsealed = asyncio.Event()
         self._tend_due = asyncio.Event()
         self._sealed_at = 0.0
+        self._forked = asyncio.Event()  # there is proof that our own log was continued elsewhere
+        self._forked_s = -math.inf  # and more of it came then
         self._hold_own_log: int = 0  # a peer holds more of our own log than we do: fetch before sealing
         self._unkept: dict[bytes, bytes] = {}  # control records that are known in memory and not written down yet
         self._follow_is_due = False  # the replica does not know yet what the control records in memory say
@@ -329,7 +332,8 @@ class SyncService:
         if stored.forks:
             self._published("alarms")
             if self.space.own_log in stored.forks:
-                await self._repair(source)
+                self._forked_s = asyncio.get_running_loop().time()
+                self._forked.set()
         if stored.applied:
             self._tell_documents()
         self.peers.wake(except_for=source)
@@ -344,12 +348,15 @@ class SyncService:
             self.letters.documents_changed()
         self._published("documents")
 
-    async def _repair(self, source: str | None = None) -> None:
-        """If there is proof that our own log was continued elsewhere, close it on the branch the others hold."""
-        conversation = self.peers.conversation(source)
-        theirs = conversation.state.theirs.get(self.space.own_log) if conversation else None
+    async def _repair(self) -> None:
+        """If there is proof that our own log was continued elsewhere, close it on the branch the others hold.
+
+        One that somebody connected says to hold and that is not here yet is waited for, not longer than RETRY_S.
+        """
+        is_late = asyncio.get_running_loop().time() - self._forked_s >= RETRY_S
+        tip = EMPTY_HEAD if is_late else self._told_of_own_log()
         end = await self._database.write(
-            lambda tx: self._replica.close_for(tx, theirs or Head(0, b"")) if self._replica.own_forked(tx) else None
+            lambda tx: self._replica.close_for(tx, tip) if self._replica.own_forked(tx) else None
         )
         if end is None:
             return
@@ -357,6 +364,17 @@ class SyncService:
         log.warning("own log forked, closing it at n=%d", end.n)
         record = self.space.close_log(self.space.own_log, end, self._clock())
         await self.add_records([record])
+
+    def _told_of_own_log(self) -> Head:
+        """Where others say that our own log ends: the farthest end of a branch that is not ours, else of ours."""
+        own = self.space.own_log
+        told = [head for c in self.peers.conversations.values() if (head := c.state.theirs.get(own)) is not None]
+
+        def is_other(head: Head) -> bool:
+            held = self._database.peek(partial(oplog.hash_at, log=own, n=head.n))
+            return held is None or held[: len(head.hash)] != head.hash
+
+        return max(told, key=lambda head: (is_other(head), head.n), default=EMPTY_HEAD)
 
     async def add_records(self, records: Sequence[bytes], *, from_peer: bool = False) -> None:
         """Control records from a peer, or our own: keep them, follow what they change, sign what is due.
@@ -447,6 +465,7 @@ class SyncService:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._seal_loop(), name="seal")
             group.create_task(self._retry_loop(), name="retry")
+            group.create_task(self._repair_loop(), name="repair")
             group.create_task(self._tend_loop(), name="tend")
             group.create_task(self.peers.run(), name="peers")
 
@@ -500,6 +519,18 @@ class SyncService:
                 log.warning("signing key records later: %s", error.message)
                 await asyncio.sleep(REST_S)
                 self._tend_due.set()
+
+    async def _repair_loop(self) -> None:
+        """After a proof, not at once: what of the other branch is only shown after the close is void, and of those who
+        are connected, or are about to be, each may hold more of it than the one who was first."""
+        while True:
+            await self._forked.wait()
+            self._forked.clear()
+            await asyncio.sleep(HOLD_S)
+            try:
+                await self._repair()
+            except HybridGWError as error:
+                log.warning("closing the own log later: %s", error.message)  # see `retry`
 
     async def _retry_loop(self) -> None:
         while True:

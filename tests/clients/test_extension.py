@@ -106,10 +106,18 @@ async def test_spec_F4_in_chromium_over_the_native_host(owner: Owner, packages: 
         await tab.ask("ServiceWorker.enable", {})
         await tab.ask("ServiceWorker.stopAllWorkers", {})
         await until(tab, f"{TITLES} === 'Call home,Buy milk' && {STATUS} === 'offline'")  # by another worker
+        await tab.click("#tasks li:nth-child(2) input")
+        await until(tab, f"{TITLES} === 'Call home'")
+        await tab.ask("ServiceWorker.stopAllWorkers", {})
+        await until(tab, f"{TITLES} === 'Call home' && {STATUS} === 'offline'")
         owner.up()
-        await until(tab, f"{STATUS} === 'online' && {PENDING} === 0")
+        await until(tab, f"{STATUS} === 'online' && {PENDING} === 0 && {TITLES} === 'Call home'")
         assert await titles(owner) == ["Buy milk", "Call home"]
         assert await owner.waiting() == []
+        milk = (await owner.call("GET", "/api/data/tasks"))["items"][0]
+        assert milk["data"]["status"] == "done"
+        await owner.call("PATCH", f"/api/data/tasks/{milk['id']}", {"status": "open"})
+        await until(tab, f"{TITLES} === 'Call home,Buy milk'")
 
         await tab.ask("ServiceWorker.stopAllWorkers", {})
         await until(tab, f"{STATUS} === 'online'")

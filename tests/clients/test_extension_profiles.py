@@ -6,9 +6,11 @@ its worker, by the browser's own `dispatch`. That the browser has the entries is
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -207,6 +209,24 @@ async def ten_thousand_tasks(owner: Owner, browser: Chromium) -> None:
     await until(tab, f"{TITLES}.startsWith('The latest,') && {PENDING} === 0", PATIENT_S)
     await tab.click("#tasks input")
     await until(tab, f"!{TITLES}.includes('The latest')", PATIENT_S)
+
+    # Done before everything has arrived; and when little is left, the next ones come.
+    await tab.goto("about:blank")
+    tab = await popup(browser)
+    shown = (await until(tab, f"document.querySelectorAll('#tasks li').length >= 30 && {TITLES}", PATIENT_S)).split(",")
+    assert {title[:6] for title in shown} == {"Task 9"}
+    done, kept_open = set(shown[:25]), set(shown[25:])
+    await tab.run("[...document.querySelectorAll('#tasks input')].slice(0, 25).forEach((one) => one.click())")
+    left = f"!{TITLES}.split(',').some((one) => {json.dumps(sorted(done))}.includes(one))"
+    await until(tab, f"{STATUS} === 'online' && {PENDING} === 0 && {FULL} && {left}", PATIENT_S)
+    assert kept_open <= set((await tab.run(TITLES)).split(","))
+    finished = quote(json.dumps({"status": "done"}))
+    async with asyncio.timeout(PATIENT_S):  # each is hidden at once, and told after that
+        while True:
+            found = (await owner.call("GET", f"/api/data/tasks?filter={finished}"))["items"]
+            if {one["data"]["title"] for one in found} == {"The latest", *done}:
+                break
+            await asyncio.sleep(0.05)
 
 
 async def thousand(owner: Owner, first: int) -> None:

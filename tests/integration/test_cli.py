@@ -303,6 +303,9 @@ def test_sec_a_passphrase_is_handed_over_by_descriptor(tmp_path: Path) -> None:
         code, said = up("abc", "--secret-store", "passphrase")
         assert (code, state()) == (4, "locked")
         assert "at least 12 characters" in said
+        with socket.create_server(("127.0.0.1", 0)) as other:  # a port that is taken: the one that runs is not stopped
+            code, said = up("correct horse battery staple", "--port", str(other.getsockname()[1]))
+        assert (code, state(), "cannot be used" in said) == (1, "locked", True)
         assert up("correct horse battery staple", "--secret-store", "passphrase")[0] == 0  # although one runs, locked
         assert state() == "offline"
         assert "correct horse" not in (cli.home / "secrets.json").read_text()

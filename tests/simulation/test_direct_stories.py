@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from hybridgw_daemon.stores import oplog
 from hybridgw_daemon.transports.peers.lan import MISSED_PAUSE_S
 from hybridgw_protocol.link import DEFAULT_FLOW
 from hybridgw_protocol.records import Remove, sign_record
@@ -95,6 +96,44 @@ def test_a_fork_is_proved_and_repaired_between_devices(world: Story) -> None:
     assert are_in_step(a, b, c)
     assert world.counts["own log repaired"]
     assert b.row("tasks", "doc") is not None
+
+
+def test_a_fork_waits_for_who_has_more_of_the_other_branch(world: Story) -> None:
+    """A device goes back to an older copy and writes on. Who proves the fork first has the beginning of what it wrote
+    before, another device all of it: what is shown only after the log was closed would count no more."""
+    world.begin(is_paired=False)
+    a, b, c = world.devices
+    for device in (b, c):
+        world.pair(device, world.first)
+        world.run_for(5.0)
+    a.copy()
+    world.write(a, "all have it", "first")
+    world.run_for(2.0)
+    part(world, a, b, is_open=False)
+    part(world, b, c, is_open=False)
+    world.way(a, world.relays[0], False)
+    world.way(c, world.relays[0], False)
+    world.run_for(2.0)
+    world.write(a, "one has it", "second")
+    world.run_for(2.0)
+    assert [d.row("tasks", "second") is not None for d in (b, c)] == [False, True]
+    part(world, a, c, is_open=False)
+    world.go_back(a)
+    world.write(a, "another history", "third")
+    part(world, a, b, is_open=True)
+    world.way(a, world.relays[0], True)
+    own = a.sync.space.own_log
+    for _ in range(200):
+        if a.peek(lambda c: oplog.evidence(c, own)):  # the proof
+            break
+        world.run_for(0.25)
+    part(world, a, c, is_open=True)
+    world.net.heal()
+    world.run_for(130.0)
+    assert world.counts["own log repaired"] == 1
+    world.heal()
+    world.check()
+    assert all(b.row("tasks", name) is not None for name in ("first", "second", "third"))
 
 
 def test_removed_while_parted(world: Story) -> None:

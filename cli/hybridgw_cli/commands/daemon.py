@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -97,6 +98,7 @@ def up(
     if passphrase_fd is None and (store or kept or environment.get("HYBRIDGW_SECRET_STORE")) == "passphrase":
         passphrase_fd = _ask_passphrase(app, environment, is_new=kept is None, is_needed=store is not None)
     if _is_running(app):
+        _check_free(app, port)
         _stop(app)  # its keys are locked, and it reads a passphrase or another store only when it starts
     arguments = [*daemon_program(app), *options]
     if passphrase_fd is not None:
@@ -118,6 +120,22 @@ def _is_running(app: App) -> bool:
         if "lost_pid" in error.detail:
             raise AlreadyRunning(error.message, pid=error.detail["lost_pid"]) from error
         return False
+
+
+def _check_free(app: App, port: int | None) -> None:
+    """Could a daemon listen there: else the one that runs is not stopped for it. Raises: StateError."""
+    if not port or port == app.client.endpoint.port:
+        return
+    with socket.socket() as probe:
+        if sys.platform != "win32":  # as the daemon: a port whose last connections are just closing is free
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise StateError(
+                f"Port {port} cannot be used ({os.strerror(error.errno or 0)}). Stop the program that has it, or name "
+                "another with --port. The daemon of before still runs."
+            ) from error
 
 
 def _kept_store(app: App) -> str | None:

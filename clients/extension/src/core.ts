@@ -127,9 +127,11 @@ export class Core {
       }
       case 'check':
         await tasks.patch(ask.id, { status: ask.isDone ? 'done' : 'open' })
+        if (ask.isDone) this.tasks.left(ask.id)
         return
       case 'remove':
         await tasks.delete(ask.id)
+        this.tasks.left(ask.id)
         return
       case 'send':
         return await this.unsent.add(ask.id, ask.to, ask.piece)

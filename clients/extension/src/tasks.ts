@@ -71,6 +71,13 @@ export class TaskList {
     this.save()
   }
 
+  /** Done or thrown away by the person. Until everything has arrived, no list but this one knows of it. */
+  left(id: string): void {
+    this.now = { ...this.now, items: this.now.items.filter((one) => one.id !== id) }
+    this.save()
+    this.changed()
+  }
+
   private see(client: HybridGW): void {
     const filter = this.from === '' ? OPEN : { ...OPEN, created_at: { $gte: this.from } }
     const view = client.collection<TaskData>('tasks').live({ filter, sort: SORT })

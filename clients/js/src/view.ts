@@ -103,7 +103,7 @@ export class View<T = Data> implements Readable<Snapshot<T>>, Subscriber {
   event({ event, data }: EventFrame): void {
     switch (event) {
       case 'initial':
-        for (const document of (data as { items: WireDocument[] }).items) (this.incoming ??= new Map()).set(document.id, shown(document))
+        for (const document of (data as { items: WireDocument[] }).items) this.told(document)
         return
       case 'ready':
         if (!this.isReady || this.incoming !== null) this.docs = this.incoming ?? new Map()
@@ -129,6 +129,7 @@ export class View<T = Data> implements Readable<Snapshot<T>>, Subscriber {
 
   renewed(): void {
     this.incoming = new Map()
+    this.gone.clear()
   }
 
   failed(error: HybridGWError): void {
@@ -147,6 +148,7 @@ export class View<T = Data> implements Readable<Snapshot<T>>, Subscriber {
     if (document.version <= before) return
     this.gone.delete(document.id)
     this.docs.set(document.id, shown(document))
+    this.incoming?.set(document.id, shown(document))
     this.touch()
   }
 
@@ -155,9 +157,17 @@ export class View<T = Data> implements Readable<Snapshot<T>>, Subscriber {
     this.store.touch()
   }
 
+  /** One of those that were there. The answer to a write of ours may have told a newer state of it already. */
+  private told(document: WireDocument): void {
+    this.incoming ??= new Map()
+    const before = this.incoming.get(document.id)?.version ?? this.gone.get(document.id) ?? -1
+    if (document.version > before) this.incoming.set(document.id, shown(document))
+  }
+
   private remove({ id, version }: { id: string; version: number }): void {
     if ((this.docs.get(id)?.version ?? -1) > version && version > 0) return
     this.docs.delete(id)
+    this.incoming?.delete(id)
     this.gone.set(id, version) // an event from before it may still be on its way
     if (this.gone.size > 1_000) this.gone.delete(this.gone.keys().next().value as string)
     this.touch()

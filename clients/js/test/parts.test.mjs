@@ -11,6 +11,7 @@ import { Messages } from '../dist/messages.js'
 import { connect, fileTokens, ownerOf } from '../dist/node.js'
 import { matches, patched, same, sorter } from '../dist/query.js'
 import { Store } from '../dist/store.js'
+import { View } from '../dist/view.js'
 import { watchWake } from '../dist/wake.js'
 
 const golden = JSON.parse(readFileSync(new URL('../../../protocol/vectors/local_frames.json', import.meta.url)))
@@ -121,6 +122,24 @@ test('a store keeps its snapshot, tells once per turn, and survives a listener t
   await Promise.resolve()
   assert.deepEqual(seen, [0, 3])
   assert.deepEqual(watched, [true, false])
+})
+
+test('a list keeps what it is told while what there was still arrives', () => {
+  const list = new View({ follow: () => () => undefined, changesOf: () => [] }, 'notes', { filter: { isOpen: true } })
+  const one = (id, version, isOpen = true) => ({ id, collection: 'notes', version, conflicts: 0, data: { isOpen } })
+  const initial = (...items) => list.event({ event: 'initial', data: { items } })
+  list.subscribe(() => undefined)
+  for (const n of [10, 20]) { // and again after the connection was lost
+    list.renewed()
+    initial(one('a', n + 1), one('b', n + 2))
+    list.stored(one('c', n + 7)) // answers to writes
+    list.stored(one('b', n + 8))
+    list.stored(one('d', n + 9, false))
+    initial(one('b', n + 2), one('c', n + 3), one('d', n + 4), one('e', n + 5))
+    list.event({ event: 'ready', data: {} })
+    const shown = list.getSnapshot().docs.map(({ id, version }) => `${id}${version - n}`)
+    assert.equal(shown.join(), 'a1,b8,c7,e5')
+  }
 })
 
 test('a timer that comes far too late has slept', async () => {

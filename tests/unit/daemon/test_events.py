@@ -84,6 +84,27 @@ async def test_a_listener_that_returns_gets_what_it_missed_once(house: House) ->
         again.close()
 
 
+@pytest.mark.parametrize("how_many", [3, 700])  # one page of the table, several
+@pytest.mark.parametrize("others", [False, True])
+async def test_spec_G4_what_changes_after_the_beginning_comes_after_ready(
+    house: House, how_many: int, others: bool
+) -> None:
+    """And never before it, however long the beginning takes: who is told `ready` late would take changes for old."""
+    for k in range(how_many):
+        await house.put("notes", f"{k:03}", {"k": k})
+    if others:  # the memory of events is kept for them
+        await until_ready(house.hub.subscribe())
+    from_all, returned = house.hub.subscribe(since="0", collection="notes"), house.hub.subscribe(since="1")
+    await house.put("notes", "001", {"k": "later"})
+    await house.put("notes", "new", {"k": 0})
+    for _ in range(5):  # the hub has read them
+        await asyncio.sleep(0)
+    assert ids(await until_ready(from_all)) == [f"{k:03}" for k in range(how_many) if k != 1]
+    assert ids(await part(from_all)) == ["001", "new"]
+    assert "new" not in ids(await until_ready(returned))
+    assert ids(await part(returned)) == ["001", "new"]
+
+
 async def test_only_one_collection(house: House) -> None:
     subscription = house.hub.subscribe(since="0", collection="notes")
     await until_ready(subscription)
