@@ -17,6 +17,7 @@ from ..stores import alarms
 from ..stores import people as rows
 from ..stores.people import Used
 
+AGAIN_MS: Final = 20_000  # whose room is full is looked at again: it takes a quarter of a second, and less than HOLD_MS
 GAIN: Final = 8  # an eighth is made free at once, so that it is not done for each letter
 
 
@@ -27,15 +28,20 @@ class LetterRoom:
         """Args: clock: Unix ms."""
         self._database, self._clock = database, clock
         self._used: dict[SpaceId, Used] = {}  # at most so much: looked up when it seems too much
+        self._full_until_ms: dict[SpaceId, int] = {}
 
     async def take(self, person: SpaceId, name: str, size: int, coming: Sequence[int]) -> bool:
         """Account for a message of a contact. Returns whether there is room for it. Args: name: of the contact; size:
         bytes of what it says; coming: likewise, those that were taken and are not stored yet."""
-        used = self._used.get(person)
+        used, now_ms = self._used.get(person), self._clock()
+        if 0 < self._full_until_ms.get(person, 0) - now_ms <= AGAIN_MS:  # a clock may go back
+            return False
         if used is None or not _has_room(used):
             used = await self._database.write(lambda tx: self._make_room(tx, person, name, coming))
         is_room = _has_room(used)
         self._used[person] = Used(used.messages + 1, used.size + size) if is_room else used
+        if not is_room:
+            self._full_until_ms[person] = now_ms + AGAIN_MS
         return is_room
 
     def _make_room(self, tx: Tx, person: SpaceId, name: str, coming: Sequence[int]) -> Used:

@@ -11,6 +11,7 @@ import pytest
 
 from hybridgw_daemon.core.letters import Kind, Said
 from hybridgw_daemon.core.uuid7 import new_uuid7
+from hybridgw_daemon.services.letter_room import AGAIN_MS
 from hybridgw_daemon.services.message_history import parse_message_id
 from hybridgw_daemon.services.people import Contact
 from hybridgw_daemon.services.ports import OWNER
@@ -94,6 +95,7 @@ async def test_what_a_contact_writes_waits_at_the_relay_when_it_does_not_fit_her
         await ada.device.database.write(
             lambda tx: tx.execute("UPDATE delivery SET state = 'handled' WHERE recipient = x'' AND rid % 2")
         )
+        ada.device.ahead_ms = AGAIN_MS
         assert (await ada.letters.take([*blobs[2:], short], url)).kept == []
         assert not any(isinstance(shown, tuple) for shown in ada.shown())  # none after a gap
         assert (await used(ada, bob)).size <= MAX_FROM_ONE_BYTES
@@ -109,6 +111,7 @@ async def test_a_contact_has_so_many_messages_here_and_not_more(tmp_path: Path) 
         await ada.device.database.write(
             lambda tx: tx.execute("UPDATE message SET is_open = 0, expires_ms = ? WHERE rid % 3 = 0", (end_ms,))
         )
+        ada.device.ahead_ms = AGAIN_MS
         assert (await ada.letters.take([blob], url)).kept == []
         assert (await used(ada, bob)).messages < MAX_FROM_ONE
 
