@@ -344,6 +344,8 @@ class SyncService:
         if self._rebuilds != self._replica.rebuilds:
             self._rebuilds = self._replica.rebuilds
             self._published("rebuilt")
+        if self.letters is not None:
+            self.letters.documents_changed()
         self._published("documents")
 
     async def _repair(self) -> None:
@@ -554,7 +556,7 @@ class SyncService:
             now_ms = self.now_ms()
             applied = await self._database.write(lambda tx: self._replica.drain(tx, now_ms, self._replica.sealer))
             if applied:
-                self._published("documents")
+                self._tell_documents()
 
     # ---- status and trigger ---------------------------------------------------------------------------------------
     async def _wait_for_step(self, timeout_s: float) -> bool:
