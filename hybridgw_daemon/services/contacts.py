@@ -27,7 +27,7 @@ from hybridgw_storage.database import Database, Tx
 from ..core.letters import Kind
 from ..stores import people as rows
 from ..stores.people import RequestRow
-from .people import Contact, People, check_name
+from .people import AsTheyWere, Contact, People, check_name
 from .ports import Principal
 from .space import Space
 
@@ -81,7 +81,7 @@ class ContactService:
         return api.ContactList(items=[self._shown(contact) for contact in self._people.contacts()])
 
     async def get(self, _: Principal, command: api.GetContact) -> api.Contact:
-        """With the safety number. Raises: NotFound, SecretsLocked."""
+        """With the safety number. Raises: NotFound, BadValue, SecretsLocked."""
         return self._with_number(self._people.named(command.contact))
 
     async def requests(self, _: Principal, _command: api.ListContactRequests) -> api.ContactRequestList:
@@ -117,7 +117,8 @@ class ContactService:
     async def add(self, _: Principal, command: api.AddContact) -> api.Contact:
         """Ask somebody to be a contact.
 
-        Raises: BadValue; NotFound: nobody of this address is there; AlreadyExists; Offline: no relay can be asked.
+        Raises: BadValue; NotFound: nobody of this address is there; AlreadyExists, also meanwhile on another
+        device; Offline: no relay can be asked.
         """
         address = parse_address(command.address)
         if address.person == self._space.identity.space:
@@ -145,12 +146,13 @@ class ContactService:
         namesake = self._namesake(name, address.person)
         contact = Contact(
             address.person, name, root, relay or address.relay, "asked",
-            changed=b"" if namesake is None else namesake.changed or namesake.root,
+            changed=b"" if namesake is None else namesake.changed or namesake.root, asked_ms=self._clock(),
         )  # fmt: skip
         if namesake is not None and not command.name:
             raise AlreadyExists(f"A contact is called {name} already; choose another name.", field="name")
         note, now_ms = command.note, self._clock()
-        await self._people.keep(contact, namesake)
+        before_that = {address.person: before} | ({} if namesake is None else {namesake.person: namesake})
+        await self._keep(contact, namesake, before_that)
         if namesake is not None:
             await self._tell_no_more(namesake)
         if not contact.changed:
@@ -158,6 +160,19 @@ class ContactService:
         self._people.wake()
         await self._noted("contact.asked", name=contact.name, person=contact.person.hex())
         return self._with_number(contact)
+
+    async def _keep(self, contact: Contact, instead_of: Contact | None, as_they_were: AsTheyWere) -> None:
+        """Raises: AlreadyExists: another device has decided something about them while this one waited."""
+        if not await self._people.keep(contact, instead_of, as_they_were=as_they_were):
+            raise self._decided_elsewhere(contact)
+
+    def _decided_elsewhere(self, contact: Contact) -> AlreadyExists:
+        now = self._people.contact(contact.person)
+        name = contact.name if now is None else now.name
+        return AlreadyExists(
+            f"{name} was changed on another device of yours just now. Look at them, then decide again: hybridgw "
+            "contacts list", field="contact",
+        )  # fmt: skip
 
     async def accept(self, _: Principal, command: api.AcceptContact) -> api.Contact:
         """Agree with who asks, or end a block. Raises: NotFound, AlreadyExists, BadValue."""
@@ -167,9 +182,17 @@ class ContactService:
         contact = self._people.named(command.contact)
         if contact.state != "blocked":
             raise AlreadyExists(f"{contact.name} is a contact already.", field="contact")
-        return await self._agree(msgspec.structs.replace(contact, state="accepted"))  # a changed key stays one
+        agreed = msgspec.structs.replace(contact, state="accepted")  # a changed key stays one
+        return await self._agree(agreed, contact)
 
     async def _accept(self, request: RequestRow, name: str) -> api.Contact:
+        self._agreed(request, name)  # before others can find this person
+        await self._publish()
+        before = self._people.contact(request.person)  # by now
+        return await self._agree(self._agreed(request, name), before)
+
+    def _agreed(self, request: RequestRow, name: str) -> Contact:
+        """Who asks, as a contact. Raises: AlreadyExists, BadValue."""
         before = self._people.contact(request.person)
         name = check_name(name or (before.name if before else request.name) or DEFAULT_NAME)
         namesake = self._namesake(name, request.person)
@@ -180,14 +203,13 @@ class ContactService:
                 f"--name {shlex.quote(name)}",
                 field="name",
             )
-        await self._publish()
         if before is not None:  # known since, by another device: what it knows of their key stays
-            return await self._agree(msgspec.structs.replace(before, name=name, state="accepted"))
-        return await self._agree(Contact(request.person, name, request.root, request.relay, "accepted"))
+            return msgspec.structs.replace(before, name=name, state="accepted")
+        return Contact(request.person, name, request.root, request.relay, "accepted")
 
-    async def _agree(self, contact: Contact) -> api.Contact:
+    async def _agree(self, contact: Contact, before: Contact | None) -> api.Contact:
         person, now_ms = contact.person, self._clock()
-        await self._people.keep(contact)
+        await self._keep(contact, None, {person: before})
         keys = self._people.known(person).keys()
 
         def write(tx: Tx) -> None:
@@ -202,7 +224,7 @@ class ContactService:
         return self._with_number(contact)
 
     async def block(self, _: Principal, command: api.BlockContact) -> api.Contact:
-        """Hear nothing more of somebody. Raises: NotFound."""
+        """Hear nothing more of somebody. Raises: NotFound, BadValue: nobody, or several."""
         request = self._request(command.contact)
         if request is not None:
             name = request.name or DEFAULT_NAME
@@ -213,33 +235,35 @@ class ContactService:
             )  # fmt: skip
         else:
             before = self._people.named(command.contact)
-            contact = Contact(
-                before.person, before.name, before.root, before.relay, "blocked", before.is_verified, before.changed
-            )
+            contact = msgspec.structs.replace(before, state="blocked")
         await self._people.keep(contact)
 
         def write(tx: Tx) -> None:
             rows.delete_request(tx, contact.person)
             rows.delete_errand(tx, contact.person)
-            rows.forget_receipts(tx, contact.person)
-            rows.forget_held(tx, contact.person)
+            rows.silence(tx, contact.person, self._clock())
 
         await self._database.write(write)
+        self._people.published("messages")
         await self._noted("contact.blocked", name=contact.name, person=contact.person.hex())
         return self._shown(contact)
 
     async def rename(self, _: Principal, command: api.RenameContact) -> api.Contact:
-        """Call a contact something else. Raises: NotFound, BadValue; AlreadyExists: another contact is called so."""
+        """Call a contact something else.
+
+        Raises: NotFound, BadValue; AlreadyExists: another contact is called so, or they were changed meanwhile.
+        """
         contact, name = self._people.named(command.contact), check_name(command.name)
         if self._namesake(name, contact.person) is not None:
             raise AlreadyExists(f"A contact is called {name} already; choose another name.", field="name")
         if name != contact.name:
-            await self._people.rename(contact, name)
+            if not await self._people.rename(contact, name):
+                raise self._decided_elsewhere(contact)
             await self._noted("contact.renamed", name=name, before=contact.name, person=contact.person.hex())
         return self._with_number(self._people.named(contact.person.hex()))
 
     async def verify(self, _: Principal, command: api.VerifyContact) -> api.Contact:
-        """Two people have compared. Raises: NotFound, BadValue; WrongCode: the other side has another number."""
+        """Two people have compared. Raises: NotFound, BadValue, AlreadyExists; WrongCode: it is another number."""
         contact, given = self._people.named(command.contact), parse_number(command.number)
         number = safety_number(self._space.root_public, contact.root)
         if not hmac.compare_digest(given, number):
@@ -249,8 +273,8 @@ class ContactService:
                 field="number",
             )
         had_changed, now_ms = bool(contact.changed), self._clock()
-        confirmed = Contact(contact.person, contact.name, contact.root, contact.relay, contact.state, is_verified=True)
-        await self._people.keep(confirmed)
+        confirmed = msgspec.structs.replace(contact, is_verified=True, changed=b"")
+        await self._keep(confirmed, None, {contact.person: contact})
         if had_changed and contact.state == "asked":
             await self._database.write(lambda tx: rows.put_errand(tx, contact.person, Kind.ASK, "", now_ms))
         self._people.wake()
@@ -258,7 +282,7 @@ class ContactService:
         return self._with_number(confirmed)
 
     async def remove(self, _: Principal, command: api.RemoveContact) -> api.ContactRemoved:
-        """Forget a contact. Raises: NotFound."""
+        """Forget a contact. Raises: NotFound, BadValue: nobody, or several."""
         contact = self._people.named(command.contact)
         await self._forget(contact)
         await self._noted("contact.removed", name=contact.name, person=contact.person.hex())

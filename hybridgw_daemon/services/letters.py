@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from contextlib import suppress
 from typing import Final, NamedTuple
 
+import msgspec
 from nacl.bindings import crypto_scalarmult_base
 
 from hybridgw_protocol.envelope import EnvelopeHeader
@@ -22,6 +23,7 @@ from hybridgw_protocol.frames import LetterPut, MsgStored
 from hybridgw_protocol.ids import DeviceId, KeyId, LogId, SpaceId
 from hybridgw_protocol.letters import FLAG_CONTACT, FLAG_RECEIPT, Letter, LetterHeader, parse_letter
 from hybridgw_protocol.limits import (
+    CLOCK_BOUND_MS,
     MAX_MESSAGE_TTL_MS,
     MAX_RECEIPTS,
     MESSAGE_KEY_KEPT_MS,
@@ -57,6 +59,7 @@ from ..stores import people as rows
 from ..stores.mail import ReceiptRow
 from ..stores.messages import Change
 from ..stores.people import ErrandRow, LetterRow, RequestRow
+from .letter_room import LetterRoom
 from .mail import MailService
 from .people import Contact, People
 from .space import Space
@@ -114,7 +117,9 @@ class LetterService:
         self._own: list[bytes] = []  # the record of the newest message key, as last looked up
         self._takes = False  # it is one, and not the word that there is none any more
         self._tending = asyncio.Lock()
+        self._room = LetterRoom(database, clock=clock)
         self._paused: dict[SpaceId, tuple[int, int]] = {}  # whose receipts were refused: how often, until when (ms)
+        self._is_decided = True  # on another device, maybe: whom one hears
         people.tend_keys = self.tend_keys
         self.dropped: Counter[str] = Counter()  # what was refused, by reason
 
@@ -204,9 +209,10 @@ class LetterService:
             if contact is None or person in flying or not contact.may_exchange or not self._goes_by(contact, url):
                 continue
             if self._paused.get(contact.person, (0, 0))[1] <= now_ms:
-                told = self._database.peek(lambda c, p=person: rows.receipts(c, p, MAX_RECEIPTS))  # type: ignore[misc]  # bound now
-                if told and (parcel := self._receipts(contact, told, now_ms)) is not None:
-                    return parcel
+                keys = self.people.known(contact.person).keys()  # who has none is out, or away: there is nobody to tell
+                told = self._database.peek(lambda c, p=person, k=keys: rows.receipts(c, p, k, MAX_RECEIPTS))  # type: ignore[misc]  # bound now
+                if told:
+                    return self._receipts(contact, told, now_ms)
             due = self._database.peek(lambda c, p=person: rows.due(c, p, now_ms, MOST_PUT))  # type: ignore[misc]  # bound now
             if due and (parcel := self._letters(contact, due, now_ms)) is not None:
                 return parcel
@@ -255,20 +261,18 @@ class LetterService:
             )  # fmt: skip
         return parcel._replace(errand=errand) if keys else None
 
-    def _receipts(self, contact: Contact, told: Sequence[ReceiptRow], now_ms: int) -> Parcel | None:
+    def _receipts(self, contact: Contact, told: Sequence[ReceiptRow], now_ms: int) -> Parcel:
         parcel, keys = self._begin(contact)
         for recipient in dict.fromkeys(row.recipient for row in told):
             device = DeviceId(recipient[rows.PERSON_BYTES :])
             part = [row for row in told if row.recipient == recipient]
-            if device not in keys:  # it has no key, or is out: there is nobody to tell
-                continue
             said = [Receipt(row.id, row.state, row.at_ms) for row in part]
             key = self._seal(
                 parcel, said, keys[device], device=device, mid=new_uuid7(now_ms, self._entropy(10)), created_ms=now_ms,
                 expires_ms=now_ms + MESSAGE_TTL_MS, flags=FLAG_RECEIPT,
             )  # fmt: skip
             parcel.receipts[key] = part
-        return parcel if parcel.frame.m else None
+        return parcel
 
     def _letters(self, contact: Contact, due: Sequence[LetterRow], now_ms: int) -> Parcel | None:
         parcel, keys = self._begin(contact)
@@ -336,12 +340,14 @@ class LetterService:
         Raises: BadFrame: bytes that are no letter: whoever passed them on breaks the protocol; StateError kinds: they
         could not be stored, and come again.
         """
-        taken = Taken([], [])
+        taken, full = Taken([], []), set[SpaceId]()
         accepted: list[_Accepted] = []
         for blob in blobs:
             letter = parse_letter(blob)
             try:
                 found = await self._judge(letter, url)
+                if found is not None and not await self._has_room(found, accepted, full):
+                    raise _NotYet
             except _NotYet:
                 taken.kept.append(blob)
                 continue
@@ -355,6 +361,26 @@ class LetterService:
         if heard := [item for item in accepted if self._is_still_heard(item.letter.header)]:
             await self._store(heard)
         return taken
+
+    async def _has_room(self, found: _Accepted, accepted: Sequence[_Accepted], full: set[SpaceId]) -> bool:
+        """Is there room for it here, beside what was accepted with it. Args: full: people of whom no more is taken now,
+        noted here."""
+        header, said = found.letter.header, found.said
+        if not isinstance(said, Said):
+            return True
+        sender = rows.foreign(header.space, header.sender)
+        if self._database.peek(lambda c: message_rows.find(c, sender, header.id)) is not None:
+            return True  # only its receipt goes once more
+        contact = self.people.contact(header.space)
+        name = header.space.hex() if contact is None else contact.name
+        coming = [
+            len(other.said.body)
+            for other in accepted
+            if isinstance(other.said, Said) and other.letter.header.space == header.space
+        ]
+        if header.space not in full and not await self._room.take(header.space, name, len(said.body), coming):
+            full.add(header.space)
+        return header.space not in full
 
     def _is_still_heard(self, header: LetterHeader) -> bool:
         """A person may have decided while others of the same frame were judged."""
@@ -402,7 +428,7 @@ class LetterService:
         if said.kind is not Kind.MESSAGE:
             await self._about_contacts(contact, header, said, url)
             return None
-        if contact is not None and contact.state == "asked":  # who writes has agreed
+        if contact is not None and _agrees(contact, header):  # who writes has agreed
             await self._agreed(contact)
         return _Accepted(letter, said)
 
@@ -439,8 +465,8 @@ class LetterService:
     async def _changed(self, contact: Contact, root: bytes) -> None:
         """Another root key than the pinned one: nothing goes either way before a person has looked."""
         await self.people.keep(
-            Contact(contact.person, contact.name, root, contact.relay, contact.state, changed=contact.root),
-            as_it_was=contact,
+            msgspec.structs.replace(contact, root=root, is_verified=False, changed=contact.root),
+            as_they_were={contact.person: contact},
         )
 
     async def _check_heads(self, contact: Contact | None, person: SpaceId, said: Said, url: str) -> None:
@@ -462,11 +488,13 @@ class LetterService:
     async def _about_contacts(self, contact: Contact | None, header: LetterHeader, said: Said, url: str) -> None:
         now_ms, person = self._clock(), header.space
         if said.kind is Kind.ACCEPT:
-            if contact is not None and contact.state == "asked":
+            if contact is not None and _agrees(contact, header):
                 await self._agreed(contact)
             return
         if contact is not None:  # both want it, or the answer was lost
             if contact.state == "asked":
+                if not _agrees(contact, header):
+                    return
                 await self._agreed(contact)
             await self._database.write(lambda tx: rows.put_errand(tx, person, Kind.ACCEPT, "", now_ms))
             self._wake()
@@ -483,10 +511,8 @@ class LetterService:
 
     async def _agreed(self, contact: Contact) -> None:
         """Who was asked says yes."""
-        accepted = Contact(
-            contact.person, contact.name, contact.root, contact.relay, "accepted", contact.is_verified, contact.changed
-        )
-        await self.people.keep(accepted, as_it_was=contact)
+        accepted = msgspec.structs.replace(contact, state="accepted")
+        await self.people.keep(accepted, as_they_were={contact.person: contact})
         keys = self.people.known(contact.person).keys()
 
         def write(tx: Tx) -> None:
@@ -519,10 +545,30 @@ class LetterService:
         self.people.unplaced.update(dict.fromkeys(self._database.peek(rows.unplaced), 0))
         await keep_up("letters", LOOK_S, lambda _turn: self.tend())
 
+    def documents_changed(self) -> None:
+        """By another device: contacts may be others."""
+        self._is_decided = True
+
+    async def _silence_blocked(self, now_ms: int) -> None:
+        """What waits here of who was blocked on another device is not shown any more."""
+        self._is_decided = False
+        blocked = [contact.person for contact in self.people.contacts() if contact.state == "blocked"]
+        heard = self._database.peek(lambda c: [person for person in blocked if rows.is_any_shown(c, person)])
+
+        def write(tx: Tx) -> None:
+            for person in heard:
+                rows.silence(tx, person, now_ms)
+
+        if heard:
+            await self._database.write(write)
+            self.people.published("messages")
+
     async def tend(self) -> None:
         """One turn."""
         await self.tend_keys()
         now_ms = self._clock()
+        if self._is_decided:
+            await self._silence_blocked(now_ms)
         for person, look_ms in tuple(self.people.unplaced.items()):
             if look_ms <= now_ms and self._is_open:
                 await self._place(person, now_ms)
@@ -568,6 +614,11 @@ class LetterService:
 def _is_wanted(contact: Contact, errand: ErrandRow) -> bool:
     """Is it still what the person wants: they may have decided otherwise since, on another device too."""
     return not contact.changed and contact.state == ("asked" if errand.kind == Kind.ASK else "accepted")
+
+
+def _agrees(contact: Contact, header: LetterHeader) -> bool:
+    """Does who was asked say yes with it: what they wrote before that does not, whoever repeats it. Clocks differ."""
+    return contact.state == "asked" and header.created_ms + CLOCK_BOUND_MS >= contact.asked_ms
 
 
 class _NotYet(Exception):

@@ -47,6 +47,7 @@ from ..stores import mail as rows
 from ..stores import messages as message_rows
 from ..stores.mail import Held, ReceiptRow
 from ..stores.messages import THIS, Change, DeliveryRow, Entries, MessageRow
+from ..stores.people import is_foreign
 from .addressing import Members, Place
 from .device_names import given_names
 from .messages import MessageService
@@ -497,6 +498,12 @@ class MailService:
     def _show(self, tx: Tx, held: Held, content: Content | None, now_ms: int, came: _Came, *, gap: bool) -> None:
         if came.entries.find(held.sender, held.id) is not None:
             return
+        if is_foreign(held.sender) and came.entries.find(THIS, held.id) is not None:  # it was told the id, by us
+            content = None
+            alarms.raise_alarm(
+                tx, now_ms, "message_conflict",
+                "A contact sent a message under the id of one of yours; it is not shown.", device=held.sender.hex(),
+            )  # fmt: skip
         if content is None or held.expires_ms <= now_ms:
             came.receipts.append((held.sender, held.id, MessageState.EXPIRED, now_ms))
             return

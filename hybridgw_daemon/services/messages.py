@@ -14,7 +14,7 @@ import msgspec
 
 from hybridgw_protocol.errors import LocalError, TooBig
 from hybridgw_protocol.ids import check_topic, format_document_id
-from hybridgw_protocol.limits import DEDUPE_MS, MAX_MESSAGE_BODY_BYTES, MESSAGE_TTL_MS
+from hybridgw_protocol.limits import DEDUPE_MS, MAX_MESSAGE_BODY_BYTES, MAX_MESSAGE_TTL_MS, MESSAGE_TTL_MS
 from hybridgw_protocol.localapi import encode
 from hybridgw_protocol.localapi_messages import (
     AckMessage,
@@ -34,7 +34,7 @@ from ..core.targets import Rule, Target, parse_target
 from ..stores import copies
 from ..stores import messages as rows
 from ..stores.messages import THIS, Change, Entries, MessageRow
-from ..stores.people import is_foreign
+from ..stores.people import forget_old_receipts, is_foreign
 from .addressing import Addressing, Entered
 from .ears import Ear, Place
 from .listeners import Listeners
@@ -95,7 +95,7 @@ class MessageService:
                 f"The body of a message has at most {MAX_MESSAGE_BODY_BYTES} bytes of JSON, this one {len(body)}. Put "
                 "larger things into a document and send its id.", field="body",
             )  # fmt: skip
-        check_topic(command.type)
+        check_topic(command.type, "type")
         named = [command.to] if isinstance(command.to, str) else command.to
         letter = Letter(
             principal=principal.id, client=(client or principal.id)[:MAX_CLIENT], type=command.type, body=body,
@@ -293,5 +293,6 @@ class MessageService:
                 copies.saw(tx, online, now_ms)
                 copies.forget_old(tx, now_ms)
                 rows.forget_old(tx, now_ms, DEDUPE_MS)
+                forget_old_receipts(tx, now_ms - MAX_MESSAGE_TTL_MS)
 
             await self._database.write(tidy)

@@ -49,7 +49,8 @@ State = Literal["asked", "accepted", "blocked"]
 
 class Contact(msgspec.Struct, frozen=True):
     """A person whom this one knows. root: pinned when they met, 32 bytes; relay: where letters go; is_verified: the
-    safety number was compared; changed: the root key that was pinned before, until a person has looked at the new one.
+    safety number was compared; changed: the root key that was pinned before, until a person has looked at the new one;
+    asked_ms: when they were asked, 0: never, or by a program that did not say.
     """
 
     person: SpaceId
@@ -59,11 +60,15 @@ class Contact(msgspec.Struct, frozen=True):
     state: State
     is_verified: bool = False
     changed: bytes = b""
+    asked_ms: int = 0
 
     @property
     def may_exchange(self) -> bool:
         """May messages go both ways."""
         return self.state == "accepted" and not self.changed
+
+
+AsTheyWere = Mapping[SpaceId, Contact | None]
 
 
 class Directory(Protocol):
@@ -87,6 +92,7 @@ class _Kept(msgspec.Struct):
     relay: str = ""
     verified: bool = False
     changed: str = ""
+    asked: int = 0
 
 
 class People(Others):
@@ -126,44 +132,56 @@ class People(Others):
         return sorted((c for c in found if c is not None), key=lambda c: (c.name.casefold(), c.person))
 
     def named(self, text: str) -> Contact:
-        """The contact whom a person or program means: by id, or by name. Raises: NotFound.
+        """The contact whom a person or program means: by id, or by name. Raises: NotFound; BadValue: several have it.
 
-        An id first: who is called like the id of somebody else gets nothing that was meant for them.
+        An id first: who is called like the id of somebody else gets nothing that was meant for them. Two devices that
+        were apart may have given one name to two people: then nobody guesses who is meant.
         """
         text, found = text.strip(), self.contacts()
-        for contact in [c for c in found if c.person.hex() == text] or [c for c in found if c.name == text]:
-            return contact
+        meant = [c for c in found if c.person.hex() == text] or [c for c in found if c.name == text]
+        if len(meant) == 1:
+            return meant[0]
+        if meant:
+            raise BadValue(
+                f"{len(meant)} contacts are called {text[:80]!a}; name one by its id: "
+                f"{' or '.join(c.person.hex() for c in meant)}. 'hybridgw contacts list' shows which is who.",
+                field="contact",
+            )
         raise NotFound(f"There is no contact {text[:80]!a}; 'hybridgw contacts list' shows them.", field="contact")
 
     async def keep(
-        self, contact: Contact, instead_of: Contact | None = None, *, as_it_was: Contact | None = None
-    ) -> None:  # fmt: skip
-        """Write a contact down, for all devices.
+        self, contact: Contact, instead_of: Contact | None = None, *, as_they_were: AsTheyWere | None = None
+    ) -> bool:  # fmt: skip
+        """Write a contact down, for all devices. Returns whether that was done.
 
-        Args: instead_of: one that goes in the same step; as_it_was: only if it is so still: what a person has decided
-        meanwhile stays.
+        Args: instead_of: one that goes in the same step; as_they_were: only if these contacts are so still, None: none:
+        what a person has decided meanwhile, on another device too, stays.
         """
         data: dict[str, Any] = {
             "name": contact.name, "root": contact.root.hex(), "relay": contact.relay, "state": contact.state,
-            "verified": contact.is_verified, "changed": contact.changed.hex(),
+            "verified": contact.is_verified, "changed": contact.changed.hex(), "asked": contact.asked_ms,
         }  # fmt: skip
+        is_kept = True
         if contact != self.contact(contact.person) or instead_of is not None:
             gone = {} if instead_of is None else {instead_of.person.hex(): None}
-            await self._write_all({contact.person.hex(): data, **gone}, as_it_was)
+            is_kept = await self._write_all({contact.person.hex(): data, **gone}, as_they_were)
         self.published("contacts")
         self.wake()
+        return is_kept
 
     async def _write(self, id: str, puts: dict[str, Any] | None) -> None:
         await self._write_all({id: puts})
 
-    async def _write_all(self, wanted: Mapping[str, dict[str, Any] | None], as_it_was: Contact | None = None) -> None:
+    async def _write_all(
+        self, wanted: Mapping[str, dict[str, Any] | None], as_they_were: AsTheyWere | None = None
+    ) -> bool:  # fmt: skip
         """Documents of the collection are this from now on. Args: wanted: fields by id; None: it goes."""
         now_ms = self._clock()
 
-        def write(tx: Tx) -> None:
+        def write(tx: Tx) -> bool:
             requests: list[Request] = []
-            if as_it_was is not None and self._contact_now(tx, as_it_was.person) != as_it_was:
-                return
+            if any(self._contact_now(tx, person) != before for person, before in (as_they_were or {}).items()):
+                return False
             for id, puts in wanted.items():
                 row = self._replica.current(tx, COLLECTION, id)
                 lives = row is not None and row[0] % 2 == 1
@@ -173,19 +191,23 @@ class People(Others):
                     requests.append(Delete(COLLECTION, id))
             if requests:
                 self._replica.write(tx, requests, now_ms)
+            return True
 
-        await self._database.write(write)
+        is_done = await self._database.write(write)
         self._wrote()
+        return is_done
 
     def _contact_now(self, tx: Tx, person: SpaceId) -> Contact | None:
         """In this transaction, which may be that of others too."""
         row = self._replica.current(tx, COLLECTION, person.hex())
         return None if row is None or row[1] is None else _contact(person.hex(), row[1])
 
-    async def rename(self, contact: Contact, name: str) -> None:
-        """Call it so, on all devices; nothing else of it is written, so what another device decides meanwhile stays."""
-        await self._write_all({contact.person.hex(): {"name": name}}, as_it_was=contact)
+    async def rename(self, contact: Contact, name: str) -> bool:
+        """Call it so, on all devices, if it is as it was; nothing else of it is written, so that what another device
+        decides meanwhile stays. Returns whether that was done."""
+        is_done = await self._write_all({contact.person.hex(): {"name": name}}, {contact.person: contact})
         self.published("contacts")
+        return is_done
 
     async def forget(self, contact: Contact) -> None:
         """The person is no contact any more."""
@@ -316,7 +338,8 @@ class People(Others):
 
     # ---- where messages go -----------------------------------------------------------------------------------------
     def check(self, target: Target) -> Contact:
-        """The contact that a target names. Raises: NotFound; NeedsPerson: nothing goes there before a person acts."""
+        """The contact that a target names. Raises: NotFound, BadValue: nobody, or several; NeedsPerson: nothing goes
+        there before a person acts."""
         contact = self.named(target.name)
         if self.own_name() is None:
             raise NeedsPerson(
@@ -337,14 +360,14 @@ class People(Others):
         return contact
 
     def person(self, text: str) -> bytes:
-        """The id of a contact, by name or id. Raises: NotFound."""
+        """The id of a contact, by name or id. Raises: NotFound, BadValue."""
         return self.named(text).person
 
     def problem(self, target: Target) -> str | None:
         """Why nothing would go to a person now; None: it would."""
         try:
             contact = self.check(target)
-        except (NotFound, NeedsPerson) as error:
+        except (NotFound, BadValue, NeedsPerson) as error:
             return error.message
         return None if contact.state == "accepted" else f"{contact.name} has not agreed to be a contact yet; it waits"
 
@@ -400,7 +423,7 @@ def _contact(id: str, body: bytes) -> Contact | None:
         return None
     if len(person) != rows.PERSON_BYTES or len(root) != 32 or len(changed) not in (0, 32):
         return None
-    return Contact(SpaceId(person), kept.name, root, kept.relay, kept.state, kept.verified, changed)
+    return Contact(SpaceId(person), kept.name, root, kept.relay, kept.state, kept.verified, changed, kept.asked)
 
 
 async def _nothing() -> None:

@@ -76,7 +76,7 @@ class RoutingService:
 
     async def explain(self, _: Principal, command: ExplainMessage) -> RouteReport:
         """Where a message would go. Raises: BadValue."""
-        check_topic(command.type)
+        check_topic(command.type, "type")
         if command.to is None:
             found = decide(self._database.peek(self._all), command.type)
             wanted = [(text, f"rule {rule.name!r}") for rule in found for text in rule.to]

@@ -344,6 +344,8 @@ class SyncService:
         if self._rebuilds != self._replica.rebuilds:
             self._rebuilds = self._replica.rebuilds
             self._published("rebuilt")
+        if self.letters is not None:
+            self.letters.documents_changed()
         self._published("documents")
 
     async def _repair(self) -> None:
@@ -364,7 +366,8 @@ class SyncService:
         await self.add_records([record])
 
     def _told_of_own_log(self) -> Head:
-        """Where others say that our own log ends: the farthest end of a branch that is not ours, else of ours."""
+        """The farthest end of another branch of our own log that somebody says to hold; never of ours, for what is void
+        of that we can seal again. Nothing is told: EMPTY_HEAD."""
         own = self.space.own_log
         told = [head for c in self.peers.conversations.values() if (head := c.state.theirs.get(own)) is not None]
 
@@ -372,7 +375,7 @@ class SyncService:
             held = self._database.peek(partial(oplog.hash_at, log=own, n=head.n))
             return held is None or held[: len(head.hash)] != head.hash
 
-        return max(told, key=lambda head: (is_other(head), head.n), default=EMPTY_HEAD)
+        return max(filter(is_other, told), key=lambda head: head.n, default=EMPTY_HEAD)
 
     async def add_records(self, records: Sequence[bytes], *, from_peer: bool = False) -> None:
         """Control records from a peer, or our own: keep them, follow what they change, sign what is due.
@@ -553,7 +556,7 @@ class SyncService:
             now_ms = self.now_ms()
             applied = await self._database.write(lambda tx: self._replica.drain(tx, now_ms, self._replica.sealer))
             if applied:
-                self._published("documents")
+                self._tell_documents()
 
     # ---- status and trigger ---------------------------------------------------------------------------------------
     async def _wait_for_step(self, timeout_s: float) -> bool:

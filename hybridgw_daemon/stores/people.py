@@ -14,6 +14,7 @@ from hybridgw_protocol.ids import DeviceId, SpaceId
 from hybridgw_protocol.messages import OPEN, MessageState
 from hybridgw_storage.database import Tx
 
+from . import copies
 from . import messages as rows
 from .mail import ReceiptRow
 from .messages import DeliveryRow, Entries, MessageRow
@@ -21,6 +22,8 @@ from .messages import DeliveryRow, Entries, MessageRow
 PERSON_BYTES: Final = 16
 FOREIGN_BYTES: Final = 32
 NOWHERE: Final = bytes(16)  # as a device: none of the person's is known yet
+_THEIRS: Final = "length(sender) = 32 AND substr(sender, 1, 16) = ?"
+_WAITS: Final = "EXISTS(SELECT 1 FROM delivery d WHERE d.rid = m.rid AND d.recipient = x'' AND d.state = 'delivered')"
 
 
 def foreign(person: bytes, device: bytes) -> DeviceId:
@@ -220,14 +223,22 @@ def drop_delivery(tx: Tx, rid: int, recipient: bytes) -> None:
     tx.execute("UPDATE delivery SET changes = changes + 1 WHERE rid = ?", (rid,))
 
 
-def receipts(connection: sqlite3.Connection, person: bytes, limit: int) -> list[ReceiptRow]:
-    """What a person is to be told."""
+def receipts(
+    connection: sqlite3.Connection, person: bytes, devices: Iterable[bytes], limit: int
+) -> list[ReceiptRow]:  # fmt: skip
+    """What devices of a person are to be told."""
+    whom = [foreign(person, device) for device in devices]
     found = connection.execute(
-        "SELECT recipient, id, state, at_ms FROM receipt WHERE length(recipient) = 32 AND substr(recipient, 1, 16) = ? "
+        f"SELECT recipient, id, state, at_ms FROM receipt WHERE recipient IN ({', '.join('?' * len(whom))}) "
         "ORDER BY recipient LIMIT ?",
-        (person, limit),
+        (*whom, limit),
     )
     return [ReceiptRow(recipient, id, MessageState(state), at) for recipient, id, state, at in found]
+
+
+def forget_old_receipts(tx: Tx, before_ms: int) -> None:
+    """Nobody takes them: who wrote then was told, or has no device there any more."""
+    tx.execute("DELETE FROM receipt WHERE length(recipient) = 32 AND at_ms < ?", (before_ms,))
 
 
 def forget_receipts(tx: Tx, person: bytes) -> None:
@@ -235,9 +246,64 @@ def forget_receipts(tx: Tx, person: bytes) -> None:
     tx.execute("DELETE FROM receipt WHERE length(recipient) = 32 AND substr(recipient, 1, 16) = ?", (person,))
 
 
-def forget_held(tx: Tx, person: bytes) -> None:
-    """What came of a person ahead of its turn is not shown."""
-    tx.execute("DELETE FROM held WHERE length(sender) = 32 AND substr(sender, 1, 16) = ?", (person,))
+def is_any_shown(connection: sqlite3.Connection, person: bytes) -> bool:
+    """Is there something for `silence` to do."""
+    sql = (
+        f"SELECT EXISTS(SELECT 1 FROM message m WHERE {_THEIRS} AND {_WAITS}) "
+        f"OR EXISTS(SELECT 1 FROM held WHERE {_THEIRS})"
+    )
+    return bool(connection.execute(sql, (person, person)).fetchone()[0])
+
+
+def silence(tx: Tx, person: bytes, now_ms: int) -> None:
+    """What came of a person and was not dealt with is not shown (any more), and they are told of nothing."""
+    tx.execute(f"DELETE FROM held WHERE {_THEIRS}", (person,))
+    forget_receipts(tx, person)
+    found = tx.execute(f"SELECT rid FROM message m WHERE {_THEIRS} AND {_WAITS}", (person,)).fetchall()
+    rids = [rid for (rid,) in found]
+    copies.drop(tx, rids)
+    rows.tell(tx, rows.THIS, rids, MessageState.HANDLED, now_ms)
+
+
+# ---- letters that came ----------------------------------------------------------------------------------------------
+class Used(NamedTuple):
+    """Messages of one person that are here, and the bytes of what they say."""
+
+    messages: int
+    size: int
+
+
+def used_by(tx: Tx, person: bytes) -> Used:
+    """What one person's messages take here, with those that came ahead of their turn."""
+    found = [
+        tx.execute(f"SELECT count(*), coalesce(sum(length({what})), 0) FROM {table} WHERE {_THEIRS}", (person,))
+        for table, what in (("message", "body"), ("held", "content"))
+    ]
+    sums = [cursor.fetchone() for cursor in found]
+    return Used(sum(count for count, _ in sums), sum(size for _, size in sums))
+
+
+def forget_dealt_with(tx: Tx, person: bytes, *, count: int, size: int, over_ms: int) -> None:
+    """The oldest messages of a person that wait for nobody here go, until this is gained. Args: count: whole rows,
+    whose ids nobody needs to know any more; over_ms: because they ended before this; size: bytes of what they say."""
+    if count > 0:
+        found = tx.execute(
+            f"SELECT rid FROM message m WHERE {_THEIRS} AND is_open = 0 AND expires_ms < ? ORDER BY rid LIMIT ?",
+            (person, over_ms, count),
+        )
+        for (rid,) in found.fetchall():
+            rows.remove(tx, rid)
+    if size > 0:
+        found = tx.execute(
+            f"SELECT rid, length(body) FROM message m WHERE {_THEIRS} AND length(body) > 4 AND NOT {_WAITS} "
+            "ORDER BY rid",
+            (person,),
+        )
+        for rid, length in found.fetchall():
+            if size <= 0:
+                break
+            rows.forget_body(tx, rid)
+            size -= length - 4
 
 
 # ---- message keys of this device -------------------------------------------------------------------------------------

@@ -443,7 +443,12 @@ CREATE TABLE message_key(
 ) STRICT;
 """
 
+_0008: Final = """
+-- What the devices of one other person have written.
+CREATE INDEX message_person ON message(substr(sender, 1, 16), rid) WHERE length(sender) = 32;
+"""
+
 MIGRATIONS: Final = [
     ("0001_replica", _0001), ("0002_access", _0002), ("0003_addresses", _0003), ("0004_messages", _0004),
-    ("0005_lean_messages", _0005), ("0006_app_keys", _0006), ("0007_people", _0007),
+    ("0005_lean_messages", _0005), ("0006_app_keys", _0006), ("0007_people", _0007), ("0008_person_index", _0008),
 ]  # fmt: skip

@@ -104,12 +104,15 @@ def check_collection(name: object) -> None:
         )
 
 
-def check_topic(name: str) -> str:
-    """Raise BadValue unless *name* is a topic: 1 to 128 of `A-Z a-z 0-9 . _ - / :`, a letter or digit first."""
+def check_topic(name: str, what: str = "topic") -> str:
+    """Raise BadValue unless *name* is a topic: 1 to 128 of `A-Z a-z 0-9 . _ - / :`, a letter or digit first.
+
+    Args: what: it is called; the type of a message has the same form.
+    """
     if not _TOPIC.fullmatch(name):
         raise BadValue(
-            "A topic is 1 to 128 of the characters A-Z a-z 0-9 . _ - / :, of which the first is a letter or digit.",
-            field="topic",
+            f"A {what} is 1 to 128 of the characters A-Z a-z 0-9 . _ - / :, of which the first is a letter or digit.",
+            field=what,
         )
     return name
 

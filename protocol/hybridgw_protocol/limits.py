@@ -109,6 +109,17 @@ MAX_LETTER_ROWS: Final = 1_000  # that a relay keeps from one person for one dev
 MAX_LETTER_ROW_BYTES: Final = 16 * 1024 * 1024  # bytes of these
 MAX_LETTERS: Final = 20_000  # that it keeps from all other people for one device
 MAX_LETTERS_BYTES: Final = 64 * 1024 * 1024  # bytes of these
+LETTER_PART: Final = 4  # one person takes at most this part of what all others leave free
+MAX_STRANGER_LETTERS: Final = 2_000  # of MAX_LETTERS from people to whom the device's person has not written
+MAX_STRANGER_BYTES: Final = 8 * 1024 * 1024  # bytes of these: seven eighths are for contacts, whoever else writes
+STRANGER_PART: Final = 16  # likewise one stranger, of what other strangers leave: an ask has 1 KiB
+ACQUAINTED_MS: Final = (
+    90 * 86_400_000
+)  # a relay knows so long that one person wrote to another: three times MAX_MESSAGE_TTL_MS
+MAX_ACQUAINTED: Final = 5_000  # people of whom it knows that, per person: as many contacts as one can have
+
+MAX_FROM_ONE: Final = 100_000  # messages of one person that a device has: a week's and its DEDUPE_MS at 7,000 a day
+MAX_FROM_ONE_BYTES: Final = 64 * 1024 * 1024  # bytes of what they say
 
 # ---- kept ----------------------------------------------------------------------------------------------------------
 RESOLVED_CONFLICT_DAYS: Final = 180

@@ -13,12 +13,17 @@ from hybridgw_protocol.batch import BATCH_HEADER_BYTES, parse_batch
 from hybridgw_protocol.errors import BadFrame, BadSignature, Fork, Gap, HybridGWError, NotAdmitted, QuotaExceeded
 from hybridgw_protocol.ids import DeviceId, LogId, SpaceId
 from hybridgw_protocol.limits import (
+    ACQUAINTED_MS,
     LOGS_PER_DEVICE,
+    MAX_ACQUAINTED,
     MAX_LETTER_ROW_BYTES,
     MAX_LETTER_ROWS,
     MAX_MAIL_BYTES,
     MAX_MAIL_ROWS,
     MAX_MESSAGE_TTL_MS,
+    MAX_STRANGER_BYTES,
+    MAX_STRANGER_LETTERS,
+    STRANGER_PART,
 )
 from hybridgw_protocol.membership import Close
 from hybridgw_relay.core.control import ControlView
@@ -41,6 +46,7 @@ from tests.relay_client import Family, Keys, Writer
 
 INVITE = bytes(31) + b"i"
 GIB = 2**30
+DAY_MS = 86_400_000
 
 
 class Bench:
@@ -534,17 +540,22 @@ async def test_spec_R6_letters_come_back_the_most_urgent_first_until_they_are_do
     row, store = await bench.register(Family(1)), bench.store
     rows = [letter(k, priority=k % 2 * 3) for k in range(4)]
     assert await store.put_letters(row.sid, [*rows, letter(1, blob=b"another")]) == [True] * 5
-    assert [found for _, found in store.letters(row.sid, B, 0, 10)] == [rows[1], rows[3], rows[0], rows[2]]
-    assert [found for _, found in store.letters(row.sid, B, 1, 1)] == [rows[1], rows[3]]
-    assert store.letters(row.sid, A, 0, 10) == store.letters(row.sid + 1, B, 0, 10) == []
+    assert [found for _, found in store.letters(row.sid, B, 10)] == [rows[1], rows[3], rows[0], rows[2]]
+    (place, _), *_ = store.letters(row.sid, B, 10)
+    assert [found for _, found in store.letters(row.sid, B, 2, but=[place])] == [rows[3], rows[0]]
+    assert store.letters(row.sid, B, 10, without=[EVE, ADA]) == []
+    assert len(store.letters(row.sid, B, 10, without=[EVE])) == 4
+    assert store.letters(row.sid, A, 10) == store.letters(row.sid + 1, B, 10) == []
     await store.done_letters(row.sid, B, [A + rows[3].id, A + b"?" * 16])
     assert await store.expire_letters(1_000) == 1  # the first one's time is over
     assert await store.expire_letters(1_000) == 0
-    assert [found for _, found in store.letters(row.sid, B, 0, 10)] == [rows[1], rows[2]]
+    assert [found for _, found in store.letters(row.sid, B, 10)] == [rows[1], rows[2]]
 
 
 async def test_spec_R6_one_person_cannot_fill_the_room_of_others(bench: Bench) -> None:
     row, store = await bench.register(Family(1)), bench.store
+    for person in (ADA, EVE):
+        await store.wrote(row.sid, person, 5)
     flood = [letter(k, person=EVE, blob=b"x") for k in range(MAX_LETTER_ROWS + 2)]
     assert (await store.put_letters(row.sid, flood)).count(False) == 2
     assert await store.put_letters(row.sid, [letter(9_999)]) == [True]
@@ -552,3 +563,56 @@ async def test_spec_R6_one_person_cannot_fill_the_room_of_others(bench: Bench) -
     assert (await store.put_letters(row.sid, big)).count(False) == 2  # the small one is there too
     await store.done_letters(row.sid, B, [A + flood[0].id])
     assert await store.put_letters(row.sid, flood[-1:]) == [True]
+
+
+def letters_of(k: int, size: int, count: int) -> list[LetterRow]:
+    person = SpaceId(k.to_bytes(16, "big"))
+    return [letter(k * 1_000 + n, person=person, blob=bytes(size)) for n in range(count)]
+
+
+async def test_spec_R6_strangers_do_not_take_the_room_of_whom_the_person_wrote_to(bench: Bench) -> None:
+    """As many as there may be: a letter of a contact finds room, and the first letter of one more stranger too."""
+    row, store = await bench.register(Family(1)), bench.store
+    await store.wrote(row.sid, ADA, 5)
+    for k in range(1, 51):
+        for size, count in ((70_000, 240 if k < 5 else 8), (512, 50)):  # four would fill all that there is
+            await store.put_letters(row.sid, letters_of(k, size, count))
+    kept = [found for _, found in store.letters(row.sid, B, 10**6)]
+    assert sum(len(found.blob) for found in kept) <= MAX_STRANGER_BYTES
+    assert len(kept) <= MAX_STRANGER_LETTERS
+    assert await store.put_letters(row.sid, letters_of(51, 1_024, 1)) == [True]
+    contact = [letter(10**6 + n, blob=bytes(70_000)) for n in range(200)]
+    assert (await store.put_letters(row.sid, contact)).count(True) == 200
+
+
+async def test_spec_R6_contacts_do_not_take_the_room_of_other_contacts(bench: Bench) -> None:
+    row, store = await bench.register(Family(1)), bench.store
+    for k in range(1, 7):
+        await store.wrote(row.sid, SpaceId(k.to_bytes(16, "big")), 5)
+        await store.put_letters(row.sid, letters_of(k, 2**20, 20))
+    await store.wrote(row.sid, ADA, 5)
+    assert await store.put_letters(row.sid, [letter(n, blob=bytes(70_000)) for n in range(30)]) == [True] * 30
+
+
+async def test_spec_R6_who_was_not_written_to_for_long_is_a_stranger_again(bench: Bench) -> None:
+    row, store = await bench.register(Family(1)), bench.store
+    many = letters_of(1, 600, MAX_STRANGER_LETTERS // STRANGER_PART + 1)
+    person = many[0].person
+    assert (await store.put_letters(row.sid, many)).count(False) == 1
+    await store.wrote(row.sid, person, 5)
+    await store.wrote(row.sid, person, 2 * DAY_MS)
+    assert await store.put_letters(row.sid, many) == [True] * len(many)
+    await store.done_letters(row.sid, B, [A + found.id for found in many])
+    assert await store.expire_letters(2 * DAY_MS + ACQUAINTED_MS - 1) == 0
+    assert await store.expire_letters(2 * DAY_MS + ACQUAINTED_MS) == 1
+    assert (await store.put_letters(row.sid, many)).count(False) == 1
+
+
+async def test_a_relay_knows_of_so_many_acquaintances_and_not_more(bench: Bench) -> None:
+    row, store = await bench.register(Family(1)), bench.store
+    with admin.opened(bench.path, stamp="x") as database:
+        rows = [(row.sid, k.to_bytes(16, "big"), 5 + k) for k in range(MAX_ACQUAINTED)]
+        database.write_now(lambda tx: tx.executemany("INSERT INTO acquaintance VALUES(?, ?, ?)", rows))
+        await store.wrote(row.sid, ADA, 10**6)
+        found = database.peek(lambda c: c.execute("SELECT count(*), min(at_ms) FROM acquaintance").fetchone())
+    assert found == (MAX_ACQUAINTED, 6)

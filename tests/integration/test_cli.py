@@ -65,6 +65,16 @@ def test_spec_F1_up_status_down(tmp_path: Path) -> None:
         assert not (cli.home / "endpoint.json").exists()
 
 
+def test_what_is_wrong_with_a_message_and_what_an_empty_list_says(cli: Cli) -> None:
+    assert "A type is" in cli("send", "x", "--to", "client:tabs", "--type", "bad type", code=1).talk
+    assert "A type is" in cli("messages", "explain", "bad type", "--to", "client:tabs", code=1).talk
+    assert "Send one" in cli("messages").talk
+    for words in (("--box", "dead"), ("--box", "in"), ("--type", "none"), ("--peer", "nobody")):
+        said = cli("messages", *words).talk
+        assert "None" in said
+        assert "Send one" not in said
+
+
 def test_a_daemon_whose_endpoint_file_is_damaged_is_named_at_once(tmp_path: Path) -> None:
     with profile(tmp_path / "home") as cli:
         cli.up()

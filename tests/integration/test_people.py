@@ -504,10 +504,10 @@ async def test_a_contact_is_called_something_else(tmp_path: Path) -> None:
         # Whoever blocks them at the same moment has blocked them.
         before = ada.people.named(renamed.id)
         await ada.contacts.block(OWNER, api.BlockContact(contact=renamed.id))
-        await ada.people.rename(before, "Bobby")
+        assert not await ada.people.rename(before, "Bobby")
         assert (ada.standing(renamed.id)[0], ada.people.named(renamed.id).name) == ("blocked", "Bob from the choir")
         await ada.contacts.remove(OWNER, api.RemoveContact(contact=renamed.id))
-        await ada.people.rename(before, "Bobby")
+        assert not await ada.people.rename(before, "Bobby")
         with pytest.raises(NotFound):
             ada.people.named(renamed.id)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from hybridgw_daemon.core.operations import Create, Edit
+from hybridgw_daemon.stores import oplog
 from hybridgw_protocol.invite import Invite
 from hybridgw_protocol.link import DEFAULT_FLOW
 from hybridgw_relay.services.admission import invite_hash
@@ -210,6 +211,40 @@ def test_of_a_closed_log_every_relay_gets_the_branch_that_counts(wide_world: Sto
     world.net.heal()
     world.run_for(200.0)
     assert world.counts["own log repaired"] == 1
+    world.heal()
+    world.check()
+
+
+def test_of_two_machines_on_one_log_neither_closes_it_on_its_own_branch(wide_world: Story) -> None:
+    """Each was shown the other's branch by a relay that is gone before the log is closed: what it wrote itself it can
+    seal again, what the other wrote it cannot."""
+    world = wide_world
+    world.begin()
+    (a, b), (left, right) = world.devices, world.relays
+    a.copy()
+    world.clone(a)
+    b.kill()  # it would carry the one's batches to the other
+    twin = world.devices[-1]
+    world.way(a, right, False)
+    world.way(twin, left, False)
+    twin.start()
+    world.run_for(3.0)
+    for k in range(2):
+        world.write(a, "left", f"left {k}")
+    world.write(twin, "right", "right")
+    own = a.sync.space.own_log
+    shown = {a: right, twin: left}
+    for machine, relay in shown.items():
+        world.way(machine, relay, True)
+    for _ in range(1_000):
+        for machine in list(shown):
+            if machine.peek(lambda c: oplog.evidence(c, own)):  # the proof
+                world.way(machine, shown.pop(machine), False)
+        world.run_for(0.05)
+    world.run_for(70.0)
+    assert world.counts["own log repaired"] == 2
+    b.start()
+    world.net.heal()
     world.heal()
     world.check()
 

@@ -193,7 +193,7 @@ async def test_spec_R4_what_is_over_is_not_shown_and_its_sender_hears_of_it(api:
         ({"to": "all@", "type": "note"}, "bad_value", "to"),
         ({"to": "device:", "type": "note"}, "bad_value", "to"),
         ({"to": [], "type": "note"}, "bad_value", "to"),
-        ({"to": "client:tabs", "type": "not a type"}, "bad_value", "topic"),
+        ({"to": "client:tabs", "type": "not a type"}, "bad_value", "type"),
         ({"to": "client:tabs", "type": "note", "id": "1"}, "bad_value", "id"),
         ({"to": "client:tabs", "type": "note", "ttl_s": 0}, "bad_value", "ttl_s"),
         ({"to": "client:tabs", "type": "note", "ttl_s": 2_592_001}, "bad_value", "ttl_s"),

@@ -128,7 +128,12 @@ def messages(ctx: click.Context, box: str, kind: str | None, peer: str | None, l
         ("id", "when", "", "whom", "type", "state", "body"),
     )  # fmt: skip
     if not found["items"]:
-        app.out.say(f"None. Send one: {app.command('send --to DEVICE --type note TEXT')}")
+        if box == "dead":
+            app.out.say("None: nothing has expired or failed.")
+        elif box == "in" or kind or peer:
+            app.out.say("None.")
+        else:
+            app.out.say(f"None. Send one: {app.command('send --to DEVICE --type note TEXT')}")
 
 
 @messages.command(cls=Command)

@@ -10,12 +10,16 @@ export interface Readable<T> {
   readonly subscribe: (listener: Listener<T>) => () => void
 }
 
+const PACE_MS = 16 // a frame of most screens: nobody sees more
+
 /** A store whose snapshot is made when somebody asks, and told once per turn however much has changed. */
 export class Store<T> implements Readable<T> {
   private readonly listeners = new Set<{ call: Listener<T>; seen: T }>()
   private snapshot: T
   private isDirty = false
   private isScheduled = false
+  private timer: ReturnType<typeof setTimeout> | undefined
+  private toldMs = -PACE_MS
 
   /** make: the value now; called again only after `touch`. */
   constructor(
@@ -43,20 +47,31 @@ export class Store<T> implements Readable<T> {
     }
   }
 
-  /** Something has changed. */
-  touch(): void {
+  /** Something has changed. isOneOfMany: it may come a thousand times in a row, as an import does; told at once, and
+   *  then once per PACE_MS. */
+  touch(isOneOfMany = false): void {
     this.isDirty = true
     if (this.isScheduled) return
+    const pause = isOneOfMany ? this.toldMs + PACE_MS - performance.now() : 0
+    if (pause > 0) {
+      this.timer ??= setTimeout(() => this.tell(), pause)
+      return
+    }
     this.isScheduled = true
-    queueMicrotask(() => {
-      this.isScheduled = false
-      const value = this.getSnapshot()
-      for (const entry of [...this.listeners]) {
-        if (entry.seen === value || !this.listeners.has(entry)) continue
-        entry.seen = value
-        report(() => entry.call(value))
-      }
-    })
+    queueMicrotask(() => this.tell())
+  }
+
+  private tell(): void {
+    clearTimeout(this.timer)
+    this.timer = undefined
+    this.isScheduled = false
+    const value = this.getSnapshot()
+    for (const entry of [...this.listeners]) {
+      if (entry.seen === value || !this.listeners.has(entry)) continue
+      entry.seen = value
+      report(() => entry.call(value))
+    }
+    this.toldMs = performance.now()
   }
 }
 

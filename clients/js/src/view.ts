@@ -124,7 +124,7 @@ export class View<T = Data> implements Readable<Snapshot<T>>, Subscriber {
       default:
         return
     }
-    this.touch()
+    this.store.touch(true)
   }
 
   renewed(): void {
@@ -153,7 +153,7 @@ export class View<T = Data> implements Readable<Snapshot<T>>, Subscriber {
     this.gone.delete(document.id)
     this.docs.set(document.id, shown(document))
     this.incoming?.set(document.id, shown(document))
-    this.touch()
+    this.store.touch(true)
   }
 
   /** Changes of ours came or went. */
@@ -174,7 +174,7 @@ export class View<T = Data> implements Readable<Snapshot<T>>, Subscriber {
     this.incoming?.delete(id)
     this.gone.set(id, version) // an event from before it may still be on its way
     if (this.gone.size > 1_000) this.gone.delete(this.gone.keys().next().value as string)
-    this.touch()
+    this.store.touch(true)
   }
 
   private concerns(id: string): boolean {

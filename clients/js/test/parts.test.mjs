@@ -124,6 +124,28 @@ test('a store keeps its snapshot, tells once per turn, and survives a listener t
   assert.deepEqual(watched, [true, false])
 })
 
+test('of many changes in a row a store tells the first at once, and the last', async () => {
+  let value = 0
+  const store = new Store(() => ({ value }))
+  const seen = []
+  store.subscribe((snapshot) => seen.push(snapshot.value))
+  for (value = 1; value < 1_000; value++) {
+    store.touch(true)
+    await Promise.resolve()
+    if (value === 1) assert.deepEqual(seen, [0, 1])
+  }
+  value = 999
+  assert.equal(store.getSnapshot().value, 999, 'who asks need not wait')
+  while (seen.at(-1) !== 999) await new Promise((done) => setTimeout(done, 5))
+  assert.ok(seen.length < 500, `${seen.length} times`)
+  const before = seen.length
+  value = 1_000
+  store.touch(true)
+  store.touch()
+  await Promise.resolve()
+  assert.deepEqual([seen.length, seen.at(-1)], [before + 1, 1_000], 'what the person does is told at once')
+})
+
 test('a list keeps what it is told while what there was still arrives', () => {
   const list = new View({ follow: () => () => undefined, changesOf: () => [] }, 'notes', { filter: { isOpen: true } })
   const one = (id, version, isOpen = true) => ({ id, collection: 'notes', version, conflicts: 0, data: { isOpen } })

@@ -55,7 +55,6 @@ def follow_end(tx: Tx, state: State, row: LogRow, end: End, now_ms: int) -> bool
 
 def end_for(tx: Tx, own: LogRow, tip: Head) -> End | None:
     """The end to sign for a forked log of ours; see Repairer.close_for."""
-    live = dict(oplog.hashes(tx.connection, own.log))
     held = _held(tx, own)
     branches = []  # each from its end down to where it leaves our own chain
     for leaf in held.keys() - {b.prev for b in held.values()}:
@@ -67,8 +66,6 @@ def end_for(tx: Tx, own: LogRow, tip: Head) -> End | None:
     fork = min(chain[-1].n - 1 for chain in branches)
     if tip.n > fork and tip.hash:
         size = len(tip.hash)
-        if live.get(tip.n, b"")[:size] == tip.hash:
-            return End(tip.n, live[tip.n], fork)
         branches = [chain for chain in branches if any(b.n == tip.n and b.hash[:size] == tip.hash for b in chain)]
     ends = [(chain[0].n, chain[0].hash) for chain in branches]
     return End(*max(ends), fork) if ends else None

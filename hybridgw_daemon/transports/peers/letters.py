@@ -15,9 +15,9 @@ from .line import Line
 from .root import MOST_RECORD_BYTES, MOST_RECORDS
 
 FLYING: Final = 4  # frames that are not answered
-MOST_KEPT: Final = 128  # letters about which something is to be decided first; the relay keeps them too
+MOST_KEPT: Final = 256  # letters about which something is to be decided first: no more are sent before it is
 KEPT_S: Final = 5.0  # they are looked at again so often, if nothing else happens
-MOST_ARRIVED: Final = 256  # frames of letters that wait to be judged: more than a relay sends before it is answered
+MOST_ARRIVED: Final = 512  # frames of letters that wait to be judged: more than a relay sends before it is answered
 MOST_ARRIVED_BYTES: Final = 16 * 1024 * 1024  # likewise
 
 

@@ -6,8 +6,9 @@ letters are inside: who receives one checks them. Source: protocol/SPEC.md, "Peo
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from hybridgw_protocol.errors import BadFrame, RateLimited
 from hybridgw_protocol.frames import DirGet, LetterFrame, LetterPut, MsgStored
@@ -21,8 +22,11 @@ from ..stores.base import LetterRow, RelayStore
 from .host import Host
 from .spaces import Space, Spaces
 
-WINDOW: Final = 128  # sent and not done
-WINDOW_BYTES: Final = 1024 * 1024
+WINDOW: Final = 256  # sent and not done
+WINDOW_BYTES: Final = 2 * 1024 * 1024  # of these, and one letter more
+WINDOW_OF_ONE: Final = 16  # of one person: sixteen of them must hold back theirs before anybody else waits
+WINDOW_OF_ONE_BYTES: Final = 64 * 1024  # likewise, and one letter more
+FRAME_LETTERS: Final = 32
 FRAME_BYTES: Final = 256 * 1024  # of one frame, and one letter more
 
 
@@ -79,6 +83,7 @@ class PeopleService:
                 answer.no.append(row.dest + row.id)
                 answer.why.append("quota")
         if answer.ids:
+            await self._store.wrote(space.sid, person.id, self._host.wall_ms())
             self._spaces.fanout.publish(person.id, News.LETTERS)
         return answer
 
@@ -111,30 +116,52 @@ class PeopleService:
         await self._store.done_letters(space.sid, device, keys)
 
 
+class _Sent(NamedTuple):
+    """A letter that the device has not said to have. rid: its place in the store."""
+
+    rid: int
+    person: SpaceId
+    size: int
+
+
 class LetterStream:
-    """What waits for one connection's device: sent the most urgent first, in a window."""
+    """What waits for one connection's device: sent the most urgent first, in a window. Of one person there is a part of
+    it at most: a device does not say to have what its person must decide about first, and others go past it."""
 
     def __init__(self, store: RelayStore, space: Space, device: DeviceId, send: Callable[[LetterFrame], None]) -> None:
         """Args: send: queues a frame."""
         self._store, self._space, self._device, self._send = store, space, device, send
-        self._sent: dict[bytes, int] = {}  # sender and id -> bytes
+        self._sent: dict[bytes, _Sent] = {}  # by sender and id
 
     def wake(self) -> None:
         """There may be new ones."""
-        frame, size, held = LetterFrame(m=[]), 0, len(self._sent)
-        if held >= WINDOW:
-            return
-        for _, row in self._store.letters(self._space.sid, self._device, held, WINDOW - held):
-            key = row.sender + row.id
-            if key in self._sent:
-                continue
-            if len(self._sent) >= WINDOW or sum(self._sent.values()) >= WINDOW_BYTES or size >= FRAME_BYTES:
+        while letters := self._next():
+            self._send(LetterFrame(m=letters))
+
+    def _next(self) -> list[bytes]:
+        """Letters of one frame; none: there are no more, or no room."""
+        letters: list[bytes] = []
+        count, size = Counter[SpaceId](), Counter[SpaceId]()
+        for sent in self._sent.values():
+            count[sent.person] += 1
+            size[sent.person] += sent.size
+
+        def is_full(person: SpaceId) -> bool:
+            return count[person] >= WINDOW_OF_ONE or size[person] >= WINDOW_OF_ONE_BYTES
+
+        waiting = self._store.letters(
+            self._space.sid, self._device, FRAME_LETTERS,
+            but=[sent.rid for sent in self._sent.values()], without=list(filter(is_full, count)),
+        )  # fmt: skip
+        for rid, row in waiting:
+            if len(self._sent) >= WINDOW or size.total() >= WINDOW_BYTES or sum(map(len, letters)) >= FRAME_BYTES:
                 break
-            self._sent[key] = len(row.blob)
-            size += len(row.blob)
-            frame.m.append(row.blob)
-        if frame.m:
-            self._send(frame)
+            if not is_full(row.person):
+                self._sent[row.sender + row.id] = _Sent(rid, row.person, len(row.blob))
+                count[row.person] += 1
+                size[row.person] += len(row.blob)
+                letters.append(row.blob)
+        return letters
 
     def done(self, keys: Sequence[bytes]) -> None:
         """The device has them: there is room for others."""

@@ -211,12 +211,18 @@ class RelayStore(Protocol):
 
     async def put_letters(self, sid: int, rows: Sequence[LetterRow]) -> list[bool]:
         """Keep letters in one commit. Returns which: one that is here already counts as kept, one for which its device
-        has no room, or none left for this sender, does not."""
+        has no room, or none left for this sender or for strangers, does not."""
         ...
 
-    def letters(self, sid: int, dest: DeviceId, known: int, limit: int) -> list[tuple[int, LetterRow]]:
-        """Letters that wait for a device, with their places, the most urgent first: *limit*, and *known* ones more. A
-        point read, at once."""
+    async def wrote(self, sid: int, person: SpaceId, now_ms: int) -> None:
+        """A device of a space has written to a person: who is no stranger to it any more."""
+        ...
+
+    def letters(
+        self, sid: int, dest: DeviceId, limit: int, *, but: Sequence[int] = (), without: Sequence[SpaceId] = ()
+    ) -> list[tuple[int, LetterRow]]:
+        """Letters that wait for a device, with their places, the most urgent first: *limit* at most, not those in the
+        places *but*, nor *without* these people. A point read, at once."""
         ...
 
     async def done_letters(self, sid: int, dest: DeviceId, keys: Sequence[bytes]) -> None:
@@ -224,7 +230,7 @@ class RelayStore(Protocol):
         ...
 
     async def expire_letters(self, now_ms: int) -> int:
-        """Forget letters whose time is over; a part. Returns how many."""
+        """Forget letters whose time is over, a part, and who was not written to for long. Returns how many rows."""
         ...
 
     async def seen(self, seen_ms: Mapping[tuple[int, DeviceId], int]) -> None:

@@ -146,4 +146,17 @@ CREATE INDEX letter_from ON letter(sid, dest, person);
 CREATE INDEX letter_end ON letter(expires_ms);
 """,
     ),
+    (
+        "0004-acquaintance",
+        """
+-- To whom devices of a space have written: letters of these people have more room than those of strangers.
+CREATE TABLE acquaintance(
+  sid INTEGER NOT NULL REFERENCES space(sid) ON DELETE CASCADE,
+  person BLOB NOT NULL,                   -- the space that it wrote to
+  at_ms INTEGER NOT NULL,                 -- when last, give or take a day
+  PRIMARY KEY(sid, person)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX acquaintance_end ON acquaintance(at_ms);
+""",
+    ),
 )

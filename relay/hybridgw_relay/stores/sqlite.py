@@ -31,7 +31,15 @@ from hybridgw_storage.sets import MARKS, parts
 
 from ..core.chain import Place, place
 from .base import AccountRow, Append, Appended, DeviceRow, LetterRow, MailRow, Page, SpaceRow, Stored
-from .letters import done_letters, expire_letters, put_letters, read_is_letter_over, read_letters
+from .letters import (
+    done_letters,
+    expire_letters,
+    note_acquaintance,
+    put_letters,
+    read_is_letter_over,
+    read_is_noted,
+    read_letters,
+)
 from .schema import MIGRATIONS
 
 
@@ -129,16 +137,23 @@ class SqliteRelayStore:
         """Keep letters, in one commit."""
         return await self._db.write(lambda tx: put_letters(tx, sid, rows))
 
-    def letters(self, sid: int, dest: DeviceId, known: int, limit: int) -> list[tuple[int, LetterRow]]:
+    async def wrote(self, sid: int, person: SpaceId, now_ms: int) -> None:
+        """A device of a space has written to a person; once a day it is written down."""
+        if not self._db.peek(lambda connection: read_is_noted(connection, sid, person, now_ms)):
+            await self._db.write(lambda tx: note_acquaintance(tx, sid, person, now_ms))
+
+    def letters(
+        self, sid: int, dest: DeviceId, limit: int, *, but: Sequence[int] = (), without: Sequence[SpaceId] = ()
+    ) -> list[tuple[int, LetterRow]]:
         """Letters that wait for a device."""
-        return self._db.peek(lambda connection: read_letters(connection, sid, dest, known, limit))
+        return self._db.peek(lambda connection: read_letters(connection, sid, dest, limit, but, without))
 
     async def done_letters(self, sid: int, dest: DeviceId, keys: Sequence[bytes]) -> None:
         """Forget letters."""
         await self._db.write(lambda tx: done_letters(tx, sid, dest, keys))
 
     async def expire_letters(self, now_ms: int) -> int:
-        """Forget letters whose time is over."""
+        """Forget letters whose time is over, and who was not written to for long."""
         if not self._db.peek(lambda connection: read_is_letter_over(connection, now_ms)):
             return 0
         return await self._db.write(lambda tx: expire_letters(tx, now_ms))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,14 +15,21 @@ from hybridgw_protocol.errors import BadFrame, RateLimited
 from hybridgw_protocol.frames import DirGet, LetterFrame, LetterPut
 from hybridgw_protocol.ids import DeviceId, LogId, SpaceId
 from hybridgw_protocol.letters import FLAG_CONTACT, LetterHeader, encode_letter_header
-from hybridgw_protocol.limits import MAX_MESSAGE_TTL_MS, SHORT_HASH_BYTES
+from hybridgw_protocol.limits import MAX_LETTER_BYTES, MAX_MESSAGE_TTL_MS, SHORT_HASH_BYTES
 from hybridgw_protocol.messages import Priority
 from hybridgw_protocol.records import XKey, sign_record
 from hybridgw_relay.core.control import ControlView
 from hybridgw_relay.core.quotas import PeopleLimits, PeopleRates
 from hybridgw_relay.fanout.local import LocalFanout
 from hybridgw_relay.services.host import Host
-from hybridgw_relay.services.people import WINDOW, LetterStream, PeopleService
+from hybridgw_relay.services.people import (
+    FRAME_BYTES,
+    WINDOW,
+    WINDOW_BYTES,
+    WINDOW_OF_ONE,
+    LetterStream,
+    PeopleService,
+)
 from hybridgw_relay.services.spaces import Space, Spaces
 from hybridgw_relay.stores import admin
 from hybridgw_relay.stores.base import DeviceRow, LetterRow
@@ -195,7 +202,7 @@ async def test_spec_R6_a_letter_is_kept_or_refused_with_a_word(bench: Bench) -> 
     assert await put(bench, letter(bench, key, k=5), known=[]) == ["stale"]
     assert await put(bench, letter(bench, key, k=5)) == [""]
     assert await put(bench, letter(bench, key)) == [""]  # once more: acknowledged, kept once
-    stored = bench.store.letters(bench.spaces[1].sid, bench.bob.first.id, 0, 10)
+    stored = bench.store.letters(bench.spaces[1].sid, bench.bob.first.id, 10)
     assert [row.id[-1] for _, row in stored] == [1, 5]
 
 
@@ -213,7 +220,7 @@ async def test_a_device_puts_only_its_own_letters(bench: Bench) -> None:
     with pytest.raises(BadFrame):  # for another person than the frame says
         frame = LetterPut(sp=bench.ada.space, heads=[], m=[letter(bench, key)])
         await bench.service.put(bench.spaces[0], bench.ada.first.id, frame)
-    assert bench.store.letters(bench.spaces[1].sid, bench.bob.first.id, 0, 10) == []
+    assert bench.store.letters(bench.spaces[1].sid, bench.bob.first.id, 10) == []
 
 
 async def test_spec_R6_letters_above_the_rate_are_refused_each_by_itself(bench: Bench) -> None:
@@ -227,22 +234,72 @@ async def test_spec_R6_letters_above_the_rate_are_refused_each_by_itself(bench: 
     assert await put(bench, letter(bench, key, k=200), letter(bench, key, k=201)) == ["", ""]
 
 
+class Reader:
+    """A connection of Bob's laptop. said: what it was sent, by person and number."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench, self.said = bench, list[tuple[int, int]]()
+        self._new: list[bytes] = []
+        self.stream = LetterStream(bench.store, bench.spaces[1], bench.bob.first.id, self._send)
+
+    def _send(self, frame: LetterFrame) -> None:
+        assert sum(map(len, frame.m)) < FRAME_BYTES + MAX_LETTER_BYTES
+        self.said += [(blob[0], blob[1]) for blob in frame.m]
+        self._new += [bytes([blob[0]]) * 16 + bytes([blob[1]]) * 16 for blob in frame.m]
+
+    async def put(self, person: int, numbers: range, size: int = 600) -> None:
+        """Letters of somebody."""
+        who = SpaceId(bytes([person]) * 16)
+        await self.bench.store.wrote(self.bench.spaces[1].sid, who, NOW_MS)
+        rows = [
+            LetterRow(
+                self.bench.bob.first.id, who, DeviceId(who), bytes([k]) * 16, 1, NOW_MS + 9,
+                bytes([person, k]) + bytes(size - 2),
+            )
+            for k in numbers
+        ]  # fmt: skip
+        assert await self.bench.store.put_letters(self.bench.spaces[1].sid, rows) == [True] * len(rows)
+
+    async def done(self, but: Collection[int] = ()) -> None:
+        """It has what it was sent, but what is of these people."""
+        keys, self._new = [key for key in self._new if key[0] not in but], []
+        await self.bench.service.done(self.bench.spaces[1], self.bench.bob.first.id, keys)
+        self.stream.done(keys)
+
+
 async def test_a_device_is_sent_so_many_at_once_and_the_rest_when_it_has_those(bench: Bench) -> None:
-    sid, dest = bench.spaces[1].sid, bench.bob.first.id
-    rows = [
-        LetterRow(dest, bench.ada.space, bench.ada.first.id, k.to_bytes(16, "big"), 1, NOW_MS + 9, b"x" * 600)
-        for k in range(WINDOW + 10)
-    ]
-    await bench.store.put_letters(sid, rows)
-    sent: list[LetterFrame] = []
-    stream = LetterStream(bench.store, bench.spaces[1], dest, sent.append)
-    stream.wake()
-    stream.wake()
-    assert sum(len(frame.m) for frame in sent) == WINDOW
-    done = [bench.ada.first.id + row.id for row in rows[:WINDOW]]
-    await bench.service.done(bench.spaces[1], dest, done)
-    stream.done(done)
-    assert sum(len(frame.m) for frame in sent) == WINDOW + 10
+    reader = Reader(bench)
+    for person in range(1, 21):
+        await reader.put(person, range(20))
+    reader.stream.wake()
+    reader.stream.wake()
+    assert len(reader.said) == WINDOW
+    assert {person for person, _ in reader.said} == set(range(1, WINDOW // WINDOW_OF_ONE + 1))
+    for _ in range(5):
+        await reader.done()
+    assert reader.said == sorted(set(reader.said), key=reader.said.index)  # each once
+    assert len(reader.said) == 20 * 20
+    for person in range(1, 21):
+        assert [k for who, k in reader.said if who == person] == list(range(20))
+
+
+async def test_what_a_device_does_not_take_of_one_person_does_not_hold_back_others(bench: Bench) -> None:
+    """A contact whose key changed: their letters wait until a person has decided, long ones and many."""
+    reader = Reader(bench)
+    stuck = range(1, 13)
+    for person in stuck:
+        await reader.put(person, range(20), 60_000)
+    for person in (100, 101):
+        await reader.put(person, range(30), 30_000)
+    reader.stream.wake()
+    for _ in range(30):
+        await reader.done(stuck)
+    assert {who for who, _ in reader.said} == {*stuck, 100, 101}
+    assert len([who for who, _ in reader.said if who >= 100]) == 60
+    assert sum(60_000 for who, _ in reader.said if who in stuck) <= WINDOW_BYTES
+    await reader.put(102, range(1))
+    reader.stream.wake()
+    assert reader.said[-1] == (102, 0)
 
 
 async def test_letters_that_are_refused_count_too(bench: Bench) -> None:
@@ -257,10 +314,24 @@ async def test_letters_that_are_refused_count_too(bench: Bench) -> None:
     assert (await put(bench, *bad[:4])).count("stale") == 2
 
 
+async def test_whom_a_person_wrote_to_is_no_stranger(bench: Bench) -> None:
+    """The relay cannot know who is a contact. It sees who wrote to whom: nobody can bring that about for another."""
+    record, key = publish(bench.bob, bench.bob.first)
+    await bench.spaces[1].add_control([record], source=None)
+
+    def known() -> list[tuple[int, bytes]]:
+        return bench.store._db.peek(lambda c: c.execute("SELECT sid, person FROM acquaintance").fetchall())
+
+    assert await put(bench, letter(bench, b"?" * 8)) == ["stale"]
+    assert known() == []  # what is refused was not written
+    assert await put(bench, letter(bench, key)) == [""]
+    assert known() == [(bench.spaces[0].sid, bench.bob.space)]
+
+
 async def test_a_letter_from_the_future_is_kept_no_longer_than_any_other(bench: Bench) -> None:
     record, key = publish(bench.bob, bench.bob.first)
     await bench.spaces[1].add_control([record], source=None)
     far_ms = NOW_MS + 100 * MAX_MESSAGE_TTL_MS
     assert await put(bench, letter(bench, key, created_ms=far_ms, expires_ms=far_ms + 1_000)) == [""]
-    ((_, row),) = bench.store.letters(bench.spaces[1].sid, bench.bob.first.id, 0, 10)
+    ((_, row),) = bench.store.letters(bench.spaces[1].sid, bench.bob.first.id, 10)
     assert row.expires_ms == NOW_MS + MAX_MESSAGE_TTL_MS
