@@ -100,7 +100,7 @@ export function Sure({ label, question, yes, no = 'Keep', action, work, small }:
   const [isAsked, ask] = useState(false)
   const place = useRef<HTMLSpanElement>(null)
   const hasFocus = useRef(false) // it is here, or was when the other buttons came
-  useEffect(() => {
+  useLayoutEffect(() => { // at once: the next key is meant for what is there then
     if (hasFocus.current) place.current?.querySelector<HTMLButtonElement>('button')?.focus()
   }, [isAsked])
   const turn = (to: boolean): void => {
