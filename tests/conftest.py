@@ -177,7 +177,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """Soak tests run only when asked for; the budget is kept by the process that prints."""
     if not config.option.markexpr:
         config.option.markexpr = "not soak"
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell that starts this in the background ignores Ctrl-C,
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # and all that the tests start would with it
+    # A shell that starts this in the background ignores Ctrl-C, and nohup a closed terminal; and so would all that the
+    # tests start.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(_budget(), "hybridgw-budget")

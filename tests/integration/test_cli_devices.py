@@ -187,10 +187,15 @@ def test_the_one_who_joins_may_refuse_too(first: Cli, tmp_path: Path) -> None:
 
 
 def test_sec_after_three_used_codes_the_link_is_what_is_shown_and_works(first: Cli, tmp_path: Path) -> None:
-    """The three tests above used one each; a number of six digits would be refused now."""
+    """A number of six digits would be refused then."""
     with profile(tmp_path / "third") as third:
         third.up()
-        showing = Showing(first)
+        for _ in range(4):  # less if other tests have used some
+            showing = Showing(first)
+            if showing.code.startswith("hybridgw://pair"):
+                break
+            third("pair", showing.code, typed="n\n", code=4)
+            assert showing.finish("y\n") == 1
         assert showing.code.startswith("hybridgw://pair")
         showing.type("n\n")
         assert "four words" in third("pair", showing.code, typed="y\n", code=1).talk
