@@ -164,6 +164,10 @@ def test_scopes_that_are_none_are_named(cli: Cli) -> None:
 
 @pytest.mark.spec("A8")
 def test_spec_A8_the_audit_log_is_read_and_exports_stand_in_it(cli: Cli, tmp_path: Path) -> None:
+    for name, verb in (("Let in", "approve"), ("Kept out", "refuse")):
+        cli("apps", verb, ask(cli, None, name)["code"])
+    cli("apps", "revoke", "Let in")
+    cli("keys", "revoke", cli("keys", "create", "--scope", "read:tasks", "--json").json["id"])
     cli("export", "tasks", "-o", str(tmp_path / "tasks.csv"))
     cli("export", "tasks")
     told = cli("audit").out
