@@ -59,8 +59,9 @@ class Scopes(NamedTuple):
                 if given == right:
                     rights_by_name.setdefault((name, right in ("read", "write")), []).append(_VERBS[right])
         names_by_verb: dict[str, list[str]] = {}
-        for (name, _), verbs in sorted(rights_by_name.items(), key=lambda item: (not item[0][1], item[0][0])):
-            names_by_verb.setdefault(" and ".join(verbs), []).append(name)
+        data_first = sorted(rights_by_name.items(), key=lambda item: (not item[0][1], "/" in item[0][0], item[0][0]))
+        for (name, is_data), verbs in data_first:
+            names_by_verb.setdefault(" and ".join(verbs), []).append(_document(name) if is_data else name)
         parts = [f"{verb} {_listed(names)}" for verb, names in names_by_verb.items()]
         return "; ".join(parts) if parts else "nothing"
 
@@ -123,6 +124,11 @@ def _order(pair: tuple[str, str]) -> tuple[int, str]:
 def _shown(item: str) -> str:
     text = ascii(item)
     return text if len(text) <= 60 else f"{text[:57]}...'"
+
+
+def _document(name: str) -> str:
+    collection, slash, document = name.partition("/")
+    return f"the document {document} of {collection}" if slash else name
 
 
 def _listed(names: list[str]) -> str:
