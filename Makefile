@@ -30,7 +30,7 @@ parts: setup
 
 .PHONY: run
 run: setup ## start a daemon and say what to do next
-	@$(BIN)/hybridgw up || [ $$? = 4 ]
+	@$(BIN)/hybridgw up $(ARGS) || [ $$? = 4 ]
 	@printf '\nThese commands are in %s (source .venv/bin/activate).\n' '$(CURDIR)/$(BIN)'
 	@printf 'hybridgw down stops the daemon, hybridgw paths says where your data is.\n'
 

@@ -476,7 +476,8 @@ def main(arguments: list[str] | None = None) -> int:
             for number in (signal.SIGINT, signal.SIGTERM):  # a second Ctrl-C must not leave daemons behind
                 signal.signal(number, signal.SIG_IGN)
             demo.end()
-    print(f"\nDone in {time.monotonic() - began:.1f} s. Everything that was started is stopped.")
+    gone = "" if given.keep else " Its folder is gone, too; to look around in it: make demo ARGS=--keep"
+    print(f"\nDone in {time.monotonic() - began:.1f} s. Everything that was started is stopped.{gone}")
     return 0
 
 

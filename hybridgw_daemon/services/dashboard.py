@@ -57,7 +57,9 @@ class DashboardService:
         if link is None or link.is_used or link.expires_ms <= now_ms:
             self._by.audit.refused("dashboard.refused")
             if link is None:
-                raise LinkOver(f"This link is not, or no longer, known: the daemon was started anew. {AGAIN}")
+                raise LinkOver(
+                    f"This link is not known: it was copied in part, or the daemon was started anew since. {AGAIN}"
+                )
             if link.is_used:
                 raise LinkOver(
                     "This link was used already, and works once. If that was not you, somebody on this machine was "

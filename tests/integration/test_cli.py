@@ -302,6 +302,8 @@ def test_sec_a_passphrase_is_handed_over_by_descriptor(tmp_path: Path) -> None:
         assert "--passphrase-fd" in cli.up(store="passphrase", code=4).talk  # nobody is there to type it
         code, said = up("abc", "--secret-store", "passphrase")
         assert (code, state()) == (4, "locked")
+        assert "Next:" in said
+        assert ("data put" in said, "pair CODE" in said) == (True, False)  # what works without the keys
         assert "at least 12 characters" in said
         with socket.create_server(("127.0.0.1", 0)) as other:  # a port that is taken: the one that runs is not stopped
             code, said = up("correct horse battery staple", "--port", str(other.getsockname()[1]))

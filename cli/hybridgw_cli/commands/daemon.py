@@ -309,9 +309,10 @@ def _told_running(app: App, *, already: bool, is_locked: bool = False) -> None:
     for component in ready["components"]:
         if component["state"] in ("degraded", "failed"):
             app.out.warn(f"{clean(component['name'])}: {part_text(app, component)}")
-    if not already and not is_locked and not app.client.get("/api/sync/status")["relays"]:
+    if not already and (is_locked or not app.client.get("/api/sync/status")["relays"]):
         app.out.say("Next:")
         steps = _AFTER_DAMAGE + _NEXT[2:] if set_aside(app) else _NEXT
+        steps = steps[2:] if is_locked else steps  # nothing that needs the keys
         lines = [(app.command(words), what) for words, what in steps]
         width = max(len(words) for words, _ in lines)
         for words, what in lines:

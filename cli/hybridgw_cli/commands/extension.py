@@ -94,7 +94,7 @@ def remove(app: App, names: tuple[str, ...]) -> None:
     for name in gone:
         app.out.result(f"{BY_NAME[name].title} cannot start HybridGW any more.")
     if not gone:
-        app.out.say("No browser could.")
+        app.out.say("No browser was told how to start HybridGW: there is nothing to take away.")
 
 
 @extension.command(cls=Command)

@@ -62,7 +62,7 @@ export function Steps({ shown, ask }: { shown: Shown; ask: (ask: Ask) => void })
           <h2>{t('compare')}</h2>
           <p class="code" id="code">{shown.code}</p>
           <p>{t('compareMore')}</p>
-          <pre>hybridgw apps approve {(shown.code ?? '').replace(' ', '')}</pre>
+          <pre>hybridgw apps approve {(shown.code ?? '').replace(' ', '')} --for until-revoked</pre>
           {shown.sentence !== null && <p class="quiet">{t('wants', shown.sentence)}</p>}
         </section>
       )

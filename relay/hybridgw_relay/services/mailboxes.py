@@ -103,8 +103,8 @@ class Mailboxes:
         box = self._by_nameplate.get(nameplate)
         if box is None or box.expires_ms <= now_ms:
             raise PairingFailed(
-                "No such code is open here. Compare its first three digits with those that are shown and type it "
-                "again; it is still good. If they are the same, it is too old or was used: make a new one."
+                "No such code is open here. Compare its first three digits with those that are shown: if they "
+                "differ, type it again. If not, it is too old, was used, or a newer one took its place: make a new one."
             )
         if box.joiner is not None:
             self._end(box, "joined")
