@@ -311,9 +311,9 @@ def _told_running(app: App, *, already: bool, is_locked: bool = False) -> None:
             app.out.warn(f"{clean(component['name'])}: {part_text(app, component)}")
     if not already and (is_locked or not app.client.get("/api/sync/status")["relays"]):
         app.out.say("Next:")
-        steps = _AFTER_DAMAGE + _NEXT[2:] if set_aside(app) else _NEXT
-        steps = steps[2:] if is_locked else steps  # nothing that needs the keys
-        lines = [(app.command(words), what) for words, what in steps]
+        steps = [*(_AFTER_DAMAGE if set_aside(app) else _NEXT[:2]), *_NEXT[2:]]
+        shown = steps[2:] if is_locked else steps  # nothing that needs the keys
+        lines = [(app.command(words), what) for words, what in shown]
         width = max(len(words) for words, _ in lines)
         for words, what in lines:
             app.out.say(f"  {words:<{width}}  {what}")
