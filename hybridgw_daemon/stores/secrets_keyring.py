@@ -97,7 +97,8 @@ class KeyringStore:
         if module == "keyring.backends.fail":
             raise locked(
                 Cause.ABSENT,
-                "There is no keyring here, as on most servers and in containers. Keep the key under a passphrase.",
+                "There is no keyring here, as on most servers and in containers, so the keys of this device cannot be "
+                "opened. Keep them under a passphrase.",
                 COMMAND_PASSPHRASE,
             )
         if backend.priority < _RECOMMENDED:
