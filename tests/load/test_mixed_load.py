@@ -118,8 +118,9 @@ def test_a_daemon_that_keeps_every_call_is_found_out(tmp_path: Path) -> None:
 
 
 # ---- the relay -------------------------------------------------------------------------------------------------------
-def judge_relay(folder: Path, seconds: float, *, flat: float, warm_up_s: float) -> None:
-    """A run without a fault."""
+def judge_relay(folder: Path, seconds: float) -> Outcome:
+    """A run without a fault; its memory is for the caller to judge."""
+    folder.mkdir(exist_ok=True)
     with (
         RelayProcess(folder / "relay", environment=mixed_relay_load.ENVIRONMENT) as relay,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
@@ -130,21 +131,27 @@ def judge_relay(folder: Path, seconds: float, *, flat: float, warm_up_s: float) 
     assert not outcome.lost
     assert "Traceback" not in relay.log.read_text()
     assert not starved(load.acks)
-    assert grew(outcome.during(warm_up_s)) < flat, outcome.figures()
     assert load.counts["batches"] > 50 * seconds
     assert load.counts["deliveries"] > 5 * load.counts["batches"]  # to the seven others of the space, but who is away
     assert load.counts["connects"] > 200 + seconds
+    return outcome
 
 
 @pytest.mark.spec("O7")
+@pytest.mark.timeout(300)
 def test_spec_O7_mixed_load_of_two_hundred_devices_on_a_relay(tmp_path: Path) -> None:
-    judge_relay(tmp_path, 2 * WARM_UP_S, flat=FLAT_RELAY, warm_up_s=WARM_UP_S)
+    """In so short a time one step, as of a cache that fills late, looks like a leak: then a longer run decides."""
+    outcome = judge_relay(tmp_path / "short", 2 * WARM_UP_S)
+    if grew(outcome.during(WARM_UP_S)) >= FLAT_RELAY:
+        longer = judge_relay(tmp_path / "long", 5 * WARM_UP_S)
+        assert grew(longer.during(2 * WARM_UP_S)) < FLAT_RELAY, (outcome.figures(), longer.figures())
 
 
 @pytest.mark.soak
 @pytest.mark.spec("O7")
 def test_spec_O7_long_mixed_load_on_a_relay(tmp_path: Path, scale: int) -> None:
-    judge_relay(tmp_path, SECONDS * scale, flat=FLAT_IN_A_SOAK, warm_up_s=SECONDS * scale / 2)
+    outcome = judge_relay(tmp_path, SECONDS * scale)
+    assert grew(outcome.during(SECONDS * scale / 2)) < FLAT_IN_A_SOAK, outcome.figures()
 
 
 # ---- those who judge can say no --------------------------------------------------------------------------------------
