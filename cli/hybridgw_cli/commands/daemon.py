@@ -36,7 +36,7 @@ SECRETS_NAME: Final = "secrets.json"  # beside the database, only with the store
 _NEXT: Final = (
     ("relay add LINK", "the first device: a relay of yours, from 'hybridgw-relay invite'"),
     ("pair CODE", "a further device: the code that 'hybridgw pair' shows on the first"),
-    ("data put tasks milk title='Buy milk'", "your data; it works without the two above"),
+    ("data put tasks milk title='Buy milk'", "your data: it works without any other device"),
     ("dashboard", "all of it in your browser"),
     ("status", "how things are"),
 )
