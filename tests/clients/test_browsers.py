@@ -148,6 +148,50 @@ async def test_spec_F5_the_tutorial_as_printed(owner: Owner, built: Path, tmp_pa
         assert [one["data"]["title"] for one in items] == ["Buy <b>milk</b>"]
 
 
+TWO = """import('/dist/index.js').then(({ browserKey, connect }) => {
+    const key = browserKey()
+    window.db = connect({ app: 'Two', scopes: ['read:tasks', 'write:tasks'], url: %s, key, ask: 'always' })
+    return key.public
+})"""
+KEPT = """import('/dist/index.js').then(({ databaseOutbox }) => {
+    window.outbox = databaseOutbox('other')
+    return window.outbox.add({ key: 'k' }).then(() => window.outbox.load()).then((all) => all.length)
+})"""
+KEPT_AGAIN = "window.outbox.add({ key: 'again' }).then(() => window.outbox.load()).then((all) => all.length)"
+GONE = """new Promise((done, failed) => {
+    const asked = indexedDB.deleteDatabase('other')
+    asked.onsuccess = () => done(true)
+    asked.onerror = asked.onblocked = () => failed('blocked')
+})"""
+
+
+@needs_chromium
+@pytest.mark.spec("F5")
+async def test_spec_F5_two_tabs_that_begin_at_once_are_one_app(owner: Owner, site: str, tmp_path: Path) -> None:
+    """One key, one question to the person, and both stay in; then one of them throws away all that is kept."""
+    folder = tmp_path / "browser"
+    folder.mkdir()
+    async with chromium(folder) as browser:
+        tabs = [await browser.tab(), await browser.tab()]
+        for tab in tabs:
+            await tab.goto(f"{site}/empty")
+        keys = await asyncio.gather(*(tab.run(TWO % json.dumps(owner.url)) for tab in tabs))
+        assert keys[0] == keys[1]
+        codes = [await until(tab, "window.db.getSnapshot().code") for tab in tabs]
+        assert codes[0] == codes[1]
+        (asked,) = await owner.waiting()
+        await owner.call("POST", f"/api/auth/grants/{asked['id']}/approve", {"code": codes[0]})
+        for tab in tabs:
+            await until(tab, "window.db.getSnapshot().status === 'online'")
+        write = "window.db.collection('tasks').create({ title: 'x' }).then(({ state }) => state)"
+        assert await asyncio.gather(*(tab.run(write) for tab in tabs)) == ["stored", "stored"]
+        assert [one["has_key"] for one in (await owner.call("GET", "/api/auth/grants"))["items"]] == [True]
+
+        assert await tabs[0].run(KEPT) == 1
+        assert await tabs[1].run(GONE)
+        assert await tabs[0].run(KEPT_AGAIN) == 1
+
+
 SOCKET = """new Promise((resolve) => {
     const socket = new WebSocket('%s/ws/web_app/attack', 'hybridgw.v1.json')
     const said = []

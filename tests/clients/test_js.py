@@ -52,6 +52,17 @@ def test_spec_F5_the_package_depends_on_nothing_at_run_time(built: Path) -> None
         assert wanted == allowed, path.name
 
 
+def test_no_module_of_the_client_needs_one_that_needs_it() -> None:
+    """Types count too: who reads one module has to read those below it, and no circle of them."""
+    files = (JS / "src").glob("*.ts")
+    modules = {path.stem: set(re.findall(r"from '\./([a-z-]+)\.js'", path.read_text())) for path in files}
+    assert len(modules) > 20
+    while free := {name for name, needs in modules.items() if not needs & modules.keys()}:
+        for name in free:
+            del modules[name]
+    assert modules == {}
+
+
 def test_the_bundle_for_pages_is_small(built: Path) -> None:
     import gzip
 

@@ -4,6 +4,7 @@
  * Only an answer of the daemon ends what was given; a daemon that is not there never does.
  */
 
+import { pause } from './backoff.js'
 import { asError, HybridGWError } from './errors.js'
 import type { Http } from './http.js'
 import type { Kept, TokenKeeper } from './keeping.js'
@@ -22,6 +23,7 @@ export interface Asking {
 }
 
 const POLL_S = 20 // one long poll
+const POLL_AGAIN_MS = 3_000 // where the daemon has enough of them for one request, and answers at once
 const EARLY_MS = 60_000 // before its end a token is exchanged, or a quarter of its life where that is less
 
 /** The credentials of this app at one daemon. */
@@ -69,7 +71,8 @@ export class Access {
     told({ code: pending.code, sentence: pending.sentence, expiresMs: pending.expiresMs })
     const state = await this.decided(pending, signal)
     if (state !== 'approved') {
-      await this.forget()
+      if ((await this.load()) === 'granted') return // by another tab, which has asked anew
+      if (this.kept?.pending?.id === pending.id) await this.forget()
       if (state === 'refused') throw new HybridGWError('refused', 'The person did not let this app in.')
       throw new HybridGWError('expired', 'Nobody approved in time.')
     }
@@ -83,14 +86,16 @@ export class Access {
   private async decided(pending: NonNullable<Kept['pending']>, signal: AbortSignal): Promise<string> {
     const path = `/api/auth/grants/${pending.id}?wait_s=${POLL_S}`
     for (;;) {
+      const beganMs = this.nowMs()
       try {
         const found = await this.http.call('GET', path, { token: pending.secret, timeoutMs: (POLL_S + 10) * 1000, signal })
         if (found['state'] !== 'pending') return String(found['state'])
+        if (this.nowMs() - beganMs < POLL_AGAIN_MS) await pause(POLL_AGAIN_MS, signal)
       } catch (thrown) {
         const error = asError(thrown)
         if (error.code === 'not_found') return 'expired' // the daemon was started anew and forgot
         if (!error.retryable || this.nowMs() > pending.expiresMs) throw error
-        await new Promise((resolve) => setTimeout(resolve, 500))
+        await pause(500, signal)
       }
     }
   }
@@ -161,6 +166,12 @@ export class Access {
         if (why.code === 'revoked') throw why
       }
     }
+  }
+
+  /** The daemon has ended our rights. Throws `revoked`, unless another tab was let in again since. */
+  async lost(): Promise<void> {
+    const before = this.kept?.grant?.id
+    if ((await this.load()) !== 'granted' || this.kept?.grant?.id === before) throw await this.ended('The person ended the rights of this app.')
   }
 
   /** Give the rights back: here at once, at the daemon if it is there. */

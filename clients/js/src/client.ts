@@ -2,6 +2,7 @@
 
 import { Access, type Asking, type Mode } from './access.js'
 import { fullJitter, pause } from './backoff.js'
+import type { Change } from './change.js'
 import { Collection } from './collection.js'
 import { asError, HybridGWError, START_OR_ALLOW } from './errors.js'
 import { Close, type AuthOk, type EventFrame, type Resume } from './frames.js'
@@ -10,7 +11,7 @@ import { newId } from './ids.js'
 import { proofOf, type AppKey } from './key.js'
 import { databaseOutbox, databaseTokens, memoryOutbox, memoryTokens, sessionTokens, type OutboxKeeper, type TokenKeeper } from './keeping.js'
 import { Link, PATIENCE, type End, type OpenSocket, type Patience, type Prove } from './link.js'
-import { Outbox, type Change, type Rejection, type WireDocument } from './outbox.js'
+import { Outbox, type Rejection, type WireDocument } from './outbox.js'
 import { isActivated, mayBeKeptAway, networkPermission, watchPermission } from './permission.js'
 import type { Data } from './query.js'
 import { report, Store, type Listener, type Readable } from './store.js'
@@ -21,6 +22,7 @@ import { watchWake } from './wake.js'
 
 export const DEFAULT_URL = 'http://127.0.0.1:8000'
 const STABLE_MS = 5_000 // a connection that held so long ends the series of failures
+const FOLLOW_AGAIN_MS = 1_000 // what was refused for a moment, as by a daemon whose keys are not open yet
 const RENEW_LOOK_MS = 30_000 // whether the token in use has to be exchanged
 const RENEW_AGAIN_MS = 2_000 // after it could not be
 const MAX_TIMER_MS = 2 ** 31 - 1 // a longer one would fire at once
@@ -366,8 +368,10 @@ export class HybridGW implements Readable<State> {
   private async judge(end: End, token: string): Promise<void> {
     switch (end.code) {
       case Close.revoked:
-        await this.access?.forget()
-        throw new HybridGWError('revoked', 'The person ended the rights of this app.')
+        if (this.access === null) throw new HybridGWError('revoked', 'The person ended the rights of this app.')
+        await this.access.lost()
+        this.resumeLater()
+        return
       case Close.unauthorized:
         this.resumeLater()
         if (this.access === null) throw new HybridGWError('unauthorized', end.refusal?.message ?? 'The token does not count.', { retryable: typeof this.options.token === 'function' })
@@ -520,9 +524,15 @@ export class HybridGW implements Readable<State> {
     const sharing = this.bySub.get(sub) // several listeners of one topic
     sharing?.delete(entry)
     if (sharing !== undefined && sharing.size > 0) return
+    if (by.command === 'topic.subscribe' && this.isAsked(by.params['topic'])) return // its answer names the same number
     this.bySub.delete(sub)
     const end = by.command === 'topic.subscribe' ? 'topic.unsubscribe' : 'live.unsubscribe'
     void this.call(end, end === 'live.unsubscribe' ? { sub } : by.params).catch(() => undefined)
+  }
+
+  /** Is there a listener of this topic whose subscription is not answered yet. */
+  private isAsked(topic: unknown): boolean {
+    return [...this.followed.values()].some(({ by, sub }) => sub === null && by.command === 'topic.subscribe' && by.params['topic'] === topic)
   }
 
   private begin(link: Link, entry: Followed): void {
@@ -535,7 +545,13 @@ export class HybridGW implements Readable<State> {
         if (this.followed.get(entry.by) !== entry) this.unfollow(entry) // given up meanwhile
       },
       (error) => {
-        if (!error.retryable) entry.by.failed(error)
+        if (!error.retryable) return entry.by.failed(error)
+        const told = error.detail['retry_after_s']
+        const again = (): void => {
+          if (this.link === link && this.followed.get(entry.by) === entry) this.begin(link, entry) // else the next connection does it
+        }
+        const timer = setTimeout(again, typeof told === 'number' ? told * 1000 : FOLLOW_AGAIN_MS)
+        ;(timer as { unref?: () => void }).unref?.()
       },
     )
   }

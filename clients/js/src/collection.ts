@@ -1,9 +1,10 @@
 /** A collection: reads and writes of documents, and live lists of them. */
 
+import type { Change } from './change.js'
 import { asError, HybridGWError } from './errors.js'
 import { isHalved } from './frames.js'
 import { newId } from './ids.js'
-import type { Change, WireDocument, Written } from './outbox.js'
+import type { WireDocument, Written } from './outbox.js'
 import type { Data } from './query.js'
 import type { Listener, Readable } from './store.js'
 import { View, type Doc, type Query, type Snapshot, type ViewHost } from './view.js'

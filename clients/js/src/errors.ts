@@ -56,6 +56,7 @@ const NEXT: Readonly<Record<string, string>> = {
   not_found: 'The document is not there: create it.',
   needs_person: 'Ask the person, then call again with confirm: true.',
   invalid_document: 'Correct the fields in detail.errors.',
+  too_big: 'Split it: into several documents, or several calls.',
   queue_full: 'Too many changes wait to be sent. Start HybridGW, then go on.',
   timeout: 'Try again.',
 }

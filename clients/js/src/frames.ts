@@ -3,6 +3,7 @@
 import { asError, HybridGWError, isRecord } from './errors.js'
 
 export const PROTOCOL = 'hybridgw.v1.json'
+export const MAX_FRAME_BYTES = 1024 * 1024 // of a frame of ours; the daemon ends a connection that sends more
 
 /** Close codes; below 4000 they are of RFC 6455. */
 export const Close = {
@@ -72,11 +73,14 @@ export function isHalved(text: string): boolean {
   return HALF.test(text)
 }
 
-/** The text of a frame. Throws `bad_value` for what no frame can hold: the daemon could not read it, nor say to what it answers. */
+/** The text of a frame. Throws `bad_value`, `too_big` for what no frame can hold: the daemon could not read it, nor say to
+ *  what it answers, and would end this connection, and each later one if it is sent again. */
 export function encodeFrame(frame: ClientFrame): string {
   try {
     const text = JSON.stringify(frame)
     if (/\\ud[89a-f]/.test(text)) JSON.stringify(frame, wellFormed) // as halves are written, or as somebody writes about them
+    const bytes = text.length * 3 > MAX_FRAME_BYTES ? new TextEncoder().encode(text).length : 0
+    if (bytes > MAX_FRAME_BYTES) throw new HybridGWError('too_big', `What is sent at once has at most ${MAX_FRAME_BYTES} bytes, this has ${bytes}.`)
     return text
   } catch (error) {
     throw asError(error, 'bad_value')

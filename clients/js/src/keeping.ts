@@ -1,6 +1,6 @@
 /** Where credentials and unsent changes are kept: places with one small interface each, so that an app can bring its own. */
 
-import type { Change } from './outbox.js'
+import type { Change } from './change.js'
 
 /** What was given to this app at one address. */
 export interface Kept {
@@ -126,8 +126,12 @@ function database(name: string): Promise<IDBDatabase> {
     }
     asked.onsuccess = () => {
       const db = asked.result
-      db.onversionchange = () => db.close() // another tab with a later version of the page
-      db.onclose = () => opened.delete(name)
+      const forget = (): void => void (opened.get(name) === made && opened.delete(name)) // the next request opens it anew
+      db.onversionchange = () => {
+        db.close() // another tab with a later version of the page, or one that throws all of it away
+        forget()
+      }
+      db.onclose = forget
       resolve(db)
     }
     asked.onerror = () => reject(asked.error ?? new Error('IndexedDB cannot be opened'))

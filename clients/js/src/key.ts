@@ -27,9 +27,10 @@ export function browserKey(database = 'hybridgw'): AppKey {
   })().catch((error: unknown) => {
     throw new HybridGWError('no_key', 'This browser cannot make or keep a key of the kind Ed25519.', { cause: error })
   })
-  pair.catch(() => undefined)
+  const shown = pair.then(async ({ publicKey }) => base64url(new Uint8Array(await crypto.subtle.exportKey('raw', publicKey))))
+  shown.catch(() => undefined) // whoever asks for it hears of it
   return {
-    public: pair.then(async ({ publicKey }) => base64url(new Uint8Array(await crypto.subtle.exportKey('raw', publicKey)))),
+    public: shown,
     sign: async (text) => new Uint8Array(await crypto.subtle.sign({ name: 'Ed25519' }, (await pair).privateKey, text as BufferSource)),
   }
 }

@@ -58,6 +58,7 @@ export class Messages {
   private readonly handlers: Entry[] = []
   private readonly waiting = new Map<string, (message: Received) => void>()
   private readonly shown = new Map<string, Received>() // not acknowledged yet
+  private readonly handed = new Set<string>() // of these: given to a handler, to one and once, also if it fails
   private readonly done = new Set<string>()
   private end: (() => void) | null = null
 
@@ -140,6 +141,7 @@ export class Messages {
       ...data,
       ack: async () => {
         this.shown.delete(id)
+        this.handed.delete(id)
         this.done.add(id)
         if (this.done.size > KNOWN) this.done.delete(this.done.values().next().value as string)
         await this.call('messages.ack', { ids: [id] })
@@ -160,7 +162,8 @@ export class Messages {
 
   private async handle(message: Received): Promise<void> {
     const found = this.handlers.find((entry) => fits(entry, message))
-    if (found === undefined) return
+    if (found === undefined || this.handed.has(message.id)) return
+    this.handed.add(message.id)
     try {
       await found.handler(message)
       if (this.shown.has(message.id)) await message.ack()

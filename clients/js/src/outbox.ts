@@ -8,28 +8,10 @@
 
 import { asError, HybridGWError } from './errors.js'
 import { fullJitter, pause } from './backoff.js'
+import type { Change } from './change.js'
 import type { OutboxKeeper } from './keeping.js'
 import { exclusive } from './locks.js'
 import { patched, same, type Data } from './query.js'
-
-/** One write. */
-export interface Change {
-  /** Its place in the queue; 0 while it is not in one. */
-  readonly number: number
-  /** Tells it apart from every other, in the queue and before. */
-  readonly key: string
-  readonly op: 'create' | 'put' | 'patch' | 'delete'
-  readonly collection: string
-  readonly id: string
-  readonly atMs: number
-  /** data of create and put, patch of patch. */
-  readonly content?: Data
-  readonly version?: number
-  readonly exists?: boolean
-  readonly confirm?: boolean
-  /** It was sent once, and its answer did not arrive. */
-  readonly isTried?: boolean
-}
 
 /** A document as the daemon tells it. */
 export interface WireDocument {
@@ -81,7 +63,7 @@ export class Outbox {
     private readonly name: string,
   ) {
     this.channel = typeof document !== 'undefined' && typeof BroadcastChannel !== 'undefined' ? new BroadcastChannel(name) : null
-    if (this.channel !== null) this.channel.onmessage = (event) => this.hear(event.data as { number: number; document: WireDocument | null })
+    if (this.channel !== null) this.channel.onmessage = (event) => this.hear(event.data as { key: string; document: WireDocument | null })
   }
 
   /** What an earlier page left. */
@@ -171,9 +153,8 @@ export class Outbox {
   private async run(): Promise<void> {
     while (this.again && this.events.isOnline() && !this.closing.signal.aborted) {
       this.again = false
-      await exclusive(`${this.name} outbox`, () => this.replay(), this.closing.signal).catch((error: unknown) => {
-        if (!this.closing.signal.aborted) throw error
-      })
+      // It was closed; or the keeper fails now, and what it has waits there for the next change or connection.
+      await exclusive(`${this.name} outbox`, () => this.replay(), this.closing.signal).catch(() => undefined)
     }
   }
 
@@ -188,8 +169,8 @@ export class Outbox {
         try {
           await this.deliver(change, attempt > 0)
           break
-        } catch (thrown) {
-          const error = asError(thrown)
+        } catch (error) {
+          if (!(error instanceof HybridGWError)) throw error // the keeper's, not the daemon's
           if (!error.retryable) {
             await this.finish(change, null)
             this.events.rejected({ change, error })
@@ -208,7 +189,7 @@ export class Outbox {
       const seen = await this.effect(change)
       if (seen !== null) return await this.finish(change, seen)
     } else {
-      await this.keeper.mark(change.number)
+      await this.keeper.mark(change.number).catch(() => undefined) // no room for the mark is no reason to keep it back
     }
     await this.finish(change, (await this.send(change)) as WireDocument)
   }
@@ -239,7 +220,7 @@ export class Outbox {
   private async finish(change: Change, document: WireDocument | null): Promise<void> {
     await this.keeper.remove(change.number)
     this.settle(change, document)
-    this.channel?.postMessage({ number: change.number, document })
+    this.channel?.postMessage({ key: change.key, document })
   }
 
   private settle(change: Change, document: WireDocument | null): void {
@@ -249,9 +230,9 @@ export class Outbox {
     this.events.touched(change.collection)
   }
 
-  /** Another tab has sent it. */
-  private hear(told: { number: number; document: WireDocument | null }): void {
-    const change = this.pending.find((one) => one.number === told.number)
+  /** Another tab has sent it; or something of its own, if it keeps its changes in another place. */
+  private hear(told: { key: string; document: WireDocument | null }): void {
+    const change = this.pending.find((one) => one.key === told.key)
     if (change !== undefined) this.settle(change, told.document)
   }
 

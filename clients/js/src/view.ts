@@ -1,8 +1,9 @@
 /** A live list: what the daemon holds, with our own unconfirmed changes on top; the same object until something changes. */
 
+import type { Change } from './change.js'
 import type { HybridGWError } from './errors.js'
 import type { EventFrame } from './frames.js'
-import type { Change, WireDocument } from './outbox.js'
+import type { WireDocument } from './outbox.js'
 import { matches, patched, sorter, type Data, type Filter } from './query.js'
 import { Store, type Listener, type Readable } from './store.js'
 

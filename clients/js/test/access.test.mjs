@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
-import { connect, memoryTokens } from '../dist/node.js'
+import { connect, memoryTokens, NodeSocket } from '../dist/node.js'
 import { Daemon, FAST, until } from './_daemon.mjs'
 
 let daemon
@@ -138,6 +138,86 @@ test('two tabs refresh one after the other, and nobody takes it for theft', asyn
   }
 })
 
+async function newKey() {
+  const { publicKey, privateKey } = await crypto.subtle.generateKey({ name: 'Ed25519' }, false, ['sign', 'verify'])
+  const raw = Buffer.from(await crypto.subtle.exportKey('raw', publicKey))
+  return { public: Promise.resolve(raw.toString('base64url')), sign: async (text) => new Uint8Array(await crypto.subtle.sign({ name: 'Ed25519' }, privateKey, text)) }
+}
+
+test('two callers of one client ask the person once, and have one connection', async () => {
+  const db = app('Two callers', { ask: 'never' })
+  await status(db, 'unapproved')
+  await Promise.all([db.ask(), db.ask()])
+  const decision = await person(db)
+  await db.ask() // it is asked already
+  const waiting = async () => (await daemon.call('GET', '/api/auth/grants')).body.items.filter(({ name }) => name === 'Two callers')
+  assert.equal((await waiting()).length, 1)
+  await decision.approve()
+  assert.deepEqual(await Promise.all([db.ready(), db.ready(), db.ask()]), [db, db, undefined])
+  const writes = await Promise.all(['a', 'b'].map((title) => db.collection('tasks').create({ title }, 'two-callers').then(({ state }) => state, ({ code }) => code)))
+  assert.deepEqual(writes, ['stored', 'already_exists'], 'each caller has its own answer')
+  assert.deepEqual((await waiting()).map(({ state }) => state), ['approved'])
+  const { body } = await daemon.call('GET', '/api/analytics/connections')
+  assert.equal(body.items.filter(({ client_id }) => client_id === db.clientId).length, 1)
+})
+
+test('two tabs with one key that begin at once ask the person once, and both stay in', async () => {
+  const more = { keep: memoryTokens(), key: await newKey() }
+  const tabs = [1, 2].map(() => app('Two tabs', more))
+  const decision = await person(tabs[0])
+  await status(tabs[1], 'asking')
+  assert.equal(tabs[0].getSnapshot().code, tabs[1].getSnapshot().code)
+  const waiting = async () => (await daemon.call('GET', '/api/auth/grants')).body.items.filter(({ name }) => name === 'Two tabs')
+  assert.deepEqual((await waiting()).map(({ has_key }) => has_key), [true])
+  await decision.approve()
+  await Promise.all(tabs.map((tab) => tab.ready()))
+  assert.deepEqual((await waiting()).map(({ state }) => state), ['approved'])
+  const states = await Promise.all(tabs.map((tab, n) => tab.collection('tasks').create({ title: `Tab ${n}` })))
+  assert.deepEqual(states.map(({ state }) => state), ['stored', 'stored'])
+  tabs.forEach((tab) => tab.close())
+  const kept = await more.keep.load()
+  await more.keep.save({ ...kept, grant: { ...kept.grant, expiresMs: 0 } })
+  const next = [1, 2].map(() => app('Two tabs', { ...more, ask: 'never' })) // both find a token that has to be exchanged
+  await Promise.all(next.map((tab) => tab.ready()))
+  assert.deepEqual((await waiting()).map(({ state }) => state), ['approved'])
+})
+
+/** A socket that tells of its end later: as to a tab that the browser had frozen meanwhile. */
+function lateSockets() {
+  const held = []
+  const open = (url, protocol) => {
+    const inner = new NodeSocket(url, protocol)
+    const outer = { onopen: null, onmessage: null, onclose: null, onerror: null, send: (text) => inner.send(text), close: (...args) => inner.close(...args) }
+    inner.onopen = (event) => outer.onopen?.(event)
+    inner.onmessage = (event) => outer.onmessage?.(event)
+    inner.onclose = (event) => held.push(() => outer.onclose?.(event))
+    return outer
+  }
+  return { open, held }
+}
+
+test('a tab that hears late of the end of its rights leaves those that another tab was given since', async () => {
+  const keep = memoryTokens()
+  const { db, revoke } = await letIn('Late', { keep })
+  const late = lateSockets()
+  const other = app('Late', { keep, ask: 'never', openSocket: late.open, patience: {} })
+  await other.ready()
+  await revoke()
+  await status(db, 'revoked')
+  await db.ask()
+  await (await person(db)).approve()
+  await db.ready()
+  const { grant } = await keep.load()
+  await until(() => late.held.length === 1)
+  const seen = []
+  other.subscribe((state) => seen.push(state.status))
+  late.held.shift()()
+  await until(() => seen.length > 1)
+  await other.ready()
+  assert.equal((await keep.load()).grant.id, grant.id)
+  assert.equal(db.getSnapshot().status, 'online')
+})
+
 test('a token that was tampered with is exchanged; a refresh token that is unknown ends it', async () => {
   const keep = memoryTokens()
   const { db } = await letIn('Tampered', { keep })
@@ -155,9 +235,7 @@ test('a token that was tampered with is exchanged; a refresh token that is unkno
 })
 
 test('what an app with a key was given is worth nothing to who copies it', async () => {
-  const { publicKey, privateKey } = await crypto.subtle.generateKey({ name: 'Ed25519' }, false, ['sign', 'verify'])
-  const raw = Buffer.from(await crypto.subtle.exportKey('raw', publicKey))
-  const key = { public: Promise.resolve(raw.toString('base64url')), sign: async (text) => new Uint8Array(await crypto.subtle.sign({ name: 'Ed25519' }, privateKey, text)) }
+  const key = await newKey()
   const keep = memoryTokens()
   const { db } = await letIn('With a key', { keep, key })
   const kept = await keep.load()

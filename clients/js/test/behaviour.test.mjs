@@ -4,8 +4,9 @@ import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { after, before, test } from 'node:test'
+import { MAX_FRAME_BYTES } from '../dist/frames.js'
 import { Http } from '../dist/http.js'
-import { connect, memoryOutbox, newId } from '../dist/node.js'
+import { connect, memoryOutbox, newId, NodeSocket } from '../dist/node.js'
 import { matches, sorter } from '../dist/query.js'
 import { Daemon, FAST, sleep, until, wayTo } from './_daemon.mjs'
 
@@ -137,6 +138,58 @@ test('what no frame can hold is refused at once, also out of the queue, and stop
   for (const body of [...halves, 1n]) await assert.rejects(db.messages().send('note', body, { to: 'all@here' }), { code: 'bad_value', retryable: false })
   assert.equal(db.getSnapshot().status, 'online')
   assert.deepEqual((await notes.list()).docs.map((doc) => doc.data.title), [whole])
+})
+
+test('what is too big for a frame is refused at once, also out of the queue, and ends no connection', async () => {
+  assert.equal((await daemon.call('GET', '/api/config/deployments')).body.max_frame_bytes, MAX_FRAME_BYTES)
+  const big = 'ü'.repeat(600_000)
+  const outbox = memoryOutbox() // as an app has left it that was started without the daemon
+  for (const title of [big, 'after it']) await outbox.add({ key: newId(), op: 'create', collection: 'notes-o', id: newId(), atMs: 1, content: { title } })
+  const rejected = []
+  const db = await client({ outbox, onRejected: ({ error }) => rejected.push(error.code) }).ready()
+  const seen = watch(db)
+  await db.flushed()
+  assert.deepEqual(rejected, ['too_big'])
+  await assert.rejects(db.collection('notes-o').create({ title: big }), { code: 'too_big', retryable: false })
+  await assert.rejects(db.call('topic.publish', { topic: 't', data: big }), { code: 'too_big' })
+  assert.deepEqual(titles(await db.collection('notes-o').list()), ['after it'])
+  assert.ok(seen.every(({ status }) => status === 'online'), seen.map(({ status }) => status).join())
+})
+
+test('a list that is refused for a moment comes by itself', async () => {
+  let left = 2
+  const openSocket = (url, protocol) => {
+    const socket = new NodeSocket(url, protocol)
+    const send = socket.send.bind(socket)
+    socket.send = (text) => {
+      const { id, command } = JSON.parse(text)
+      if (command !== 'live.subscribe' || left === 0) return send(text)
+      left-- // as a daemon answers whose keys are not open yet
+      setTimeout(() => socket.onmessage?.({ data: JSON.stringify({ type: 'error', id, code: 'secrets_locked', message: 'Locked.', retryable: true }) }))
+    }
+    return socket
+  }
+  const db = await client({ openSocket }).ready()
+  await daemon.call('PUT', '/api/data/notes-q/one', { title: 'There' })
+  const seen = watch(db.collection('notes-q'))
+  await until(() => seen.at(-1).isReady)
+  assert.deepEqual([left, titles(seen.at(-1)), seen.some(({ error }) => error !== null)], [0, ['There'], false])
+})
+
+test('a listener of a topic that takes the place of another one hears', async () => {
+  const [one, two] = await Promise.all([client().ready(), client().ready()])
+  const first = two.topic('turn').subscribe(() => undefined)
+  await until(async () => (await one.topic('turn').publish(0)) === 1)
+  const heard = []
+  const second = two.topic('turn').subscribe((data) => heard.push(data))
+  first() // before the daemon has answered
+  await two.call('auth.status') // what was asked before is answered
+  assert.equal(await one.topic('turn').publish(1), 1)
+  await until(() => heard.length === 1)
+  second()
+  await two.call('auth.status')
+  assert.equal(await one.topic('turn').publish(2), 0)
+  assert.deepEqual(heard, [1])
 })
 
 test('topics reach all that listen, on both sides of a broken connection', async (t) => {

@@ -3,16 +3,21 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
+import { Access } from '../dist/access.js'
 import { CAP_MS, FIRST_MS, fullJitter } from '../dist/backoff.js'
 import { errorOf, HybridGWError } from '../dist/errors.js'
-import { decodeFrame, encodeFrame } from '../dist/frames.js'
+import { decodeFrame, encodeFrame, MAX_FRAME_BYTES } from '../dist/frames.js'
 import { newId } from '../dist/ids.js'
+import { memoryOutbox, memoryTokens } from '../dist/keeping.js'
+import { browserKey } from '../dist/key.js'
 import { Messages } from '../dist/messages.js'
 import { connect, fileTokens, ownerOf } from '../dist/node.js'
+import { Outbox } from '../dist/outbox.js'
 import { matches, patched, same, sorter } from '../dist/query.js'
 import { Store } from '../dist/store.js'
 import { View } from '../dist/view.js'
 import { watchWake } from '../dist/wake.js'
+import { sleep, until } from './_daemon.mjs'
 
 const golden = JSON.parse(readFileSync(new URL('../../../protocol/vectors/local_frames.json', import.meta.url)))
 
@@ -36,6 +41,16 @@ test('golden frames of the daemon are understood', () => {
 test('what is no frame is an error, an unknown type is not', () => {
   for (const { text } of golden.malformed) assert.throws(() => decodeFrame(text), { code: 'bad_frame' }, text)
   assert.equal(decodeFrame('{"type":"of a later version"}'), null)
+})
+
+test('a frame is as big as the daemon takes it, and no bigger', () => {
+  const frame = (text) => ({ type: 'command', id: 1, command: 'x', params: { text } })
+  const room = MAX_FRAME_BYTES - encodeFrame(frame('')).length
+  for (const letter of ['a', 'ü', '\u{1F600}']) {
+    const bytes = Buffer.byteLength(letter)
+    assert.ok(encodeFrame(frame(letter.repeat(Math.floor(room / bytes)))))
+    assert.throws(() => encodeFrame(frame(letter.repeat(Math.floor(room / bytes) + 1))), { code: 'too_big', retryable: false }, letter)
+  }
 })
 
 test('waits grow to a cap, over their whole width', () => {
@@ -221,4 +236,131 @@ test('messages of a person go to the handler that names the person, and are answ
   assert.deepEqual(seen, [['bob', 1], ['id', 2]])
   const sent = calls.filter(([command]) => command === 'messages.send').map(([, params]) => [params.to, params.reply_to, params.priority])
   assert.deepEqual(sent, [[`person:${'dd'.repeat(16)}`, '3', 'high'], ['client:me@d', '4', 'normal']])
+})
+
+test('a message that is in the hands of a handler is given to no other, nor once more', async () => {
+  const calls = []
+  let event
+  const messages = new Messages(
+    async (command, params) => void calls.push([command, params]),
+    (subscriber) => {
+      event = (data) => subscriber.event({ type: 'event', event: 'message', data })
+      return () => undefined
+    },
+  )
+  const seen = []
+  let done
+  messages.on('order', async (message) => {
+    seen.push(['first', message.body])
+    if (message.body === 2) throw new HybridGWError('planted', 'It fails.')
+    await new Promise((resolve) => (done = resolve))
+  })
+  const from = { device: 'd', client: 'web_app/me', person: null, person_id: null }
+  for (const body of [1, 2]) event({ id: String(body), type: 'order', body, from, priority: 'normal', reply_to: null })
+  await Promise.resolve()
+  messages.on('*', (message) => void seen.push(['other', message.body])) // as a page that comes to its next part
+  event({ id: '3', type: 'news', body: 3, from, priority: 'normal', reply_to: null })
+  done()
+  await new Promise((resolve) => setTimeout(resolve, 10))
+  assert.deepEqual(seen, [['first', 1], ['first', 2], ['other', 3]])
+  assert.deepEqual(calls.map(([command, params]) => [command, params.ids[0]]).sort(), [['messages.ack', '1'], ['messages.ack', '3']])
+})
+
+// ---- unsent changes ----------------------------------------------------------------------------------------------------
+const change = (id) => ({ number: 0, key: newId(), op: 'create', collection: 'notes', id, atMs: 0, content: { id } })
+
+/** The writes of a client; sent: what its daemon has got. */
+function outboxOf(keeper, name = 'parts') {
+  const made = { isOnline: false, sent: [], rejected: [] }
+  made.outbox = new Outbox(keeper, {
+    call: async (command, { collection, id }) => {
+      if (command === 'data.get') throw new HybridGWError('not_found', 'There is none.')
+      made.sent.push(id)
+      return { id, collection, version: 1, conflicts: 0 }
+    },
+    isOnline: () => made.isOnline,
+    touched: () => undefined,
+    stored: () => undefined,
+    rejected: (rejection) => made.rejected.push(rejection),
+  }, name)
+  return made
+}
+
+test('who keeps changes in memory is not told of those of other pages by their numbers', async (t) => {
+  globalThis.document = {} // pages of one origin hear of each other
+  t.after(() => delete globalThis.document)
+  const [one, two] = [outboxOf(memoryOutbox()), outboxOf(memoryOutbox())]
+  const heard = new Promise((resolve) => {
+    const witness = new BroadcastChannel('parts')
+    witness.onmessage = () => resolve(witness.close())
+  })
+  for (const { outbox } of [one, two]) assert.equal((await outbox.write(change('a'))).state, 'queued')
+  one.isOnline = true
+  one.outbox.drain()
+  await heard
+  await sleep(50)
+  assert.deepEqual([one.outbox.size, two.outbox.size], [0, 1])
+  assert.deepEqual(two.outbox.of('notes').map(({ id }) => id), ['a'], 'it is still shown')
+  for (const { outbox } of [one, two]) outbox.close()
+})
+
+test('a place for changes that fails for a while breaks nothing and loses none', async () => {
+  const inner = memoryOutbox()
+  const failing = new Set()
+  const failingOr = (name) => async (...args) => {
+    if (failing.has(name)) throw new Error(`planted: ${name}`)
+    return await inner[name](...args)
+  }
+  const made = outboxOf(Object.fromEntries(['load', 'add', 'mark', 'remove'].map((name) => [name, failingOr(name)])))
+  const { outbox } = made
+  for (const id of ['a', 'b']) await outbox.write(change(id))
+  const turn = async (name, isOver) => {
+    failing.clear()
+    failing.add(name)
+    made.isOnline = true
+    outbox.drain()
+    await until(isOver)
+    await sleep(20) // nobody catches what a drain throws: it would end this process
+  }
+  await turn('load', () => true)
+  assert.deepEqual(made.sent, [])
+  await turn('mark', () => outbox.size === 0)
+  assert.deepEqual([made.sent, made.rejected], [['a', 'b'], []])
+  made.isOnline = false
+  failing.clear()
+  await outbox.write(change('c'))
+  await turn('remove', () => made.sent.includes('c'))
+  assert.deepEqual([made.rejected, outbox.size], [[], 1])
+  await turn('nothing', () => outbox.size === 0)
+  assert.deepEqual(made.rejected, [])
+  outbox.close()
+})
+
+// ---- being let in ------------------------------------------------------------------------------------------------------
+test('a tab whose question is answered too soon asks again after a while, not at once', async () => {
+  let asked = 0
+  const http = {
+    url: 'http://127.0.0.1:1',
+    call: async (method, path, { signal }) => {
+      if (signal.aborted) throw new HybridGWError('closed', 'The client was closed.')
+      if (method === 'POST') return { id: 'g', code: '123 456', secret: 's', expires_ms: Date.now() + 60_000, sentence: 'read tasks' }
+      asked++ // as the daemon answers the fifth tab that waits for one request
+      await sleep(1)
+      return { state: 'pending' }
+    },
+  }
+  const end = new AbortController()
+  const over = new Access(http, memoryTokens(), { name: 'Tabs', scopes: [], mode: 'web_app' }).ask(() => undefined, end.signal)
+  await until(() => asked > 0)
+  await sleep(300)
+  end.abort()
+  await assert.rejects(over, { code: 'closed' })
+  assert.ok(asked < 5, `${asked} times`)
+})
+
+test('a browser that has no such key says so to who asks for it, and to nobody else', async () => {
+  const key = browserKey() // there is no IndexedDB here; a rejection that nobody awaits would end this process
+  await sleep(20)
+  await assert.rejects(key.public, { code: 'no_key' })
+  await assert.rejects(key.sign(new Uint8Array(1)), { code: 'no_key' })
 })
