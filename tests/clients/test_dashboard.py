@@ -20,10 +20,11 @@ from typing import Any
 import aiohttp
 import pytest
 
+from hybridgw_protocol.localapi import MAX_PAGE
 from tests.conftest import ROOT
 from tests.e2e.machines import until as eventually
 
-from ._browsers import ChromiumTab, until
+from ._browsers import ChromiumTab, Tab, until
 from ._dashboard import (
     BROWSERS,
     CHATTER,
@@ -41,6 +42,7 @@ from ._dashboard import (
     tab_of,
     tap,
 )
+from ._extension import ORIGIN
 from .conftest import House, Owner, served
 
 STATIC = ROOT / "hybridgw_daemon" / "static"
@@ -211,6 +213,22 @@ async def test_an_app_is_let_in_and_thrown_out(owner: Owner, tmp_path: Path, kin
             await until(tab, "document.activeElement.innerText === 'Let in'")
         assert await state_of(owner, asked["id"]) == "ended"
 
+        # Our own extension is called so, wherever it is spoken of, and not by an address that tells nobody anything.
+        asked = await ask(owner, "Chromium extension", ["read:tasks"], ORIGIN)
+        code = await until(tab, "document.querySelector('[data-code]')?.textContent")
+        assert await tab.run("document.querySelector('.asking h2').innerText") == "extension of HybridGW"
+        assert f"Its address is {ORIGIN}." in await tab.run("document.querySelector('.asking').innerText")
+        await show(tab, "")
+        await until(tab, "document.querySelector('.card.warn')?.innerText.includes('extension of HybridGW asks')")
+        await owner.call("POST", f"/api/auth/grants/{asked['id']}/approve", {"code": code})
+        await show(tab, "apps")
+        await until(tab, "document.querySelector('tbody strong')?.innerText === 'extension of HybridGW'")
+        await show(tab, "start/apps")
+        await until(tab, "document.querySelector('main').innerText.includes('Let in already: extension of HybridGW')")
+        await show(tab, "apps")
+        await owner.call("DELETE", f"/api/auth/grants/{asked['id']}")
+        await until(tab, "document.body.innerText.includes('No apps yet')")
+
         asked = await ask(owner, "Tasks", ["read:tasks"])
         await click(tab, "Refuse")
         await until(tab, "document.querySelector('.asking') === null")
@@ -255,8 +273,14 @@ async def test_a_document_is_found_changed_made_and_deleted(owner: Owner, tmp_pa
         assert await tab.run(rows) == 50
         await click(tab, "Show more")
         await until(tab, f"{rows} === 60")
-        await owner.call("DELETE", "/api/data/notes/n00")  # the last one of the first page is of the second now
-        await until(tab, f"{rows} === 59")
+        for n in (0, 59):
+            await owner.call("DELETE", f"/api/data/notes/n{n:02}")
+        for n in range(3):  # what comes before all the others pushes them down
+            await owner.call("PUT", f"/api/data/notes/a{n}", {"title": "Before"})
+        await until(tab, f"{rows} === 61")
+        shown = await tab.run("[...document.querySelectorAll('tbody code')].map((one) => one.textContent)")
+        assert shown == [*(f"a{n}" for n in range(3)), *(f"n{n:02}" for n in range(1, 59))]
+        await until(tab, "document.querySelector('.lead').innerText.includes('61 documents')")
         await fill(tab, "form.filter input", "size")
         await tab.run("(() => { const s = document.querySelector('form.filter select'); s.value = '$lt';"
                       " s.dispatchEvent(new Event('change', {bubbles: true})) })()")  # fmt: skip
@@ -297,11 +321,14 @@ async def test_a_document_is_found_changed_made_and_deleted(owner: Owner, tmp_pa
         await fill(tab, "input[name=size]", "8")
         await click(tab, "Edit as JSON")
         await until(tab, "document.querySelector('textarea.json')?.value.includes('\"size\": 8')")
-        await fill(tab, "textarea.json", '{"title": "By hand", "list": [1, {"a": null}]}')
+        by_hand = {"title": "By hand", "list": [1, {"a": None}], "deep": {"a": None, "b": 1}}
+        await fill(tab, "textarea.json", json.dumps(by_hand))
         await click(tab, "Save")
         await until(tab, "document.querySelector('main').innerText.includes('Saved.')")
-        assert (await owner.call("GET", path))["data"]["title"] == "By hand"
-        assert "size" not in (await owner.call("GET", path))["data"]
+        assert (await owner.call("GET", path))["data"] == by_hand
+
+        if kind == "chromium":
+            await what_is_typed_outlives_a_deletion(tab, owner, path)
         await click(tab, "Delete")
         await click(tab, "Delete", ".sure")
         await until(tab, f"{HEADING} === 'notes'")
@@ -317,6 +344,55 @@ async def test_a_document_is_found_changed_made_and_deleted(owner: Owner, tmp_pa
         assert len(found["items"]) == 1
         problems = [text for text in await tab.problems() if "412" not in text]
         assert problems == []
+
+
+# More conflicts than the daemon gives at once, as a page sees it; then "Show more" until there is no such button.
+MANY = """(() => { window.asked = []
+    const send = WebSocket.prototype.send
+    WebSocket.prototype.send = function (text) {
+        const { id, command, params } = JSON.parse(text)
+        if (command !== 'conflicts.list') return send.call(this, text)
+        window.asked.push(params.limit)
+        const one = { collection: 'notes', id: 'x', version: 1, count: 0, fields: [], deleted: false }
+        const said = { type: 'result', id, result: { items: [one], total: 5_000, next_cursor: '1' } }
+        setTimeout(() => this.onmessage?.({ data: JSON.stringify(said) }))
+    } })()"""
+MORE = """(async () => {
+    for (let n = 0; n < 100; n++) {
+        const more = [...document.querySelectorAll('main button')].find((one) => one.innerText.startsWith('Show more'))
+        if (more === undefined) return Math.max(...window.asked)
+        const before = window.asked.length
+        more.click()
+        while (window.asked.length === before) await new Promise((done) => setTimeout(done, 5))
+    }
+})()"""
+
+
+@needs_chromium
+async def test_no_more_is_asked_for_than_the_daemon_gives_at_once(owner: Owner, tmp_path: Path) -> None:
+    async with tab_of("chromium", tmp_path / "browser") as tab:
+        await open_at(tab, await link_of(owner))
+        await tab.run(MANY)
+        await show(tab, "conflicts")
+        await until(tab, "document.querySelector('main').innerText.includes('Show more of 5000')")
+        assert await tab.run(MORE) == MAX_PAGE
+
+
+async def what_is_typed_outlives_a_deletion(tab: Tab, owner: Owner, path: str) -> None:
+    """Another device deletes the document: while somebody writes here, and while nobody does."""
+    gone = "document.querySelector('main').innerText.includes('is deleted, on all devices')"
+    await fill(tab, "textarea.json", '{"title": "Half of a novel"}')
+    await owner.call("DELETE", path)
+    await until(tab, gone)
+    assert await tab.run("document.querySelector('textarea.json')?.value") == '{"title": "Half of a novel"}'
+    await click(tab, "Save")
+    await until(tab, "document.querySelector('main').innerText.includes('Saved.')")
+    assert (await owner.call("GET", path))["data"] == {"title": "Half of a novel"}
+    await owner.call("DELETE", path)
+    await until(tab, gone)
+    assert await tab.run("document.querySelector('main form')") is None
+    await owner.call("PUT", path, {"title": "There again"})
+    await until(tab, "document.querySelector('textarea.json')?.value.includes('There again')")
 
 
 # ---- two devices -----------------------------------------------------------------------------------------------------

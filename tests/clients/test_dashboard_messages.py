@@ -99,3 +99,24 @@ async def test_charts_are_fetched_when_they_are_wanted(owner: Owner, tmp_path: P
             await show(tab, "connections")
             await until(tab, "document.querySelector('main').innerText.includes('Connected now')", 30)
         assert await tab.problems() == []
+
+
+# Least rows that the page has had since then, however short the time.
+LEAST = """(() => { const rows = () => document.querySelectorAll('tbody tr').length
+    window.least = rows()
+    new MutationObserver(() => { window.least = Math.min(window.least, rows()) })
+        .observe(document.querySelector('main'), { childList: true, subtree: true }) })()"""
+
+
+@needs_chromium
+async def test_what_is_shown_stays_while_more_of_it_is_asked_for(owner: Owner, tmp_path: Path) -> None:
+    for n in range(60):
+        await owner.call("POST", "/api/messages", {"to": "client:notes@here", "type": "note", "body": f"Note {n}"})
+    async with tab_of("chromium", tmp_path / "browser") as tab:
+        await open_at(tab, await link_of(owner), "messages")
+        await until(tab, "document.querySelectorAll('tbody tr').length === 50")
+        await tab.run(LEAST)
+        await click(tab, "Show more")
+        await until(tab, "document.querySelectorAll('tbody tr').length === 60")
+        assert await tab.run("window.least") == 50
+        await until(tab, "document.activeElement?.innerText === 'Sent and received'")  # the button is gone

@@ -28,21 +28,23 @@ export interface Answer<T> {
 }
 
 interface Kept<T> {
-  key: string
+  about: string
   data: T | null
   error: HybridGWError | null
 }
 
 /**
  * What a command answers; asked anew when the connection comes back, when the daemon has news of one of *kinds*, and
- * every *everyMs*. The command is not asked while it is null.
+ * every *everyMs*. The command is not asked while it is null. `limit` of the parameters is how much of a list: what there is
+ * stays while more of it is asked for.
  */
 export function useAnswer<T>(command: string | null, params: Data = {}, kinds: readonly string[] = [], everyMs = 0): Answer<T> {
   const db = useDaemon()
   const [turn, setTurn] = useState(0)
-  const [kept, keep] = useState<Kept<T>>({ key: '', data: null, error: null })
+  const [kept, keep] = useState<Kept<T>>({ about: '', data: null, error: null })
   const asking = useRef<{ key: string; isOld: boolean } | null>(null)
   const key = `${command} ${JSON.stringify(params)}`
+  const about = `${command} ${JSON.stringify({ ...params, limit: undefined })}`
   const reload = useCallback(() => setTurn((before) => before + 1), [])
   const wanted = kinds.join(' ')
 
@@ -55,15 +57,15 @@ export function useAnswer<T>(command: string | null, params: Data = {}, kinds: r
     const over = (next: Kept<T> | null): void => {
       if (asking.current !== mine) return // something else is asked for now
       asking.current = null
-      if (next !== null) keep((before) => (next.error?.retryable === true && before.key === key ? { ...before, error: next.error } : next))
+      if (next !== null) keep((before) => (next.error?.retryable === true && before.about === about ? { ...before, error: next.error } : next))
       if (mine.isOld) reload()
     }
     call<T>(db, command, JSON.parse(key.slice(command.length + 1)) as Data).then(
-      (data) => over({ key, data, error: null }),
+      (data) => over({ about, data, error: null }),
       (thrown: unknown) => {
         const error = asError(thrown)
         // While the connection is lost, what was there before is shown, and the page says that it is old.
-        over(error.code === 'offline' ? null : { key, data: null, error })
+        over(error.code === 'offline' ? null : { about, data: null, error })
       },
     )
   }, [db, command, key, turn])
@@ -79,7 +81,7 @@ export function useAnswer<T>(command: string | null, params: Data = {}, kinds: r
     return () => ends.forEach((end) => end())
   }, [db, wanted, everyMs, reload])
 
-  const isCurrent = kept.key === key
+  const isCurrent = kept.about === about
   return { data: isCurrent ? kept.data : null, error: isCurrent ? kept.error : null, reload }
 }
 

@@ -20,6 +20,14 @@ export function lines(text: string, most = 4_000): string {
   return kept.replace(/\r\n?/g, '\n').replace(HARMFUL, (mark) => (mark === '\n' || mark === '\t' ? mark : named(mark)))
 }
 
+/** Of our own extension in Chromium: it follows from the key in clients/extension/manifest.mjs. Firefox makes one per profile. */
+const OUR_EXTENSION = 'chrome-extension://iaangbjflhnfnmoabopfpiplhdjcddpj'
+
+/** Whose rights something is about: an address, the name of a program, or our own extension, whose address tells nobody anything. */
+export function appText(origin: string | null, name: string): string {
+  return origin === OUR_EXTENSION ? 'extension of HybridGW' : origin ?? name
+}
+
 function named(mark: string): string {
   return `⟨U+${(mark.codePointAt(0) ?? 0).toString(16).toUpperCase().padStart(4, '0')}⟩`
 }

@@ -4,7 +4,7 @@ import { useEffect, useState } from 'preact/hooks'
 import type { ApiKey, AuditEntry, Grant, Items, Lasts } from '../api.js'
 import { call } from '../api.js'
 import { useAction, useAnswer, useDaemon, useNow } from '../daemon.js'
-import { ago, count, duration, oneLine, time } from '../format.js'
+import { ago, appText, count, duration, oneLine, time } from '../format.js'
 import { Badge, Button, Card, Empty, Field, Loaded, Notice, Page, Problem, Said, Sure, Table } from '../parts.js'
 
 const CALM_MS = 1_000 // a request that has just appeared under the pointer is not approved by a click meant for another
@@ -69,12 +69,13 @@ export function Asking({ grant, done }: { grant: Grant; done: () => void }) {
   const approve = (lasts: Lasts) => decide('auth.grants.approve', { code: grant.code, lasts, ...(left.length === grant.scopes.length ? {} : { scopes: left }) })
   const off = !isCalm || left.length === 0
   const seconds = ((grant.expires_ms ?? 0) - now) / 1000
+  const who = appText(grant.origin, grant.name)
   return (
     <section class="card asking warn" aria-label="An app asks to be let in">
       <div class="asking-who">
         <p class="eyebrow">{grant.kind === 'program' ? 'A program on this computer asks to be let in' : grant.kind === 'extension' ? 'A browser extension asks to be let in' : 'A web page asks to be let in'}</p>
-        <h2><Said text={grant.origin ?? grant.name} most={80} /></h2>
-        <p>{grant.origin === null ? 'Any program can give itself this name.' : <>It calls itself “<Said text={grant.name} most={60} />”.</>}</p>
+        <h2><Said text={who} most={80} /></h2>
+        <p>{grant.origin === null ? 'Any program can give itself this name.' : <>It calls itself “<Said text={grant.name} most={60} />”.{who !== grant.origin && <> Its address is <Said text={grant.origin} most={80} />.</>}</>}</p>
       </div>
       <div class="asking-code">
         <span class="eyebrow">Does it show this code?</span>
@@ -115,7 +116,7 @@ function LetIn({ grants, reload }: { grants: Grant[]; reload: () => void }) {
         rows={grants.map((grant) => ({
           key: grant.id,
           cells: [
-            <><strong><Said text={grant.origin ?? grant.name} most={60} /></strong><br /><span class="quiet">{grant.origin === null ? 'program' : <Said text={grant.name} most={40} />}</span></>,
+            <><strong><Said text={appText(grant.origin, grant.name)} most={60} /></strong><br /><span class="quiet">{grant.origin === null ? 'program' : <Said text={grant.name} most={40} />}</span></>,
             <ul class="plain-list">{grant.scopes.map((scope) => <li key={scope}>{scopeText(scope)}</li>)}</ul>,
             grant.lasts === 'session' ? 'the daemon ends' : grant.expires_ms === null ? 'you revoke it' : time(grant.expires_ms),
             ago(grant.last_used_ms, now),
@@ -187,7 +188,7 @@ function Audit() {
             {items.map((entry) => (
               <li key={entry.id}>
                 <div>{oneLine(entry.message, 300)} {entry.count > 1 && <Badge tone="calm">{count(entry.count, 'time')}</Badge>}</div>
-                <p class="quiet"><span title={time(entry.at_ms)}>{ago(entry.at_ms, now)}</span>{entry.origin !== null && <>, <Said text={entry.origin} most={80} /></>}</p>
+                <p class="quiet"><span title={time(entry.at_ms)}>{ago(entry.at_ms, now)}</span>{entry.origin !== null && <>, <Said text={appText(entry.origin, '')} most={80} /></>}</p>
               </li>
             ))}
           </ul>

@@ -20,7 +20,7 @@ export function ConflictsPage() {
         : (
           <>
             {items.map((conflict) => <One key={`${conflict.collection}/${conflict.id}`} conflict={conflict} names={names} done={conflicts.reload} />)}
-            {next_cursor !== null && limit < 1_000 && <Button onClick={() => more(limit + 50)}>Show more of {total}</Button>}
+            {next_cursor !== null && limit < 1_000 && <Button onClick={() => more(Math.min(1_000, limit + 50))}>Show more of {total}</Button>}
           </>
         )}</Loaded>
     </Page>

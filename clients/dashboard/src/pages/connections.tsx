@@ -4,7 +4,7 @@ import { useState } from 'preact/hooks'
 import type { Connection, Grant, Items, LanReport, LanStatus, Relay, RelayCheck, SyncStatus } from '../api.js'
 import { call } from '../api.js'
 import { useAction, useAnswer, useDaemon, useNow } from '../daemon.js'
-import { ago, bytes, count, ms, oneLine } from '../format.js'
+import { ago, appText, bytes, count, ms, oneLine } from '../format.js'
 import { Badge, Button, Card, Empty, Facts, Field, Loaded, Notice, Page, Problem, Said, Sure, Table, type Tone } from '../parts.js'
 
 /** The page. */
@@ -154,7 +154,7 @@ function Programs() {
   const report = useAnswer<{ items: Connection[]; archived: Connection[] }>('analytics.connections', { archived: 20 }, [], 2_000)
   const grants = useAnswer<Items<Grant>>('auth.grants.list', { all: true }, ['grants'])
   const now = useNow(5_000)
-  const names = new Map(grants.data?.items.map((grant) => [`grant:${grant.id}`, grant.origin ?? grant.name]))
+  const names = new Map(grants.data?.items.map((grant) => [`grant:${grant.id}`, appText(grant.origin, grant.name)]))
   const who = (one: Connection) => {
     const principal = one.principal ?? 'not signed in yet'
     if (principal === 'owner') return 'command line'

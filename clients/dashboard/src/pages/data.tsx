@@ -1,6 +1,6 @@
 /** The data browser: collections, their documents with a filter, one document to read and change. */
 
-import { useEffect, useMemo, useState } from 'preact/hooks'
+import { useEffect, useMemo, useRef, useState } from 'preact/hooks'
 import type { Collection, Data, Document, Items } from '../api.js'
 import { call } from '../api.js'
 import { useAction, useAnswer, useDaemon } from '../daemon.js'
@@ -8,6 +8,7 @@ import { count, isTricky, lines, oneLine, valueText } from '../format.js'
 import { Badge, Button, Card, Empty, Field, Loaded, Notice, Page, Problem, Said, Sure, Table } from '../parts.js'
 
 const PAGE = 50
+const MOST = 1_000 // of a list that the daemon gives at once
 const COLUMNS = 4
 
 /** Which of the three is shown stands in the address. */
@@ -73,27 +74,19 @@ function valueOf(text: string): unknown {
 }
 
 function Documents({ collection }: { collection: string }) {
-  const db = useDaemon()
   const [condition, setCondition] = useState<Condition>({ field: '', operator: '$eq', text: '' })
   const [filter, setFilter] = useState<Data | null>(null)
   const [sort, setSort] = useState('')
   const [withDeleted, setDeleted] = useState(false)
-  const [more, setMore] = useState<{ key: string; items: Document[]; next: string | null } | null>(null)
-  const params = { collection, limit: PAGE, ...(filter === null ? {} : { filter }), ...(sort === '' ? {} : { sort }), ...(withDeleted ? { deleted: true } : {}) }
-  const first = useAnswer<Items<Document>>('data.list', params, ['sync'], 5_000)
-  const about = useAnswer<Collection>('collections.get', { name: collection })
-  const action = useAction()
-  const key = JSON.stringify(params)
-  const rest = more?.key === key ? more : null
-  // The first page is asked anew: what has moved into it since the others were read stands there only.
-  const here = new Set(first.data?.items.map((one) => one.id))
-  const items = [...(first.data?.items ?? []), ...(rest?.items ?? []).filter((one) => !here.has(one.id))]
-  const next = rest === null ? first.data?.next_cursor ?? null : rest.next
-  const columns = useMemo(() => columnsOf(items, about.data), [first.data, rest, about.data])
-  const load = async (): Promise<void> => {
-    const page = await call<Items<Document>>(db, 'data.list', { ...params, cursor: next })
-    setMore({ key, items: [...(rest?.items ?? []), ...page.items], next: page.next_cursor })
-  }
+  const [length, grow] = useState({ of: '', limit: PAGE })
+  const wanted = { collection, ...(filter === null ? {} : { filter }), ...(sort === '' ? {} : { sort }), ...(withDeleted ? { deleted: true } : {}) }
+  const of = JSON.stringify(wanted)
+  const limit = length.of === of ? length.limit : PAGE
+  // All that is shown is one answer: pages read one after the other lack what moves over their ends meanwhile, and keep what is gone.
+  const found = useAnswer<Items<Document>>('data.list', { ...wanted, limit }, ['sync'], Math.max(5_000, limit * 25))
+  const about = useAnswer<Collection>('collections.get', { name: collection }, ['collections', 'sync'], 5_000)
+  const items = found.data?.items ?? []
+  const columns = useMemo(() => columnsOf(items, about.data), [found.data, about.data])
   const search = (): void => {
     const { field, operator, text } = condition
     setFilter(field.trim() === '' ? null : { [field.trim()]: operator === '$exists' ? { $exists: text !== 'false' } : { [operator]: operator === '$prefix' ? text : valueOf(text) } })
@@ -115,7 +108,7 @@ function Documents({ collection }: { collection: string }) {
         </form>
       </Card>
       <Card>
-        <Loaded answer={first}>{() => items.length === 0 ? <Empty>{filter === null ? 'No documents yet.' : 'No document fits.'}</Empty> : (
+        <Loaded answer={found}>{({ next_cursor }) => items.length === 0 ? <Empty>{filter === null ? 'No documents yet.' : 'No document fits.'}</Empty> : (
           <>
             <Table
               caption={`Documents of ${oneLine(collection, 60)}`}
@@ -131,8 +124,7 @@ function Documents({ collection }: { collection: string }) {
                 ],
               }))}
             />
-            <Problem error={action.error} />
-            {next !== null && <Button busy={action.isRunning} onClick={() => void action.run(load)}>Show more</Button>}
+            {next_cursor !== null && (limit < MOST ? <Button onClick={() => grow({ of, limit: Math.min(MOST, limit * 2) })}>Show more</Button> : <p class="quiet">These are the first {count(MOST, 'document')}. A filter, or another order, shows others.</p>)}
           </>
         )}</Loaded>
       </Card>
@@ -165,7 +157,10 @@ function One({ collection, id }: { collection: string; id: string }) {
   const isNew = id === '+'
   const answer = useAnswer<Document>(isNew ? null : 'data.get', { collection, id }, ['sync'], 4_000)
   const about = useAnswer<Collection>('collections.get', { name: collection })
-  const isGone = answer.error?.code === 'deleted'
+  const isGone = answer.error?.code === 'deleted' || answer.data?.deleted === true
+  const last = useRef<Document | null>(null) // as it was before another device deleted it, while somebody writes here
+  if (!isGone && answer.data !== null) last.current = answer.data
+  const document = answer.data === null && !isGone ? null : last.current
   const lead = <><a href={place(collection)}>All of <Said text={collection} most={40} /></a>{!isNew && <> · <code>{oneLine(id, 64)}</code></>}</>
   return (
     <Page title={isNew ? `New in ${oneLine(collection, 40)}` : titleOf(answer.data) ?? 'Document'} lead={lead}>
@@ -173,7 +168,12 @@ function One({ collection, id }: { collection: string; id: string }) {
       {(answer.data?.conflicts ?? 0) > 0 && <Notice tone="warn" actions={<a class="button plain" href="#/conflicts">Compare</a>}>It was changed on two devices at once: {count(answer.data?.conflicts ?? 0, 'conflict')}.</Notice>}
       {isNew
         ? <Editor collection={collection} document={null} schema={about.data?.schema ?? null} isReadOnly={about.data?.read_only === true} reload={() => undefined} />
-        : isGone ? null : <Loaded answer={answer}>{(document) => document.deleted === true ? <Notice tone="warn">This document is deleted, on all devices. Its fields are not kept.</Notice> : <Editor collection={collection} document={document} schema={about.data?.schema ?? null} isReadOnly={about.data?.read_only === true} reload={answer.reload} />}</Loaded>}
+        : (
+          <>
+            {!isGone && <Loaded answer={answer}>{() => null}</Loaded>}
+            {document !== null && <Editor collection={collection} document={document} schema={about.data?.schema ?? null} isReadOnly={about.data?.read_only === true} isGone={isGone} reload={answer.reload} />}
+          </>
+        )}
     </Page>
   )
 }
@@ -224,7 +224,7 @@ function same(one: unknown, other: unknown): boolean {
   return JSON.stringify(one) === JSON.stringify(other)
 }
 
-function Editor({ collection, document, schema, isReadOnly, reload }: { collection: string; document: Document | null; schema: Data | null; isReadOnly: boolean; reload: () => void }) {
+function Editor({ collection, document, schema, isReadOnly, isGone = false, reload }: { collection: string; document: Document | null; schema: Data | null; isReadOnly: boolean; isGone?: boolean; reload: () => void }) {
   const db = useDaemon()
   const action = useAction()
   const [base, setBase] = useState(document)
@@ -267,12 +267,13 @@ function Editor({ collection, document, schema, isReadOnly, reload }: { collecti
     const data = content()
     let made: Document
     if (base === null) made = await call<Document>(db, 'data.create', { collection, data })
+    else if (isGone) made = await call<Document>(db, 'data.put', { collection, id: base.id, data })
     else {
       // Only what was changed is written, so that a change of another field on another device is no conflict.
       const patch: Data = {}
       for (const [name, value] of Object.entries(data)) if (!same(value, original[name])) patch[name] = value
       for (const name of Object.keys(original)) if (!(name in data)) patch[name] = null
-      const isDeep = Object.entries(patch).some(([name, value]) => isObject(value) && isObject(original[name]))
+      const isDeep = Object.values(patch).some(isObject) // a patch would go into it, and leave out what is null there
       made = isDeep
         ? await call<Document>(db, 'data.put', { collection, id: base.id, data, version: base.version })
         : await call<Document>(db, 'data.patch', { collection, id: base.id, patch, version: base.version })
@@ -302,10 +303,12 @@ function Editor({ collection, document, schema, isReadOnly, reload }: { collecti
     })
   }
   const missing = Object.keys(properties).filter((name) => !fields.some((one) => one.name === name))
+  if (isGone && !isTouched) return null
   if (isReadOnly) return <Card><Notice tone="calm">This collection belongs to HybridGW, or needs a newer version: it can be read here and not changed.</Notice><pre class="json">{lines(JSON.stringify(original, null, 2), 50_000)}</pre></Card>
   return (
     <Card>
       <form onSubmit={(event) => { event.preventDefault(); void action.run(save) }}>
+        {isGone && <Notice tone="calm">What you were writing is still here. Saving it makes the document anew.</Notice>}
         {isNewer && isTouched && <Notice tone="warn" actions={<Button onClick={takeOver}>Show the new one</Button>}>Somebody changed this document meanwhile. Saving is refused until you have seen it.</Notice>}
         {isRaw
           ? <Field label="The document as JSON"><textarea class="json" rows={16} value={raw} onInput={(event) => { saved(false); setRawText(event.currentTarget.value) }} spellcheck={false} /></Field>
@@ -324,7 +327,7 @@ function Editor({ collection, document, schema, isReadOnly, reload }: { collecti
         <div class="actions">
           <Button kind="main" type="submit" data-save disabled={!isTouched && base !== null} busy={action.isRunning}>{base === null ? 'Create' : 'Save'}</Button>
           <Button onClick={toRaw}>{isRaw ? 'Edit field by field' : 'Edit as JSON'}</Button>
-          {base !== null && <Sure label="Delete" question="On all devices." yes="Delete" action={action} work={remove} />}
+          {base !== null && !isGone && <Sure label="Delete" question="On all devices." yes="Delete" action={action} work={remove} />}
           <span role="status" class="good-text">{isSaved && !isTouched ? 'Saved.' : ''}</span>
         </div>
       </form>

@@ -5,7 +5,7 @@ import { useState } from 'preact/hooks'
 import type { Alarm, Contact, ContactRequest, Device, Grant, Items, Readiness, Recovery, SyncStatus } from '../api.js'
 import { call } from '../api.js'
 import { useAction, useAnswer, useDaemon, useNow } from '../daemon.js'
-import { ago, bytes, count, ms, oneLine } from '../format.js'
+import { ago, appText, bytes, count, ms, oneLine } from '../format.js'
 import { Badge, Button, Card, Loaded, Page, Problem, Said, type Tone } from '../parts.js'
 import { remember, remembered } from '../theme.js'
 import { FIRST_STEPS } from './start.js'
@@ -97,7 +97,7 @@ function Waiting({ grants, notes, people, changed, sync, alarms }: { grants: Gra
   return (
     <Card title="Waits for you" tone="warn">
       <ul class="links">
-        {pending.map((grant) => <li key={grant.id}><a href="#/apps"><Said text={grant.origin ?? `The program “${grant.name}”`} most={80} /> asks to be let in</a></li>)}
+        {pending.map((grant) => <li key={grant.id}><a href="#/apps"><Said text={appText(grant.origin, `The program “${grant.name}”`)} most={80} /> asks to be let in</a></li>)}
         {notes > 0 && <li><a href="#/messages">{count(notes, 'message')} that nobody has dealt with</a></li>}
         {people > 0 && <li><a href="#/people">{count(people, 'person asks', 'people ask')} to be your contact</a></li>}
         {changed.slice(0, 3).map((one) => <li key={one.id}><a href={`#/people/${encodeURIComponent(one.id)}`}><Said text={one.name} most={64} /> has another key than before</a></li>)}

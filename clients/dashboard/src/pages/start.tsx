@@ -5,7 +5,7 @@ import { useState } from 'preact/hooks'
 import type { Device, Grant, Items, Recovery, Relay } from '../api.js'
 import { call } from '../api.js'
 import { useAction, useAnswer, useDaemon } from '../daemon.js'
-import { count, oneLine } from '../format.js'
+import { appText, count, oneLine } from '../format.js'
 import { Pair } from '../pairing.js'
 import { Button, Card, Field, Loaded, Notice, Page, Problem, Said } from '../parts.js'
 import { remember } from '../theme.js'
@@ -152,7 +152,7 @@ function Apps() {
         <>
           <div aria-live="assertive">{pending.map((one) => <Asking key={one.id} grant={one} done={grants.reload} />)}</div>
           <Card title="Connect your browser">
-            {inside.length > 0 && <p>Let in already: {inside.map((one, n) => <span key={one.id}>{n > 0 && ', '}<Said text={one.origin ?? one.name} most={60} /></span>)}</p>}
+            {inside.length > 0 && <p>Let in already: {inside.map((one, n) => <span key={one.id}>{n > 0 && ', '}<Said text={appText(one.origin, one.name)} most={60} /></span>)}</p>}
             <ol class="numbered">
               <li>Install the extension, or open a web app that works with HybridGW.</li>
               <li>Click its button to connect. It shows six digits.</li>
