@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 import uuid
 import zipfile
@@ -23,7 +24,7 @@ from aiohttp import web
 
 from tests.conftest import ROOT
 
-from ._browsers import ChromiumTab, until
+from ._browsers import Chromium, ChromiumTab, until
 from ._dashboard import tap
 from ._extension import (
     CLIENT,
@@ -57,7 +58,7 @@ from ._extension import (
     that_sees_tabs,
     titles,
 )
-from .conftest import Owner
+from .conftest import Owner, environment
 
 TASKS = (
     {"title": "Water the plants on the balcony"},
@@ -440,10 +441,24 @@ async def test_spec_F4_all_of_it_in_both_themes(owner: Owner, packages: Path, tm
         await tab.resize(360, 700)
         await look(tab, "options-narrow")
         await offline_and_at_another_port(owner, tab)
+        await closed_before_it_is_answered(browser, tab)
         assert [text for text in await tab.problems() if "favicon" not in text] == []
     if os.environ.get("HYBRIDGW_DOC_PICTURES"):  # make pictures
         for name in DOCUMENTED:
             shutil.copyfile(PICTURES / f"{name}.png", DOC_PICTURES / f"{name}.png")
+
+
+async def closed_before_it_is_answered(browser: Chromium, tab: ChromiumTab) -> None:
+    """As a popup that goes with the click: the worker has no error to tell of."""
+    worker = await browser.worker(ORIGIN)
+    await worker.ask("Runtime.enable", {})
+    await tab.run("""(() => {
+        const port = chrome.runtime.connect({ name: 'popup' })
+        port.postMessage({ id: 1, ask: { do: 'seen' } })
+        port.disconnect()
+    })()""")
+    await ask(tab, do="prefer", change={})  # what was asked before is done
+    assert await worker.problems() == []
 
 
 async def offline_and_at_another_port(owner: Owner, tab: ChromiumTab) -> None:
@@ -495,6 +510,24 @@ async def offline_and_at_another_port(owner: Owner, tab: ChromiumTab) -> None:
     await up
     await until(tab, f"{STATUS} === 'online'", 30)
     assert await owner.waiting() == []
+
+
+def test_spec_F4_parts_of_the_background(built: Path) -> None:
+    """By Node's test runner, beside a real daemon."""
+    del built  # its packages are needed, and it is what writes
+    files = [str(path) for path in sorted(SOURCE.glob("test/*.test.mjs"))]
+    done = subprocess.run(
+        ["node", "--test", "--test-timeout=120000", "--test-reporter=tap", *files],
+        cwd=SOURCE,
+        env=environment() | {"HYBRIDGW_PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-8_000:] + done.stderr[-2_000:]
+    assert "\n# skipped 0\n" in done.stdout
+    assert "\n# pass 0\n" not in done.stdout
 
 
 def test_the_docs_have_the_pictures_of_the_extension_that_the_test_makes() -> None:

@@ -39,6 +39,7 @@ export class Activity {
     private readonly app: string,
     private readonly excluded: () => readonly string[],
     private readonly write: (entry: Entry, id: string) => Promise<unknown>,
+    private readonly clock: () => number = Date.now,
   ) {}
 
   async load(): Promise<void> {
@@ -66,7 +67,7 @@ export class Activity {
   }
 
   private async once(): Promise<void> {
-    const nowMs = Date.now()
+    const nowMs = this.clock()
     const { isOn, pausedUntilMs } = this.settings
     const tab = isOn && pausedUntilMs <= nowMs ? await frontTab() : null
     const url = tab === null ? null : plain(tab.url ?? '')

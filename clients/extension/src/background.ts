@@ -22,7 +22,13 @@ api.runtime.onStartup.addListener(() => undefined)
 api.alarms.onAlarm.addListener(() => core.look())
 api.runtime.onConnect.addListener((port) => {
   if (port.sender?.id !== api.runtime.id) return port.disconnect()
-  const post = (message: ToView): void => port.postMessage(message)
+  const post = (message: ToView): void => {
+    try {
+      port.postMessage(message)
+    } catch {
+      // the view was closed before it was answered
+    }
+  }
   const end = core.watch((shown) => post({ kind: 'shown', shown }), port.name === 'popup')
   port.onMessage.addListener(({ id, ask }: FromView) => {
     core.ask(ask).then(

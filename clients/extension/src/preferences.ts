@@ -104,8 +104,17 @@ function read(data: Data): Partial<Preferences> {
   }
 }
 
-/** Names of hosts, each once. */
+/** Names of hosts, each once, as the addresses of their pages have them; also out of an address, or of `*.bank.example`. */
 export function hosts(found: readonly unknown[]): string[] {
-  const names = found.filter((name): name is string => typeof name === 'string').map((name) => name.toLowerCase())
+  const names = found.filter((name): name is string => typeof name === 'string').map(hostOf)
   return [...new Set(names.filter((name) => HOST.test(name)))].slice(0, MOST_EXCLUDED)
+}
+
+function hostOf(typed: string): string {
+  const text = typed.trim().toLowerCase().replace(/^\*\./, '')
+  try {
+    return new URL(text.includes('://') ? text : `http://${text}`).hostname
+  } catch {
+    return text
+  }
 }
