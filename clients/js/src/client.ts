@@ -456,7 +456,10 @@ export class HybridGW implements Readable<State> {
         entry.by.renewed()
       }
     }
-    for (const entry of this.followed.values()) if (entry.sub === null) this.begin(link, entry)
+    for (const entry of this.followed.values()) {
+      if (entry.sub === null) this.begin(link, entry)
+      else entry.by.resumed?.()
+    }
     this.renewFor(link, ok)
     this.outbox.drain()
   }

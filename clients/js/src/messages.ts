@@ -60,6 +60,7 @@ export class Messages {
   private readonly shown = new Map<string, Received>() // not acknowledged yet
   private readonly handed = new Set<string>() // of these: given to a handler, to one and once, also if it fails
   private readonly done = new Set<string>()
+  private readonly unsaid = new Set<string>() // acknowledged here, and the daemon may not have heard of it
   private end: (() => void) | null = null
 
   constructor(
@@ -101,7 +102,7 @@ export class Messages {
       answer.catch(() => undefined)
       await this.send(type, body, { ...rest, id, ttl_s: timeout_s })
       const message = await answer
-      await message.ack()
+      await message.ack().catch(() => undefined) // it has come all the same
       return message.body as T
     } finally {
       clearTimeout(clock)
@@ -125,7 +126,10 @@ export class Messages {
         if (frame.event === 'message') this.take(frame.data as any)
         else if (frame.event === 'message_state') onState?.(frame.data as MessageState)
       },
-      renewed: () => undefined, // what was shown and not acknowledged comes again, and is known
+      renewed: () => this.unsaid.clear(), // what was shown and not acknowledged comes again, and is known
+      resumed: () => {
+        if (this.unsaid.size > 0) void this.say([...this.unsaid]).catch(() => undefined)
+      },
       failed: (error) => failed?.(error),
     })
   }
@@ -133,7 +137,7 @@ export class Messages {
   private take(data: any): void {
     const id = data.id as string
     if (this.done.has(id)) {
-      void this.call('messages.ack', { ids: [id] }).catch(() => undefined)
+      void this.say([id]).catch(() => undefined)
       return
     }
     if (this.shown.has(id)) return
@@ -144,7 +148,7 @@ export class Messages {
         this.handed.delete(id)
         this.done.add(id)
         if (this.done.size > KNOWN) this.done.delete(this.done.values().next().value as string)
-        await this.call('messages.ack', { ids: [id] })
+        await this.say([id])
       },
       reply: (body, more = {}) => {
         const { type = 'reply', ...rest } = more
@@ -158,6 +162,12 @@ export class Messages {
     const waiting = this.waiting.get(message.reply_to ?? '')
     if (waiting !== undefined) waiting(message)
     else void this.handle(message)
+  }
+
+  private async say(ids: string[]): Promise<void> {
+    for (const id of ids) this.unsaid.add(id)
+    await this.call('messages.ack', { ids })
+    for (const id of ids) this.unsaid.delete(id)
   }
 
   private async handle(message: Received): Promise<void> {

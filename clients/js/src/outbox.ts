@@ -212,8 +212,8 @@ export class Outbox {
         return same(found.data, patched(found.data, change.content)) ? found : null
       case 'put': // twice does no harm, but a version that must match fails the second time
         return (change.version === undefined ? same : covers)(found.data, change.content) ? found : null
-      case 'create':
-        return covers(found.data, change.content) ? found : null
+      case 'create': // of a set the daemon has each element once, in its own order
+        return covers(found.data, change.content, alike) ? found : null
     }
   }
 
@@ -262,6 +262,13 @@ export class Outbox {
 }
 
 /** Holds the document all that was written; the daemon adds fields of its own, such as the time of creation. */
-function covers(found: Data, written: Data): boolean {
-  return Object.entries(written).every(([name, value]) => value === null || same(found[name], value))
+function covers(found: Data, written: Data, is = same): boolean {
+  return Object.entries(written).every(([name, value]) => value === null || is(found[name], value))
+}
+
+/** The same, or lists of the same elements. */
+function alike(one: unknown, other: unknown): boolean {
+  if (same(one, other)) return true
+  const holds = (list: unknown[], all: unknown[]): boolean => all.every((item) => list.some((found) => same(found, item)))
+  return Array.isArray(one) && Array.isArray(other) && holds(one, other) && holds(other, one)
 }

@@ -44,6 +44,8 @@ export interface Subscriber {
   event(frame: EventFrame): void
   /** A new session: everything is told anew. */
   renewed(): void
+  /** The session goes on at another connection; what was asked for meanwhile was not heard. */
+  resumed?(): void
   failed(error: HybridGWError): void
 }
 

@@ -338,6 +338,9 @@ test('changes left by one process are sent by the next, also those it had sent a
   const change = (id, title, isTried) => ({ key: newId(), op: 'create', collection: 'notes-i', id, atMs: 0, content: { title }, ...(isTried && { isTried }) })
   await outbox.add(change('one', 'Arrived', true))
   await outbox.add(change('two', 'Never sent', false))
+  const task = { title: 'Arrived', tags: ['soon', 'home', 'soon'] } // a set: the daemon has its elements once, in its own order
+  await client().ready().then((db) => db.collection('tasks').create(task, 'tagged'))
+  await outbox.add({ ...change('tagged', '', true), collection: 'tasks', content: task })
   const next = client({ outbox })
   await next.ready()
   await next.flushed()

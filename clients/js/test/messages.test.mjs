@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { connect } from '../dist/node.js'
-import { Daemon, FAST, sleep, until } from './_daemon.mjs'
+import { Daemon, FAST, sleep, until, wayTo } from './_daemon.mjs'
 
 let daemon
 const clients = new Set()
@@ -61,6 +61,28 @@ test('a request gets its answer, or an end', async () => {
   const messages = a.messages()
   assert.equal(await messages.request('double', 21, { to: 'client:b3@here', timeout_s: 30 }), 42)
   await assert.rejects(messages.request('other', 1, { to: 'client:b3@here', timeout_s: 0.3 }), { code: 'request_timeout' })
+})
+
+test('what was dealt with while the connection was lost is acknowledged once it is back', async (t) => {
+  const way = await wayTo(daemon.port)
+  t.after(way.close)
+  const [a, b] = [await client('a5'), await client('b5', { url: `http://127.0.0.1:${way.port}`, random: () => 0 })]
+  const states = []
+  const mine = a.messages({ onState: (state) => states.push(state) })
+  mine.on('nothing', () => undefined)
+  const seen = []
+  b.messages().on('note', async (message) => {
+    seen.push(message.body)
+    way.isShut = true
+    way.cut()
+    await until(() => b.getSnapshot().status === 'offline')
+  })
+  const sent = await mine.send('note', 'once', { to: 'client:b5@here' })
+  await until(() => way.isShut && b.getSnapshot().status === 'offline')
+  await sleep(100) // the handler has returned
+  way.isShut = false
+  await until(() => states.some((state) => state.id === sent.id && state.state === 'handled'))
+  assert.deepEqual(seen, ['once'])
 })
 
 test('what is refused says why', async () => {

@@ -266,6 +266,32 @@ test('a message that is in the hands of a handler is given to no other, nor once
   assert.deepEqual(calls.map(([command, params]) => [command, params.ids[0]]).sort(), [['messages.ack', '1'], ['messages.ack', '3']])
 })
 
+test('an answer that has come counts, though the connection is lost before it is acknowledged', async () => {
+  const calls = []
+  let isLost = true
+  let subscriber
+  const messages = new Messages(
+    async (command, params) => {
+      calls.push([command, params.ids ?? params.id])
+      if (command === 'messages.ack' && isLost) throw new HybridGWError('offline', 'Nobody is there.', { retryable: true })
+    },
+    (by) => {
+      subscriber = by
+      return () => undefined
+    },
+  )
+  const asked = messages.request('ask', 1, { to: 'client:b@here' })
+  await Promise.resolve()
+  const from = { device: 'd', client: 'web_app/b', person: null, person_id: null }
+  subscriber.event({ event: 'message', data: { id: 'answer', type: 'reply', body: 42, from, priority: 'normal', reply_to: calls[0][1] } })
+  assert.equal(await asked, 42)
+  isLost = false
+  subscriber.resumed()
+  await sleep(1)
+  subscriber.resumed() // it is acknowledged
+  assert.deepEqual(calls.slice(1), [['messages.ack', ['answer']], ['messages.ack', ['answer']]])
+})
+
 // ---- unsent changes ----------------------------------------------------------------------------------------------------
 const change = (id) => ({ number: 0, key: newId(), op: 'create', collection: 'notes', id, atMs: 0, content: { id } })
 
