@@ -113,6 +113,7 @@ export class HybridGW implements Readable<State> {
   private renewal: ReturnType<typeof setTimeout> | undefined
   private readonly followed = new Map<Subscriber, Followed>()
   private readonly bySub = new Map<number, Set<Followed>>()
+  private readonly strangers = new Set<number>() // whose end the daemon was told at this connection
   private readonly collections = new Map<string, Collection<any>>()
   private readonly views = new Set<View<any>>()
   private readonly over = new AbortController()
@@ -449,6 +450,7 @@ export class HybridGW implements Readable<State> {
   private opened(link: Link, ok: AuthOk): void {
     this.resume = { session: ok.session, epoch: ok.epoch, offset: ok.offset }
     this.set({ status: 'online', code: null, sentence: null, error: null, scopes: ok.scopes })
+    this.strangers.clear()
     if (!ok.recovered) {
       this.bySub.clear()
       for (const entry of this.followed.values()) {
@@ -466,7 +468,17 @@ export class HybridGW implements Readable<State> {
 
   private event(frame: EventFrame): void {
     if (this.resume !== null) this.resume = { ...this.resume, offset: frame.offset }
-    for (const entry of this.bySub.get(frame.sub) ?? []) report(() => entry.by.event(frame))
+    const sharing = this.bySub.get(frame.sub)
+    if (sharing === undefined) return this.strange(frame)
+    for (const entry of sharing) report(() => entry.by.event(frame))
+  }
+
+  /** Nobody follows it: its answer was lost with the connection before, so that it was asked for once more, or it ends just now. */
+  private strange({ sub, event, data }: EventFrame): void {
+    const topic = event === 'topic' ? (data as { topic: string }).topic : null
+    if (this.strangers.has(sub) || (topic !== null && this.isAsked(topic))) return
+    this.strangers.add(sub)
+    void this.call(topic === null ? 'live.unsubscribe' : 'topic.unsubscribe', topic === null ? { sub } : { topic }).catch(() => undefined)
   }
 
   private renewFor(link: Link, ok: AuthOk): void {

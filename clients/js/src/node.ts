@@ -14,6 +14,8 @@ export function connect(options: ConnectOptions): HybridGW {
   return new HybridGW({ openSocket: (url, protocol) => new NodeSocket(url, protocol), ...options })
 }
 
+let saves = 0
+
 /** In a file that only this user can read. */
 export function fileTokens(path: string): TokenKeeper {
   return {
@@ -26,8 +28,9 @@ export function fileTokens(path: string): TokenKeeper {
       }
     },
     save: async (kept) => {
-      await writeFile(`${path}.new`, JSON.stringify(kept), { mode: 0o600 })
-      await rename(`${path}.new`, path)
+      const made = `${path}.${process.pid}.${++saves}.new` // of its own: others may save at the same time
+      await writeFile(made, JSON.stringify(kept), { mode: 0o600 })
+      await rename(made, path)
     },
     clear: async () => await rm(path, { force: true }),
   }

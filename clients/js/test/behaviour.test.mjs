@@ -176,6 +176,47 @@ test('a list that is refused for a moment comes by itself', async () => {
   assert.deepEqual([left, titles(seen.at(-1)), seen.some(({ error }) => error !== null)], [0, ['There'], false])
 })
 
+test('a subscription whose answer was lost with its connection is ended, and the list is told everything once', async (t) => {
+  const way = await wayTo(daemon.port)
+  t.after(way.close)
+  let [asked, recovered] = [0, false]
+  const events = []
+  const openSocket = (url, protocol) => {
+    const inner = new NodeSocket(url, protocol)
+    const outer = { onopen: null, onmessage: null, onclose: null, onerror: null, close: (...args) => inner.close(...args) }
+    outer.send = (text) => {
+      const { id, command } = JSON.parse(text)
+      if (command === 'live.subscribe') asked = id
+      inner.send(text)
+    }
+    inner.onopen = (event) => outer.onopen?.(event)
+    inner.onclose = (event) => outer.onclose?.(event)
+    let isOver = false
+    inner.onmessage = (event) => {
+      const { type, id, sub, data, ...more } = JSON.parse(event.data)
+      if (type === 'result' && id === asked && !openSocket.hasLost) {
+        openSocket.hasLost = isOver = true
+        way.cut()
+      }
+      if (isOver) return
+      if (type === 'auth_ok') recovered = more.recovered
+      if (type === 'event') events.push([sub, data.id])
+      outer.onmessage?.(event)
+    }
+    return outer
+  }
+  const db = await client({ openSocket, random: () => 0, url: `http://127.0.0.1:${way.port}` }).ready()
+  const seen = watch(db.collection('notes-r'))
+  await until(() => seen.at(-1).isReady)
+  for (const id of ['one', 'two']) {
+    await daemon.call('PUT', `/api/data/notes-r/${id}`, { title: id })
+    await until(() => titles(seen.at(-1)).includes(id))
+    await db.call('auth.status') // what the first event led to is answered
+  }
+  assert.equal(events.filter(([, id]) => id === 'two').length, 1)
+  assert.ok(recovered, 'the session went on')
+})
+
 test('a listener of a topic that takes the place of another one hears', async () => {
   const [one, two] = await Promise.all([client().ready(), client().ready()])
   const first = two.topic('turn').subscribe(() => undefined)

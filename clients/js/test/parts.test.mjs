@@ -197,7 +197,7 @@ test('only this computer is ever connected to', () => {
 })
 
 test('a file for tokens is only for its owner, and an endpoint file is checked', async (t) => {
-  const { mkdtemp, rm, stat, writeFile } = await import('node:fs/promises')
+  const { mkdtemp, readdir, rm, stat, writeFile } = await import('node:fs/promises')
   const folder = await mkdtemp('/tmp/hybridgw-js-')
   t.after(() => rm(folder, { recursive: true }))
   const keeper = fileTokens(`${folder}/tokens`)
@@ -207,6 +207,11 @@ test('a file for tokens is only for its owner, and an endpoint file is checked',
   assert.equal((await stat(`${folder}/tokens`)).mode & 0o777, 0o600)
   await keeper.clear()
   assert.equal(await keeper.load(), null)
+  const saved = Array.from({ length: 50 }, (_, n) => ({ url: String(n).repeat(20_000) }))
+  await Promise.all(saved.map((kept) => fileTokens(`${folder}/many`).save(kept))) // as several clients of one file do
+  const { url } = await fileTokens(`${folder}/many`).load()
+  assert.ok(saved.some((kept) => kept.url === url))
+  assert.deepEqual(await readdir(folder), ['many'], 'nothing else is left')
   await assert.rejects(ownerOf(`${folder}/none`), { code: 'not_running' })
   await writeFile(`${folder}/endpoint`, '{"url": 7}')
   await assert.rejects(ownerOf(`${folder}/endpoint`), { code: 'not_running' })
