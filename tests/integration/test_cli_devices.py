@@ -269,6 +269,7 @@ def test_relays_are_listed_tested_and_removed(first: Cli, server: Relay, tmp_pat
         ("http://127.0.0.1:1", "127.0.0.1"),
         (f"{server.url}/#hgw-invite=AAAA", "not complete"),
         ("ftp://example.org", "not a relay address"),
+        ("LINK", "what 'hybridgw-relay invite' printed"),
     ):
         assert says in first("relay", "add", link, code=None).talk
     assert "relay list" in first("relay", "remove", "http://127.0.0.1:1", code=1).talk

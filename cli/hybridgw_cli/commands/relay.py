@@ -24,6 +24,8 @@ def relay() -> None:
 @pass_app
 def add(app: App, link: str) -> None:
     """Use a relay: LINK is what 'hybridgw-relay invite' printed there, or the address of one that knows you already."""
+    if link.upper() == "LINK":  # typed as it stands in a hint
+        raise click.UsageError("LINK stands for what 'hybridgw-relay invite' printed: http://.../#hgw-invite=...")
     with app.out.waiting("Asking the relay ..."):
         before = {one["url"] for one in app.client.pages("/api/relays")}
         added: Json = app.client.post("/api/relays", {"link": link}, timeout_s=60)
