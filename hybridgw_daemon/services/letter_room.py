@@ -62,9 +62,13 @@ class LetterRoom:
                 "until some that wait here were dealt with ('hybridgw messages ack'), or have expired."
             )
             alarms.raise_alarm(tx, now_ms, "person_full", text, person=person.hex())
+        elif _has_room(used, part=2 * GAIN):  # not with each one that was dealt with, or it would be told on and on
+            alarms.clear_alarms(tx, "person_full", person=person.hex())
         return used
 
 
-def _has_room(used: Used) -> bool:
-    """Whatever the length of the next one, or long ones would be overtaken by short ones."""
-    return used.messages < MAX_FROM_ONE and used.size + MAX_MESSAGE_BODY_BYTES <= MAX_FROM_ONE_BYTES
+def _has_room(used: Used, *, part: int | None = None) -> bool:
+    """Whatever the length of the next one, or long ones would be overtaken by short ones. Args: part: is such a part of
+    all the room free."""
+    messages, size = (1, MAX_MESSAGE_BODY_BYTES) if part is None else (MAX_FROM_ONE // part, MAX_FROM_ONE_BYTES // part)
+    return used.messages + messages <= MAX_FROM_ONE and used.size + size <= MAX_FROM_ONE_BYTES

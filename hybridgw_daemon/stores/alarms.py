@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -25,14 +26,17 @@ def raise_alarm(tx: Tx, now_ms: int, code: str, message: str, **detail: object) 
     """Record an alarm once per code and detail. Returns False if it stands already."""
     cursor = tx.execute(
         "INSERT OR IGNORE INTO alarm(at_ms, code, message, detail) VALUES(?, ?, ?, ?)",
-        (now_ms, code, message, msgspec.json.encode(detail, order="sorted").decode()),
+        (now_ms, code, message, _text(detail)),
     )
     return cursor.rowcount > 0
 
 
-def clear_alarms(tx: Tx, code: str) -> None:
-    """The cause is gone (a clock is right again)."""
-    tx.execute("DELETE FROM alarm WHERE code = ?", (code,))
+def clear_alarms(tx: Tx, code: str, **detail: object) -> None:
+    """The cause is gone (a clock is right again): if it comes again, it is told again. Args: detail: only with this."""
+    if detail:
+        tx.execute("DELETE FROM alarm WHERE code = ? AND detail = ?", (code, _text(detail)))
+    else:
+        tx.execute("DELETE FROM alarm WHERE code = ?", (code,))
 
 
 def acknowledge(tx: Tx, alarm: int) -> bool:
@@ -47,3 +51,7 @@ def alarms(connection: sqlite3.Connection, *, all_of_them: bool = False) -> list
         (int(all_of_them),),
     )
     return [Alarm(i, at, code, text, msgspec.json.decode(detail), bool(ack)) for i, at, code, text, detail, ack in rows]
+
+
+def _text(detail: Mapping[str, object]) -> str:
+    return msgspec.json.encode(detail, order="sorted").decode()

@@ -11,10 +11,11 @@ import pytest
 
 from hybridgw_daemon.core.letters import Kind, Said
 from hybridgw_daemon.core.uuid7 import new_uuid7
-from hybridgw_daemon.services.letter_room import AGAIN_MS
+from hybridgw_daemon.services.letter_room import AGAIN_MS, LetterRoom
 from hybridgw_daemon.services.message_history import parse_message_id
 from hybridgw_daemon.services.people import Contact
 from hybridgw_daemon.services.ports import OWNER
+from hybridgw_daemon.stores import alarms
 from hybridgw_daemon.stores import messages as message_rows
 from hybridgw_daemon.stores import people as people_rows
 from hybridgw_protocol import localapi_people as api
@@ -117,6 +118,30 @@ async def test_a_contact_has_so_many_messages_here_and_not_more(tmp_path: Path) 
 
 
 # ---- ids that somebody else has chosen -------------------------------------------------------------------------------
+async def test_whose_room_is_full_again_is_told_again(tmp_path: Path) -> None:
+    async with friends(tmp_path) as (ada, bob, url, _):
+        await ada.device.relays.remove(url)
+        database, person = ada.device.database, bob.device.space.identity.space
+
+        async def is_room() -> bool:
+            """For one more, as a daemon finds it that was started now."""
+            return await LetterRoom(database, clock=ada.device.clock).take(person, "bob", BODY, [])
+
+        await has(ada, bob, MAX_FROM_ONE_BYTES // BODY, BODY, "delivered", 2**52)
+        assert not await is_room()
+        assert len(ada.told("person_full")) == 1
+        (alarm,) = [one.id for one in database.peek(alarms.alarms) if one.code == "person_full"]
+        await database.write(lambda tx: alarms.acknowledge(tx, alarm))
+        assert not await is_room()
+        assert ada.told("person_full") == []  # it is known
+        await database.write(lambda tx: tx.execute("UPDATE delivery SET state = 'handled' WHERE rid % 3 = 0"))
+        assert await is_room()
+        await database.write(lambda tx: tx.execute("UPDATE delivery SET state = 'delivered'"))
+        await has(ada, bob, MAX_FROM_ONE_BYTES // BODY // 4, BODY, "delivered", 2**52)
+        assert not await is_room()
+        assert len(ada.told("person_full")) == 1  # months later, maybe
+
+
 async def test_a_letter_under_the_id_of_our_own_message_does_not_take_its_place(tmp_path: Path) -> None:
     """Programs name a message by its id: to answer, acknowledge or delete one would do so with the other."""
     async with friends(tmp_path) as (ada, bob, url, _):
