@@ -44,6 +44,7 @@ export interface OutboxEvents {
 }
 
 export const MAX_QUEUED = 10_000
+const KEYS_MS = 2_000 // whether the keys of the daemon are open by now
 
 /** The writes of one client. */
 export class Outbox {
@@ -54,6 +55,8 @@ export class Outbox {
   private readonly closing = new AbortController()
   private draining: Promise<void> | null = null
   private again = false
+  private readonly locked = new Set<string>() // collections whose changes wait for the keys of the daemon; the others do not wait for them
+  private keys: ReturnType<typeof setTimeout> | undefined
   private arriving = 0 // being written into the keeper: what comes after them waits for its turn
   private readonly channel: BroadcastChannel | null
 
@@ -110,12 +113,13 @@ export class Outbox {
   /** Send no more. */
   close(): void {
     this.closing.abort()
+    clearTimeout(this.keys)
     this.channel?.close()
   }
 
   // ---- at once -----------------------------------------------------------------------------------------------------------
   private async go(change: Change): Promise<Written> {
-    if (!this.events.isOnline() || this.size > 0) return await this.keep(change)
+    if (!this.events.isOnline() || this.isBehind(change)) return await this.keep(change)
     try {
       return this.confirm(change, (await this.send(change)) as WireDocument)
     } catch (thrown) {
@@ -125,6 +129,11 @@ export class Outbox {
       this.drop(change)
       throw error
     }
+  }
+
+  /** Does it have to wait for those before it. */
+  private isBehind({ collection }: Change): boolean {
+    return this.arriving > 0 || this.locked.has(collection) || this.pending.some((one) => one.number > 0 && !this.locked.has(one.collection))
   }
 
   private async keep(change: Change): Promise<Written> {
@@ -163,7 +172,9 @@ export class Outbox {
     const found = await this.keeper.load()
     const there = new Set(found.map((change) => change.number))
     for (const change of this.pending.filter((one) => one.number > 0 && !there.has(one.number))) this.settle(change, null)
+    const locked = new Set<string>()
     for (const change of found) {
+      if (locked.has(change.collection)) continue
       for (let attempt = 0; ; attempt++) {
         if (!this.events.isOnline() || this.closing.signal.aborted) return
         try {
@@ -171,6 +182,11 @@ export class Outbox {
           break
         } catch (error) {
           if (!(error instanceof HybridGWError)) throw error // the keeper's, not the daemon's
+          if (error.code === 'secrets_locked') {
+            locked.add(change.collection)
+            this.locked.add(change.collection)
+            break
+          }
           if (!error.retryable) {
             await this.finish(change, null)
             this.events.rejected({ change, error })
@@ -182,6 +198,11 @@ export class Outbox {
         }
       }
     }
+    for (const collection of this.locked) if (!locked.has(collection)) this.locked.delete(collection)
+    clearTimeout(this.keys)
+    if (locked.size === 0) return
+    this.keys = setTimeout(() => this.drain(), KEYS_MS)
+    ;(this.keys as { unref?: () => void }).unref?.()
   }
 
   private async deliver(change: Change, isTried: boolean): Promise<void> {

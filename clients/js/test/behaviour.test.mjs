@@ -156,20 +156,42 @@ test('what is too big for a frame is refused at once, also out of the queue, and
   assert.ok(seen.every(({ status }) => status === 'online'), seen.map(({ status }) => status).join())
 })
 
-test('a list that is refused for a moment comes by itself', async () => {
-  let left = 2
-  const openSocket = (url, protocol) => {
+/** Sockets through which a daemon looks as one whose keys are not open: what it answers to some commands. */
+function locking(isLocked) {
+  return (url, protocol) => {
     const socket = new NodeSocket(url, protocol)
     const send = socket.send.bind(socket)
     socket.send = (text) => {
-      const { id, command } = JSON.parse(text)
-      if (command !== 'live.subscribe' || left === 0) return send(text)
-      left-- // as a daemon answers whose keys are not open yet
-      setTimeout(() => socket.onmessage?.({ data: JSON.stringify({ type: 'error', id, code: 'secrets_locked', message: 'Locked.', retryable: true }) }))
+      const frame = JSON.parse(text)
+      if (frame.type !== 'command' || !isLocked(frame)) return send(text)
+      setTimeout(() => socket.onmessage?.({ data: JSON.stringify({ type: 'error', id: frame.id, code: 'secrets_locked', message: 'Locked.', retryable: true }) }))
     }
     return socket
   }
-  const db = await client({ openSocket }).ready()
+}
+
+test('what waits for the keys of the daemon holds nothing else back', async () => {
+  let isLocked = true
+  const outbox = memoryOutbox()
+  const change = (collection, id) => ({ key: newId(), op: 'put', collection, id, atMs: 1, content: { value: id } })
+  for (const one of [change('settings', 'early'), change('notes-s', 'early')]) await outbox.add(one)
+  const db = await client({ outbox, openSocket: locking(({ params }) => isLocked && params.collection === 'settings') }).ready()
+  await until(async () => (await daemon.call('GET', '/api/data/notes-s/early')).status === 200)
+  assert.equal((await db.collection('settings').put('late', { value: 'late' })).state, 'queued')
+  await until(() => db.getSnapshot().queued === 2)
+  assert.equal((await db.collection('notes-s').create({ value: 'late' }, 'late')).state, 'stored')
+  assert.equal((await db.collection('settings').patch('late', { value: 'later' })).state, 'queued')
+  isLocked = false
+  await db.flushed()
+  const { body } = await daemon.call('GET', '/api/data/settings')
+  assert.deepEqual(body.items.map(({ data }) => data.value).sort(), ['early', 'later'])
+  assert.deepEqual(db.getSnapshot().rejected, [])
+  assert.equal((await db.collection('settings').put('early', { value: 'again' })).state, 'stored')
+})
+
+test('a list that is refused for a moment comes by itself', async () => {
+  let left = 2
+  const db = await client({ openSocket: locking(({ command }) => command === 'live.subscribe' && left > 0 && left-- > 0) }).ready()
   await daemon.call('PUT', '/api/data/notes-q/one', { title: 'There' })
   const seen = watch(db.collection('notes-q'))
   await until(() => seen.at(-1).isReady)
