@@ -474,11 +474,10 @@ export class HybridGW implements Readable<State> {
   }
 
   /** Nobody follows it: its answer was lost with the connection before, so that it was asked for once more, or it ends just now. */
-  private strange({ sub, event, data }: EventFrame): void {
-    const topic = event === 'topic' ? (data as { topic: string }).topic : null
-    if (this.strangers.has(sub) || (topic !== null && this.isAsked(topic))) return
+  private strange({ sub, data }: EventFrame): void {
+    if (this.strangers.has(sub)) return
     this.strangers.add(sub)
-    void this.call(topic === null ? 'live.unsubscribe' : 'topic.unsubscribe', topic === null ? { sub } : { topic }).catch(() => undefined)
+    this.ended(sub, (data as { topic?: unknown } | null)?.topic)
   }
 
   private renewFor(link: Link, ok: AuthOk): void {
@@ -539,15 +538,16 @@ export class HybridGW implements Readable<State> {
     const sharing = this.bySub.get(sub) // several listeners of one topic
     sharing?.delete(entry)
     if (sharing !== undefined && sharing.size > 0) return
-    if (by.command === 'topic.subscribe' && this.isAsked(by.params['topic'])) return // its answer names the same number
-    this.bySub.delete(sub)
-    const end = by.command === 'topic.subscribe' ? 'topic.unsubscribe' : 'live.unsubscribe'
-    void this.call(end, end === 'live.unsubscribe' ? { sub } : by.params).catch(() => undefined)
+    this.ended(sub, by.params['topic'])
   }
 
-  /** Is there a listener of this topic whose subscription is not answered yet. */
-  private isAsked(topic: unknown): boolean {
-    return [...this.followed.values()].some(({ by, sub }) => sub === null && by.command === 'topic.subscribe' && by.params['topic'] === topic)
+  /** Tell the daemon. topic: undefined: it is of none. */
+  private ended(sub: number, topic: unknown): void {
+    const isTopic = topic !== undefined
+    // One whose subscription is not answered yet has the same number.
+    if (isTopic && [...this.followed.values()].some((one) => one.sub === null && one.by.params['topic'] === topic)) return
+    this.bySub.delete(sub)
+    void this.call(isTopic ? 'topic.unsubscribe' : 'live.unsubscribe', isTopic ? { topic } : { sub }).catch(() => undefined)
   }
 
   private begin(link: Link, entry: Followed): void {
