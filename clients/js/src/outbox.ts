@@ -3,7 +3,8 @@
  *
  * While the connection holds, a change goes straight out; those of one document follow each other. When it breaks, or
  * while there is none, changes are kept durably and replayed one after the other, by one tab for all. A change that was
- * sent and whose answer was lost is looked up before it is sent again: ids are made here, so its effect can be seen.
+ * sent and whose answer was lost is looked up before it is sent again: ids are made here, so its effect can be seen. What
+ * waits for the keys of the daemon, as settings do, lets other collections pass.
  */
 
 import { asError, HybridGWError } from './errors.js'
