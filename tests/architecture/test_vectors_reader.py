@@ -27,6 +27,7 @@ from tests.architecture import (
     _reader_control_log,
     _reader_frames,
     _reader_local_frames,
+    _reader_logs,
     _reader_messages,
     _reader_operations,
     _reader_pairing,
@@ -42,6 +43,7 @@ READERS: dict[str, Callable[[dict[str, Any]], None]] = {
     "control_log": _reader_control_log.check,
     "frames": _reader_frames.check,
     "local_frames": _reader_local_frames.check,
+    "logs": _reader_logs.check,
     "messages": _reader_messages.check,
     "operations": _reader_operations.check,
     "pairing": _reader_pairing.check,
@@ -130,10 +132,10 @@ def at(content: Any, path: tuple[str | int, ...]) -> Any:
 
 def is_binary(path: tuple[str | int, ...], value: object) -> bool:
     """Long hex in an accepted case. Left out: what stands for itself (prevs beside the record they are in), short
-    frames, where another digit may name a key that is not known, and stamps of which just the side of a bound is told.
-    """
+    frames, where another digit may name a key that is not known, stamps of which just the side of a bound is told, and
+    tips that nobody holds."""
     names = set(path)
-    if names & {"refused", "refused_auth", "twice", "void", "prevs", "ends", "document", "parked"} or (
+    if names & {"refused", "refused_auth", "twice", "void", "prevs", "ends", "closes", "document", "parked"} or (
         names & {"merge"} and "digest" not in names
     ):
         return False

@@ -3,8 +3,8 @@ from protocol/SPEC.md; here is what such a device says and writes.
 
 It joins a space by the code that another device shows, proves itself to a relay, judges control records, opens space
 keys, applies and merges batches, and seals its own. It keeps nothing on disk, and leaves to others what the page lets
-it leave: it admits nobody, makes no keys, takes no messages, and would not know what to do about a log that is closed.
-Names of sections in brackets are those of the page.
+it leave: it admits nobody, makes no keys, takes no messages, and looks for no closes of logs. Names of sections in
+brackets are those of the page.
 """
 
 from __future__ import annotations
@@ -30,18 +30,8 @@ from tests.architecture._reader_control_log import Reader as ControlLog
 from tests.architecture._reader_control_log import device as device_id
 from tests.architecture._reader_control_log import open_all
 from tests.architecture._reader_frames import endpoint, read_frame
-from tests.architecture._reader_operations import (
-    CLOCK_BOUND_MS,
-    CREATE,
-    EDIT,
-    FLOOR,
-    Body,
-    Document,
-    canonical,
-    from_text,
-    read_body,
-    to_text,
-)
+from tests.architecture._reader_logs import Replica
+from tests.architecture._reader_operations import CREATE, EDIT, canonical, from_text, to_text
 
 NUMBERS = {name: number for number, name in reader.FRAME_TYPES.items()}
 HEADER = struct.Struct(">BB16s16sqQ8s32s24s")
@@ -129,11 +119,6 @@ class SecondDevice:
         self.log = reader.signed64(reader.blake(self.keys.device + self._salt, 8, "hgw-log"))
         self._clock = 0  # [Stamps]
         self._records: dict[bytes, bytes] = {}  # hash -> record, prevs first
-        self._batches: dict[tuple[int, int], bytes] = {}  # (log, n) -> blob
-        self._held: dict[int, int] = {}  # log -> n: stored
-        self._applied: dict[int, int] = {}
-        self._seen: dict[int, dict[int, int]] = {}  # log -> what its last applied batch depends on
-        self._documents: dict[tuple[str, object], Document] = {}
         self._told: list[bytes] = []  # heads of the control log that the last own batch names
         self._early: list[bytes] = []  # batches that came before the records that admit their devices
         self._named: list[bytes] = []  # heads of the relay's control log
@@ -186,6 +171,7 @@ class SecondDevice:
         offer = reader.read(from_e.open(pairing.OFFER, take(pairing.OFFER)))
         self.control = ControlLog(offer["root_public"])
         assert self.control.space == offer["space"]
+        self._replica = Replica(self.control.space, [], set(), now_ms())
         digest = self.control.joiner(offer["seat"], offer["prevs"], self.keys.device)
         introduction = {
             "sign_public": self.keys.sign_public, "exchange_public": self.keys.exchange[0], "name": self.name,
@@ -221,7 +207,7 @@ class SecondDevice:
         signature = self.keys.sign(reader.blake(pack(said), 32, "hgw-auth"))
         link.send(
             "auth", v=1, sp=space, pk=public, nc=nonce, ep=link.endpoint, sig=signature, t=now_ms(), ctl=heads,
-            vv=[self._entry(log) for log in sorted(self._held)],
+            vv=self._vector(),
         )  # fmt: skip
         name, request, welcome, _ = link.receive()
         while name == "ctl_get":
@@ -276,8 +262,9 @@ class SecondDevice:
                 assert self.control.take(raw) == digest
                 self._records[digest] = raw
         self._space_keys = open_all(self.control, self.keys.exchange, is_root=False)
-        self._key_by_id = {reader.blake(key, 8, "hgw-kid"): key for key in self._space_keys.values()}
-        self._apply_all()
+        self._replica.key_by_id = {reader.blake(key, 8, "hgw-kid"): key for key in self._space_keys.values()}
+        self._replica.control = {digest[:16] for digest in self._records}
+        self._apply()
 
     @property
     def _heads(self) -> list[bytes]:
@@ -285,7 +272,7 @@ class SecondDevice:
 
     @property
     def _lacks_records(self) -> bool:
-        return not {digest[:16] for digest in self._records}.issuperset(self._named)
+        return not self._replica.control.issuperset(self._named)
 
     def _missing_from(self, heads: list[bytes]) -> list[bytes]:
         """What somebody lacks who has these heads."""
@@ -304,68 +291,29 @@ class SecondDevice:
         return next(s for s in self.control.model.seats if self.control.model.device_of(s) == self.keys.device.hex())
 
     # ---- [Batches], [Vectors], [Logs] --------------------------------------------------------------------------------
-    def _entry(self, log: int, n: int | None = None) -> list[object]:
-        """Of a vector, or a dependency."""
-        n = n or self._held[log]
-        return [log, n, reader.batch_hash(self._batches[log, n])[:16]]
+    def _vector(self) -> list[list[object]]:
+        """What it holds, all of it gapless and of one branch."""
+        chains = {log: self._replica.chain(log)[0] for log in sorted(self._replica.held)}
+        return [[log, len(chain), reader.batch_hash(chain[-1])[:16]] for log, chain in chains.items() if chain]
 
     def _store(self, blob: bytes) -> None:
+        """Check it, keep it, and apply what can be applied then."""
         header = reader.read_header(blob)
-        assert header.space == self.control.space
         signer = next(body for body in self.control.bodies.values()
                       if "sign_public" in body and device_id(body) == header.device)  # fmt: skip
-        reader.check_signature(blob, signer["sign_public"])
-        head = self._held.get(header.log, 0)
-        if header.n <= head:
-            assert self._batches[header.log, header.n][:-64] == blob[:-64], "a fork"
-            return
-        assert header.n == head + 1, "a gap"
-        if head:
-            before = self._batches[header.log, head]
-            assert reader.read_header(before).device == header.device
-            assert header.prev == reader.batch_hash(before), "a fork"
-        self._batches[header.log, header.n] = blob
-        self._held[header.log] = header.n
-        self._apply_all()
+        assert self._replica.take(blob, signer["sign_public"]), "a gap"
+        self._apply()
 
-    def _apply_all(self) -> None:
-        while any([self._apply_next(log) for log in self._held]):  # each may be what another waited for
-            pass
-
-    def _apply_next(self, log: int) -> bool:
-        """Apply the next batch of a log, if its turn has come."""
-        n = self._applied.get(log, 0) + 1
-        if n > self._held[log]:
-            return False
-        blob = self._batches[log, n]
-        space_key = self._key_by_id.get(reader.read_header(blob).kid)
-        if space_key is None:
-            return False
-        body = read_body(reader.open_body(blob, space_key), log)
-        if not self._is_due(body):
-            return False
-        seen = {**self._seen.get(log, {}), **{other: m for other, (m, _) in body.deps.items()}}
-        for made in body.operations:
-            assert made.kind != FLOOR, "nobody here raises one"
-            self._documents.setdefault((made.collection, made.document), Document()).apply(made, log, n, seen)
-        self._clock = max(self._clock, *body.stamps, 0)
-        self._applied[log], self._seen[log] = n, seen
-        return True
-
-    def _is_due(self, body: Body) -> bool:
-        """By cause, by control records, by clock. What it depended on before is applied since then."""
-        return (
-            all(self._applied.get(log, 0) >= n and self._entry(log, n)[2] == short
-                for log, (n, short) in body.deps.items() if n)
-            and {digest[:16] for digest in self._records}.issuperset(body.control or ())
-            and all(stamp >> 16 <= now_ms() + CLOCK_BOUND_MS for stamp in body.stamps)
-        )  # fmt: skip
+    def _apply(self) -> None:
+        self._replica.now_ms = now_ms()
+        self._replica.drain()
+        self._clock = max(self._clock, *self._replica.stamps.values(), 0)
 
     # ---- [Operations], [Sealing] -------------------------------------------------------------------------------------
     def write(self, collection: str, document: str, **puts: object) -> bytes:
         """Create or edit a document: one transaction, sealed at once and applied here. Returns: the batch."""
         place = from_text(document)
-        held = self._documents.get((collection, place))
+        held = self._replica.documents.get((collection, place))
         generation = held.generation if held else 0
         kind, generation = (EDIT, generation) if generation % 2 else (CREATE, generation + 1)
         self._clock = max(self._clock + 1, now_ms() << 16)
@@ -375,9 +323,11 @@ class SecondDevice:
             "t": self._clock, "s": [collection], "f": [list(puts)],
             "x": [[kind, 0, 0, name, generation, 0, values]],
         }  # fmt: skip
-        before = self._seen.get(self.log, {})
-        if moved := [log for log, n in sorted(self._applied.items()) if log != self.log and before.get(log) != n]:
-            body["d"] = [self._entry(log, self._applied[log]) for log in moved]
+        before, applied = self._replica.deps.get(self.log, {}), self._replica.applied
+        others = {log: done for log, done in applied.items() if done and log != self.log}
+        deps = {log: (len(done), reader.batch_hash(done[-1])[:16]) for log, done in others.items()}
+        if moved := [[log, *deps[log]] for log in sorted(deps) if before.get(log) != deps[log]]:
+            body["d"] = moved
         if self._told != self._heads:
             body["c"] = self._told = self._heads
         blob = self._seal(pack(body))
@@ -385,8 +335,8 @@ class SecondDevice:
         return blob
 
     def _seal(self, body: bytes) -> bytes:
-        n = self._held.get(self.log, 0) + 1
-        prev = reader.batch_hash(self._batches[self.log, n - 1]) if n > 1 else self._salt
+        chain = self._replica.chain(self.log)[0]
+        n, prev = len(chain) + 1, reader.batch_hash(chain[-1]) if chain else self._salt
         epoch = self.control.model.sealing_epoch(self._seat)
         assert epoch is not None, "out of the space, or a new epoch is due"
         space_key, nonce = self._space_keys[bytes.fromhex(epoch)], os.urandom(24)
@@ -403,10 +353,11 @@ class SecondDevice:
         """Those that are alive, by id: their fields, null being none."""
         return {
             to_text(document): {name: value for name, value in (held.shown() or {}).items() if value is not None}
-            for (within, document), held in self._documents.items()
+            for (within, document), held in self._replica.documents.items()
             if within == collection and held.generation % 2
         }
 
     def conflicts(self, collection: str, document: str) -> list[object]:
         """The values beside those that are shown."""
-        return [conflict["value"] for conflict in self._documents[collection, from_text(document)].conflicts()]
+        held = self._replica.documents[collection, from_text(document)]
+        return [conflict["value"] for conflict in held.conflicts()]
