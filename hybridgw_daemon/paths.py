@@ -12,7 +12,7 @@ from typing import Final
 import platformdirs
 
 from hybridgw_protocol.errors import StorageUnavailable
-from hybridgw_protocol.runtime import APP_NAME, ENDPOINT_NAME, Folders, folders
+from hybridgw_protocol.runtime import APP_NAME, ENDPOINT_NAME, PORT_NAME, Folders, folders
 
 PRIVATE_DIR: Final = 0o700
 
@@ -50,7 +50,7 @@ class Paths:
     @property
     def port(self) -> Path:
         """The port chosen at first start."""
-        return self.state / "port"
+        return self.state / PORT_NAME
 
     @property
     def log_file(self) -> Path:

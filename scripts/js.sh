@@ -47,6 +47,7 @@ if [ "${1:-}" = extension ]; then
         (cd extension && "${npm[@]}" run --silent check && "${npm[@]}" run --silent build -- "$out" && "${npm[@]}" run --silent lint -- "$out")
         printf '%s\n' "$wanted" >"$out/.ready"
     fi
+    say "The extension is in $out: folders chrome and firefox to load unpacked, and a package for each store."
     exit
 fi
 wanted=$( (cat package-lock.json js/package.json js/tsconfig.json js/src/*.ts js/examples/*/*; pwd) | cksum)

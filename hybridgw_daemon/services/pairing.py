@@ -364,8 +364,7 @@ class PairingService:
                                 await self._direct.joined(direct, seat.device)
                             return
         except BaseException:
-            if machine is not None:
-                await self._abort(machine, mailbox)
+            await self._abort(machine, mailbox)
             raise
 
     async def _meet(self, code: PairingCode) -> tuple[Mailbox, str, DirectMailbox | None]:
@@ -389,10 +388,14 @@ class PairingService:
         for message in machine.data_to_send():
             await mailbox.send(message)
 
-    async def _abort(self, machine: Existing | New, mailbox: Mailbox) -> None:
-        machine.abort()
+    async def _abort(self, machine: Existing | New | None, mailbox: Mailbox) -> None:
+        """Tell the other side, if it still listens, and give the mailbox back in any case."""
         try:
-            await self._flush(machine, mailbox)
-            await mailbox.close("abort")
+            try:
+                if machine is not None:
+                    machine.abort()
+                    await self._flush(machine, mailbox)
+            finally:
+                await mailbox.close("abort")
         except HybridGWError as error:
             log.debug("the mailbox was gone already: %s", error.message)

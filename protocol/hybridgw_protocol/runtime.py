@@ -16,6 +16,7 @@ VERSION: Final = "0.1.0"
 APP_NAME: Final = "hybridgw"  # the name under which platformdirs is asked for folders
 HOME_VARIABLE: Final = "HYBRIDGW_HOME"
 ENDPOINT_NAME: Final = "endpoint.json"
+PORT_NAME: Final = "port"
 DEFAULT_PORT: Final = 8000
 MIN_PASSPHRASE_BYTES: Final = 12  # of a new one; Argon2id makes a guess cost half a second, not more
 _UNREADABLE: Final = "The endpoint file cannot be read. Start the daemon again: 'hybridgw up'."

@@ -24,7 +24,7 @@ from hybridgw_daemon.services.recovery import RecoveryService
 from hybridgw_daemon.services.relays import RelayService
 from hybridgw_daemon.services.replica import Replica
 from hybridgw_daemon.services.space import Space
-from hybridgw_daemon.services.sync import SyncService
+from hybridgw_daemon.services.sync import SyncService, Worker
 from hybridgw_daemon.stores import oplog
 from hybridgw_daemon.stores.schema import MIGRATIONS
 from hybridgw_daemon.transports.peers.gateway import RelayGateway
@@ -50,6 +50,7 @@ class Device:
     ) -> None:
         folder.mkdir(exist_ok=True)
         self.ahead_ms = ahead_ms
+        self.worker: Worker = asyncio.to_thread  # set before it runs
         prepare_file(folder / "replica.db", MIGRATIONS, stamp="test")
         self.database = SqliteDatabase(folder / "replica.db")
         self.replica = Replica()
@@ -84,7 +85,7 @@ class Device:
         async with asyncio.TaskGroup() as group:
             self.pairing = PairingService(
                 self.sync, self.space, self.membership, self.gateway, self.relays, clock=self.clock,
-                entropy=os.urandom, worker=asyncio.to_thread, group=group, platform="test", direct=self.direct,
+                entropy=os.urandom, worker=self.worker, group=group, platform="test", direct=self.direct,
                 noted=self.audit.note, refused=self.audit.refused,
             )  # fmt: skip
             tasks = [group.create_task(self.sync.run()), group.create_task(self.gateway.run())]

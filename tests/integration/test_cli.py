@@ -113,9 +113,12 @@ def test_a_port_that_was_named_is_kept(tmp_path: Path) -> None:
         probe.bind(("127.0.0.1", 0))
         free = probe.getsockname()[1]
     with profile(tmp_path / "home") as cli:
-        cli("up", "--port", str(free), "--secret-store", "insecure-file")
+        started = cli("up", "--port", str(free), "--secret-store", "insecure-file")
+        assert f"keeps port {free} from now on" in started.talk
         os.kill(cli.pid, signal.SIGKILL)
-        assert f"127.0.0.1:{free} " in cli("up").out
+        again = cli("up")
+        assert f"127.0.0.1:{free} " in again.out
+        assert "from now on" not in again.talk
         cli("down")
         cli("up", "--port", "0")  # for now only
         cli("down")
@@ -392,8 +395,10 @@ def test_a_profile_keeps_the_store_it_began_with(tmp_path: Path) -> None:
 
 # ---- documents -------------------------------------------------------------------------------------------------------
 def test_documents_are_written_read_found_and_deleted(cli: Cli) -> None:
-    cli("data", "put", "notes", "a", '{"title": "One", "n": 1, "nested": {"x": [1, 2]}}')
-    cli("data", "put", "notes", "b", "title=Two", "n=2", "done=false")
+    first = cli("data", "put", "notes", "a", '{"title": "One", "n": 1, "nested": {"x": [1, 2]}}')
+    assert "notes is a new collection." in first.talk
+    assert "new" not in cli("data", "put", "notes", "b", "title=Two", "n=2", "done=false").talk
+    assert "ntoes is a new collection, beside notes." in cli("data", "put", "ntoes", "b", "title=Two").talk
     cli("data", "put", "notes", "c", "-", typed='{"title": "Three", "n": 3}')
     assert cli("data", "get", "notes", "a").json == {"title": "One", "n": 1, "nested": {"x": [1, 2]}}
     whole = cli("data", "get", "notes", "a", "--json").json

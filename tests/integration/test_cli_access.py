@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from hybridgw_protocol.native import CHROME_IDS
 from tests.integration._cli import Cli, InProcess, profile
 
 PAGE = "https://tasks.example.com"
@@ -86,6 +87,17 @@ def test_spec_A6_an_app_is_listed_let_in_shown_and_thrown_out(cli: Cli) -> None:
     assert cli("apps", "revoke", PAGE, code=1).talk
     assert cli("apps", "--all", "--json").json["items"][0]["reason"] == "revoked"
     assert "revoked" in cli("apps", "show", PAGE).out
+
+
+def test_our_own_extension_is_called_so(cli: Cli) -> None:
+    assert "none was ever let in" in cli("extension", "doctor", code=None).out
+    ours = f"chrome-extension://{CHROME_IDS[0]}"
+    asked = ask(cli, ours)
+    assert "one waits to be let in" in cli("extension", "doctor", code=None).out
+    assert cli("apps", "approve", asked["code"]).out.startswith(f"The extension of HybridGW ({ours}) may ")
+    assert "extension of HybridGW" in cli("apps").out
+    assert f"let in as {ours}, last used never" in cli("extension", "doctor", code=None).out
+    cli("apps", "revoke", ours)
 
 
 def test_an_app_is_refused_and_says_so(cli: Cli) -> None:
@@ -177,7 +189,7 @@ def test_spec_A8_the_audit_log_is_read_and_exports_stand_in_it(cli: Cli, tmp_pat
     assert {"grant.approved", "grant.refused", "grant.ended", "key.created", "key.revoked", "export"} <= events
     only = cli("audit", "--event", "key", "--json").json["items"]
     assert {row["event"].partition(".")[0] for row in only} == {"key"}
-    assert "There is more" in cli("audit", "--limit", "1").talk
+    assert f"There is more: hybridgw --home {cli.home} audit --limit 10" in cli("audit", "--limit", "1").talk
 
 
 # ---- the dashboard ---------------------------------------------------------------------------------------------------

@@ -231,6 +231,7 @@ def test_offline_is_told_and_work_goes_on(first: Cli, second: Cli, server: Relay
         assert time.monotonic() - began >= 1  # and that is what it did
         status = first("status", code=5)
         assert "offline" in status.out
+        assert "sent 0 B" not in status.out
         assert "1 batch to send" in status.out
         assert status.out.count("is the relay running?") == 1
         assert "Connect call failed" not in status.out
@@ -268,14 +269,16 @@ def test_relays_are_listed_tested_and_removed(first: Cli, server: Relay, tmp_pat
         ("http://127.0.0.1:1", "127.0.0.1"),
         (f"{server.url}/#hgw-invite=AAAA", "not complete"),
         ("ftp://example.org", "not a relay address"),
+        ("LINK", "what 'hybridgw-relay invite' printed"),
     ):
         assert says in first("relay", "add", link, code=None).talk
     assert "relay list" in first("relay", "remove", "http://127.0.0.1:1", code=1).talk
+    assert first("relay", "add", server.url).out.startswith(f"{server.url} is in use already.\n")
     short = server.url.removeprefix("http://")  # as a pairing code shows it
     assert first("relay", "test", short, "--json").json["items"][0]["url"] == server.url
     first("relay", "remove", short)
     assert first("relay", "list", "--json").json["items"] == []
-    first("relay", "add", short)
+    assert first("relay", "add", short).out.startswith(f"{server.url} is added.\n")
     with profile(tmp_path / "alone") as alone:
         alone.up()
         assert "relay add LINK" in alone("relay", "list", code=None).talk

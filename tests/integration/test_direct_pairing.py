@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from hybridgw_daemon.core.addresses import Address
 from hybridgw_daemon.core.operations import Create, Edit
+from hybridgw_daemon.services.sync import Worker
 from hybridgw_daemon.transports.peers.certificate import make_certificate, server_context
 from hybridgw_daemon.transports.peers.mailbox import JoinMailbox
 from hybridgw_daemon.transports.peers.tls import TlsChannel
@@ -21,6 +24,8 @@ from hybridgw_protocol.pairing_code import parse_code
 from .devices import Device, pair_by_code, until
 from .test_direct import Direct
 from .test_direct_abuse import Caller
+
+T = TypeVar("T")
 
 
 @contextlib.asynccontextmanager
@@ -39,9 +44,13 @@ async def silent() -> AsyncIterator[Address]:
 
 
 @contextlib.asynccontextmanager
-async def strangers(tmp_path: Path) -> AsyncIterator[tuple[Device, Device, Direct, Direct]]:
-    """Two devices that do not know each other, each in a space of its own; the second finds who announces a code."""
+async def strangers(
+    tmp_path: Path, worker: Worker = asyncio.to_thread
+) -> AsyncIterator[tuple[Device, Device, Direct, Direct]]:
+    """Two devices that do not know each other, each in a space of its own; the second finds who announces a code, and
+    has this worker."""
     a, b = Device(tmp_path / "a", "laptop"), Device(tmp_path / "b", "phone")
+    b.worker = worker
     here, there = Direct(a, tmp_path), Direct(b, tmp_path)
     async with a.running(), b.running(), here.running(), there.running():
         there.found = [here.address]
@@ -110,12 +119,17 @@ async def test_sec_somebody_in_the_middle_is_not_told_the_code(tmp_path: Path) -
         ended = asyncio.Event()
 
         async def hand_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            front, back = TlsChannel(reader, writer, "front"), await Caller.call(here.address)
-            await front.send(encode_frame(back.challenge))
-            with contextlib.suppress(Offline):
-                heard.append(await front.receive())
-            for channel in (front, back.channel):
-                await channel.close()
+            front = TlsChannel(reader, writer, "front")
+            try:
+                back = await Caller.call(here.address)
+                try:
+                    await front.send(encode_frame(back.challenge))
+                    with contextlib.suppress(Offline):
+                        heard.append(await front.receive())
+                finally:
+                    await back.channel.close()
+            finally:
+                await front.close()
             ended.set()
 
         server = await asyncio.start_server(hand_on, "127.0.0.1", 0, ssl=context)
@@ -124,6 +138,26 @@ async def test_sec_somebody_in_the_middle_is_not_told_the_code(tmp_path: Path) -
         await pair_by_code(a, b)
         server.close()
         assert heard == []
+
+
+async def test_who_gives_up_before_the_exchange_has_begun_lets_go_of_the_code(tmp_path: Path) -> None:
+    has_begun, may_go_on = threading.Event(), threading.Event()
+
+    async def slow(work: Callable[[], T]) -> T:
+        def at_last() -> T:
+            has_begun.set()
+            may_go_on.wait(30)
+            return work()
+
+        return await asyncio.to_thread(at_last)
+
+    async with strangers(tmp_path, worker=slow) as (a, b, *_):
+        offer = await a.pairing.start()
+        joined, shown = await b.pairing.join(offer.code), await a.pairing.get(offer.id)
+        await until(has_begun.is_set)
+        await b.pairing.confirm(joined.id, False)
+        may_go_on.set()
+        await until(lambda: joined.state == shown.state == "failed")
 
 
 async def test_a_wrong_code_burns_the_code(tmp_path: Path) -> None:

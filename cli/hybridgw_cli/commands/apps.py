@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from typing import Any, Final
 
@@ -9,12 +10,14 @@ import click
 
 from hybridgw_client.client import path_of
 from hybridgw_protocol.errors import NeedsPerson, NotFound, WrongCode
+from hybridgw_protocol.native import CHROME_IDS
 
 from ..context import App, Command, Group, json_option, pass_app
 from ..output import ago_text, clean, duration_text, time_text
 
 Json = dict[str, Any]
 _CODE_DIGITS: Final = 6
+OURS: Final = [f"chrome-extension://{one}" for one in CHROME_IDS]  # Firefox gives an address by chance
 _LASTS = {"session": "this session", "30d": "30 days", "until-revoked": "until revoked"}
 
 
@@ -163,7 +166,8 @@ def audit(app: App, event: str | None, limit: int) -> None:
         ["when", "what", "who"],
     )
     if found["next_cursor"]:
-        app.out.say(f"There is more: --limit {min(1_000, limit * 10)}")
+        only = f" --event {shlex.quote(event)}" if event else ""
+        app.out.say(f"There is more: {app.command(f'audit{only} --limit {min(1_000, limit * 10)}')}")
 
 
 # ---- inside ----------------------------------------------------------------------------------------------------------
@@ -182,7 +186,7 @@ def _list(app: App, all_of_them: bool) -> None:
         app.out.table(
             [
                 [
-                    grant["origin"] or f"{grant['name']} (program)",
+                    _app(grant),
                     grant["sentence"],
                     _until(grant) if grant["state"] == "approved" else grant["reason"] or grant["state"],
                     ago_text(grant["last_used_ms"], now_ms),
@@ -242,12 +246,17 @@ def _named(app: App, name: str, *, ended: bool = False) -> list[Json]:
 
 
 def _who(grant: Json) -> str:
+    if grant["origin"] in OURS:
+        return f"The extension of HybridGW ({clean(grant['origin'])})"
     return clean(grant["origin"]) if grant["origin"] else f"The program {clean(grant['name'])!r}"
 
 
-def _word(grant: Json) -> str:
-    import shlex
+def _app(grant: Json) -> str:
+    """The same in a table."""
+    return "extension of HybridGW" if grant["origin"] in OURS else grant["origin"] or f"{grant['name']} (program)"
 
+
+def _word(grant: Json) -> str:
     return shlex.quote(clean(grant["origin"] or grant["id"]))
 
 

@@ -21,7 +21,7 @@ import click
 from hybridgw_client import Client
 from hybridgw_client.profile import START_S, holder, is_alive
 from hybridgw_protocol.errors import AlreadyRunning, HybridGWError, NeedsPerson, NotRunning, StateError
-from hybridgw_protocol.runtime import MIN_PASSPHRASE_BYTES
+from hybridgw_protocol.runtime import DEFAULT_PORT, MIN_PASSPHRASE_BYTES
 
 from ..context import App, Command, json_option, pass_app
 from ..exits import Exit, Finished
@@ -105,9 +105,12 @@ def up(
         arguments += ["--passphrase-fd", str(passphrase_fd)]
     if foreground:
         _stay([*arguments, "--foreground"], environment, passphrase_fd)
+    port_before = app.profile.port
     _start(app, arguments, environment, passphrase_fd)
     is_locked = _are_keys_locked(app)
     _told_running(app, already=False, is_locked=is_locked)
+    if not app.out.as_json and app.profile.port not in (port_before, None if port_before else DEFAULT_PORT):
+        app.out.say(f"This profile keeps port {app.profile.port} from now on; --port names another.")
     if is_locked:
         raise Finished(Exit.NEEDS_PERSON)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import shutil
 import sys
 from typing import Any
@@ -140,7 +141,11 @@ def get(app: App, collection: str, document: str) -> None:
 def put(app: App, collection: str, document: str, fields: tuple[str, ...], version: int | None) -> None:
     """Write a whole document: fields that are not named go. Makes it, or brings a deleted one back."""
     content = parse_data(fields, example=_EXAMPLE_PUT)
+    known = set() if app.out.as_json else {one["name"] for one in app.client.pages("/api/collections")}
     _wrote(app, app.client.put(collection, document, content, version=version))
+    if not app.out.as_json and collection not in known:
+        like = difflib.get_close_matches(collection, known, n=1)
+        app.out.say(f"{clean(collection)} is a new collection{f', beside {clean(like[0])}' if like else ''}.")
 
 
 @data.command()

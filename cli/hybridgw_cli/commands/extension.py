@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 import click
 
-from hybridgw_protocol.errors import BadValue, NotFound, StorageUnavailable
+from hybridgw_protocol.errors import BadValue, NotFound, NotRunning, StorageUnavailable
 from hybridgw_protocol.native import CHROME_IDS, check_id, head_of, length_of
 
 from .. import browsers
 from ..browsers import BROWSERS, BY_NAME, Browser, Machine
 from ..context import App, Command, Group, json_option, pass_app
 from ..exits import Exit, Finished
-from ..output import clean
+from ..output import ago_text, clean
 
 HELLO_S: Final = 10.0
 _NAMES: Final = click.Choice([browser.name for browser in BROWSERS])
@@ -110,6 +111,7 @@ def doctor(app: App) -> None:
     lines += [_about(app, browser, machine) for browser in BROWSERS if _concerns(app, browser, machine)]
     if len(lines) == 1:
         lines.append(Line("browsers", "warn", "none was found here", app.command("extension install --browser NAME")))
+    lines += _let_in(app)
     if app.out.as_json:
         app.out.json({"ok": all(line.state != "fail" for line in lines), "checks": [one._asdict() for one in lines]})
     else:
@@ -140,6 +142,24 @@ def _about(app: App, browser: Browser, machine: Machine) -> Line:
         return Line(browser.name, "ok", "can start HybridGW")
     message = "is not told where HybridGW is" if fault == "missing" else fault
     return Line(browser.name, "fail", message, app.command(f"extension install --browser {browser.name}"))
+
+
+def _let_in(app: App) -> list[Line]:
+    """Which extensions use the daemon, and when one did last; nothing while it does not run."""
+    try:
+        found = [one for one in app.client.pages("/api/auth/grants") if one["kind"] == "extension"]
+    except NotRunning:
+        return []
+    if not found:
+        help_ = "add it to the browser and click Connect in its popup"
+        return [Line("extension", "warn", "none was ever let in on this machine", help_)]
+    now_ms = int(time.time() * 1000)
+    waiting = Line("extension", "warn", "one waits to be let in", app.command("apps"))
+    return [
+        waiting if one["state"] == "pending" else
+        Line("extension", "ok", f"let in as {one['origin']}, last used {ago_text(one['last_used_ms'], now_ms)}")
+        for one in found
+    ]  # fmt: skip
 
 
 def _boxed(browser: Browser, box: str) -> str:

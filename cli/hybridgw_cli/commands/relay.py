@@ -24,13 +24,16 @@ def relay() -> None:
 @pass_app
 def add(app: App, link: str) -> None:
     """Use a relay: LINK is what 'hybridgw-relay invite' printed there, or the address of one that knows you already."""
+    if link.upper() == "LINK":  # typed as it stands in a hint
+        raise click.UsageError("LINK stands for what 'hybridgw-relay invite' printed: http://.../#hgw-invite=...")
     with app.out.waiting("Asking the relay ..."):
+        before = {one["url"] for one in app.client.pages("/api/relays")}
         added: Json = app.client.post("/api/relays", {"link": link}, timeout_s=60)
         check: Json = app.client.post("/api/relays/test", {"url": added["url"]}, timeout_s=60)
     if app.out.as_json:
         app.out.json(added | {"check": check})
         return
-    app.out.result(f"{clean(added['url'])} is added.")
+    app.out.result(f"{clean(added['url'])} is {'in use already' if added['url'] in before else 'added'}.")
     _show_check(app, check)
     if check["ok"] and not check["admitted"]:
         app.out.say("It has not let this device in yet; it is asked again by itself, within a minute.")

@@ -152,7 +152,8 @@ def _relay_line(app: App, sync: Json, relay: Json) -> str:
     line = f"{clean(relay['url'])}  {out.paint(clean(relay['state']), colour)}"
     if relay.get("rtt_ms") is not None:
         line += f"  {relay['rtt_ms']:.0f} ms"
-    line += f"  sent {bytes_text(relay['sent_bytes'])}, received {bytes_text(relay['received_bytes'])}"
+    if relay["state"] == "connected":  # of this connection
+        line += f"  sent {bytes_text(relay['sent_bytes'])}, received {bytes_text(relay['received_bytes'])}"
     is_said = sync["state"] == "locked" or relay.get("error") in (None, sync.get("message"))
     return line if is_said else f"{line}  {app.told(relay['error'])}"
 

@@ -23,6 +23,7 @@ from hybridgw_protocol.runtime import (
     APP_NAME,
     ENDPOINT_NAME,
     HOME_VARIABLE,
+    PORT_NAME,
     Endpoint,
     Folders,
     decode_endpoint,
@@ -49,6 +50,14 @@ class Profile:
     def endpoint(self) -> Path:
         """There while a daemon runs; readable by its owner only."""
         return Path(self.folders.state, ENDPOINT_NAME)
+
+    @property
+    def port(self) -> int | None:
+        """The port that it keeps from one start to the next; None: it has none yet."""
+        try:
+            return int(Path(self.folders.state, PORT_NAME).read_bytes())
+        except (OSError, ValueError):
+            return None
 
     @property
     def lock(self) -> Path:

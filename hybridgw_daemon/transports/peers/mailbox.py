@@ -214,4 +214,5 @@ class JoinMailbox:
             await self._line.send(PairClose(why=why))
         except HybridGWError:
             log.debug("mailbox was closed by the other side")
-        await self._line.channel.close()
+        finally:
+            await self._line.channel.close()
