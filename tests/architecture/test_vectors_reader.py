@@ -56,9 +56,10 @@ OWN_PARTS = sorted(
     for path in (
         *Path(__file__).parent.glob("_reader*.py"),
         ROOT / "tests/models/membership_model.py",
-        ROOT / "tests/e2e/second_device.py",
+        *(ROOT / "tests/e2e").glob("second_*.py"),
     )
 )
+OWN_MODULES = ("tests.architecture._reader", "tests.e2e.second_")
 FOREIGN = {"nacl", "websockets", *sys.stdlib_module_names}
 
 
@@ -80,9 +81,7 @@ def test_the_readers_share_no_code_with_ours(path: str) -> None:
             module, names = str(node.module), [alias.name for alias in node.names]
             beside = {"tests.architecture": "_reader", "tests.models": "membership_model"}.get(module)
             is_beside = beside is not None and all(name.startswith(beside) for name in names)
-            assert is_beside or module.startswith("tests.architecture._reader") or module.split(".")[0] in FOREIGN, (
-                f"{path}: {module}"
-            )
+            assert is_beside or module.startswith(OWN_MODULES) or module.split(".")[0] in FOREIGN, f"{path}: {module}"
 
 
 def test_every_file_is_read() -> None:

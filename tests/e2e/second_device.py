@@ -14,7 +14,7 @@ import os
 import struct
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
 from nacl.bindings import (
     crypto_aead_xchacha20poly1305_ietf_encrypt,
@@ -39,7 +39,7 @@ WAIT_S = 60.0  # for a frame that must come
 
 
 class Ended(Exception):
-    """The other side ended it, or refused a request: the code of its err frame, or why a pairing was closed."""
+    """The other side ended it, or refused a request: the code of its err frame, or why it closed a pairing."""
 
 
 def now_ms() -> int:
@@ -94,14 +94,16 @@ class Link:
             name, request, fields = read_frame(data)
             if name == "ping":
                 self.send("pong", request, t=fields["t"])
-            elif name in ("err", "pair_close"):
-                raise Ended(fields.get("code") or fields["why"])
+            elif name == "err":
+                raise Ended(fields["code"])
             elif name != "pong":
                 return name, request, fields, len(data)
 
     def expect(self, name: str) -> dict:
-        """The next frame, which must be this one."""
+        """The next frame, which must be this one. Raises: Ended."""
         got, _, fields, _ = self.receive()
+        if got == "pair_close" != name:
+            raise Ended(fields["why"])
         assert got == name, (got, fields)
         return fields
 
@@ -122,6 +124,11 @@ class SecondDevice:
         self._told: list[bytes] = []  # heads of the control log that the last own batch names
         self._early: list[bytes] = []  # batches that came before the records that admit their devices
         self._named: list[bytes] = []  # heads of the relay's control log
+
+    def _begin(self, root_public: bytes) -> None:
+        """In the space of this root key."""
+        self.control = ControlLog(root_public)
+        self._replica = Replica(self.control.space, [], set(), now_ms())
 
     # ---- [Pairing] ---------------------------------------------------------------------------------------------------
     def join(self, code: str, url: str, agree: Callable[[bytes], None]) -> None:
@@ -169,9 +176,8 @@ class SecondDevice:
             put(phase, crypto_aead_xchacha20poly1305_ietf_encrypt(plain, b"hgw-pair-1" + bytes([phase]), nonce, to_e))
 
         offer = reader.read(from_e.open(pairing.OFFER, take(pairing.OFFER)))
-        self.control = ControlLog(offer["root_public"])
+        self._begin(offer["root_public"])
         assert self.control.space == offer["space"]
-        self._replica = Replica(self.control.space, [], set(), now_ms())
         digest = self.control.joiner(offer["seat"], offer["prevs"], self.keys.device)
         introduction = {
             "sign_public": self.keys.sign_public, "exchange_public": self.keys.exchange[0], "name": self.name,
@@ -188,13 +194,12 @@ class SecondDevice:
         assert self._seat in self.control.model.status.active
         assert self._space_keys
         put_sealed(pairing.DONE, b"")
-        with suppress(Ended):  # E says that it is done
-            link.receive()
+        assert link.expect("pair_close") == {"why": "done"}
         link.close()
 
     # ---- [Authentication], [Link] ------------------------------------------------------------------------------------
-    def connect(self) -> None:
-        """Prove itself to the relay, and catch up. Raises: Ended."""
+    def connect(self, enrol: bytes = b"") -> None:
+        """Prove itself to the relay, and catch up. Args: enrol: the secret of an invite. Raises: Ended."""
         link = self._link = Link(self.url)
         challenge, nonce, heads = link.expect("challenge"), os.urandom(32), self._heads
         assert challenge["role"] == "relay"
@@ -202,12 +207,12 @@ class SecondDevice:
         space, public = self.control.space, self.keys.public
         said = [
             "hgw-auth-c", challenge["v"], 1, "relay", challenge["ns"], nonce, link.endpoint, space, public, b"", heads,
-            [], b"",
+            [], enrol,
         ]  # fmt: skip
         signature = self.keys.sign(reader.blake(pack(said), 32, "hgw-auth"))
         link.send(
             "auth", v=1, sp=space, pk=public, nc=nonce, ep=link.endpoint, sig=signature, t=now_ms(), ctl=heads,
-            vv=self._vector(),
+            vv=self._vector(), enrol=enrol,
         )  # fmt: skip
         name, request, welcome, _ = link.receive()
         while name == "ctl_get":

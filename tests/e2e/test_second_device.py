@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +15,13 @@ from tests.architecture._tree import ROOT
 
 from .machines import DeviceMachine, RelayMachine, until
 from .second_device import Ended, SecondDevice
+from .second_founder import SecondFounder
 
 WORDS = json.loads((ROOT / "protocol/vectors/pairing.json").read_text())["words"]
 
 
 class House:
-    """A relay and one device of ours, acquainted, and the second devices that join."""
+    """A relay and one device of ours, and the second devices that join."""
 
     def __init__(self, root: Path) -> None:
         self.relay, self.ours = RelayMachine(root), DeviceMachine(root, "a")
@@ -28,6 +31,13 @@ class House:
         self.relay.start()
         self.ours.start()
         until(lambda: self.ours.get("/api/devices")["items"][0].get("fingerprint"), what="its keys")
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.relay.port}"
+
+    def acquaint(self) -> None:
+        """Ours is at the relay, with a space of its own."""
         self.ours.post("/api/relays", {"link": self.relay.invite()})
 
     def stop(self) -> None:
@@ -53,7 +63,7 @@ class House:
             assert pairing()["peer"]["name"] == name
             self.ours.post(f"/api/devices/pair/{offer['id']}/confirm", {"accept": True})
 
-        device.join(offer["code"], f"http://127.0.0.1:{self.relay.port}", agree)
+        device.join(offer["code"], self.url, agree)
         until(lambda: pairing()["state"] == "done", what="the end of the pairing")
         device.connect()
         return device
@@ -78,6 +88,7 @@ def house(tmp_path: Path) -> Iterator[House]:
 
 def test_a_device_that_shares_no_code_with_ours_is_in_step(house: House) -> None:
     ours = house.ours
+    house.acquaint()
     plan = {"text": "Monday", "share": 0.5, "items": [1, {"a": None}], "done": False}
     with ours.client() as client:
         client.put("tasks", "milk", {"title": "Buy milk", "tags": ["shop", "home"]})
@@ -115,6 +126,7 @@ def test_a_device_that_shares_no_code_with_ours_is_in_step(house: House) -> None
 
 
 def test_it_comes_back_to_records_it_has_not_seen_and_is_put_out(house: House) -> None:
+    house.acquaint()
     ours, device = house.ours, house.join("another")
     device.close()
     third = house.join("third")  # the one that is away has no record of it
@@ -136,3 +148,25 @@ def test_it_comes_back_to_records_it_has_not_seen_and_is_put_out(house: House) -
     third.take_until(lambda: "secret" in third.documents("notes"))
     third.push(third.write("notes", "secret", text="seen"))
     until(lambda: ours.documents("notes")["secret"] == {"text": "seen"}, what="an edit under the new key")
+
+
+def test_it_founds_a_space_and_lets_ours_in(house: House) -> None:
+    ours, founder = house.ours, SecondFounder("founder")
+    house.others.append(founder)
+    secret = house.relay.invite().rpartition("#hgw-invite=")[2]
+    founder.found(house.url, base64.urlsafe_b64decode(f"{secret}="))
+    founder.push(founder.write("notes", "first", text="before anybody came"))
+    pairing = ours.post("/api/devices/pair/join", {"code": founder.show_code()})["id"]
+    words = founder.admit()
+    until(lambda: ours.get(f"/api/devices/pair/{pairing}")["state"] == "done", what="the end of the pairing")
+    assert [WORDS[word] for word in words] == ours.get(f"/api/devices/pair/{pairing}")["words"].split()
+    until(lambda: "first" in ours.documents("notes"), what="what the founder wrote")
+    assert {device["name"] for device in ours.get("/api/devices")["items"]} > {"founder"}
+
+    # A new key: ours goes on under it, and whoever comes now gets to what is under the old one.
+    founder.put(founder.make_epoch(os.urandom(32)))
+    founder.push(founder.write("notes", "second", text="under another key"))
+    until(lambda: "second" in ours.documents("notes"), what="what is under the new key")
+    house.put("third", {"text": "by ours"})
+    founder.take_until(lambda: "third" in founder.documents("notes"))
+    assert house.join("newcomer").documents("notes") == founder.documents("notes") == ours.documents("notes")
