@@ -72,7 +72,7 @@ def golden(name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("path", OWN_PARTS)
 def test_the_readers_share_no_code_with_ours(path: str) -> None:
-    """Standard library, libsodium, and each other; so do the model that a reader asks and the device made of them."""
+    """Standard library, libsodium, and each other; so do the model that a reader asks, and what is made of them."""
     for node in ast.walk(syntax(ROOT / path)):
         if isinstance(node, ast.Import):
             assert {alias.name.split(".")[0] for alias in node.names} <= FOREIGN

@@ -26,12 +26,11 @@ from websockets.sync.client import connect
 
 from tests.architecture import _reader as reader
 from tests.architecture import _reader_pairing as pairing
-from tests.architecture._reader_control_log import Reader as ControlLog
-from tests.architecture._reader_control_log import device as device_id
 from tests.architecture._reader_control_log import open_all
 from tests.architecture._reader_frames import endpoint, read_frame
 from tests.architecture._reader_logs import Replica
 from tests.architecture._reader_operations import CREATE, EDIT, canonical, from_text, to_text
+from tests.e2e.second_records import Records
 
 NUMBERS = {name: number for number, name in reader.FRAME_TYPES.items()}
 HEADER = struct.Struct(">BB16s16sqQ8s32s24s")
@@ -120,15 +119,14 @@ class SecondDevice:
         self._salt = os.urandom(32)  # [Identifiers] of its log
         self.log = reader.signed64(reader.blake(self.keys.device + self._salt, 8, "hgw-log"))
         self._clock = 0  # [Stamps]
-        self._records: dict[bytes, bytes] = {}  # hash -> record, prevs first
         self._told: list[bytes] = []  # heads of the control log that the last own batch names
         self._early: list[bytes] = []  # batches that came before the records that admit their devices
         self._named: list[bytes] = []  # heads of the relay's control log
 
     def _begin(self, root_public: bytes) -> None:
         """In the space of this root key."""
-        self.control = ControlLog(root_public)
-        self._replica = Replica(self.control.space, [], set(), now_ms())
+        self.control = Records(root_public)
+        self._replica = Replica(self.control.log.space, [], set(), now_ms())
 
     # ---- [Pairing] ---------------------------------------------------------------------------------------------------
     def join(self, code: str, url: str, agree: Callable[[bytes], None]) -> None:
@@ -177,8 +175,8 @@ class SecondDevice:
 
         offer = reader.read(from_e.open(pairing.OFFER, take(pairing.OFFER)))
         self._begin(offer["root_public"])
-        assert self.control.space == offer["space"]
-        digest = self.control.joiner(offer["seat"], offer["prevs"], self.keys.device)
+        assert self.control.log.space == offer["space"]
+        digest = self.control.log.joiner(offer["seat"], offer["prevs"], self.keys.device)
         introduction = {
             "sign_public": self.keys.sign_public, "exchange_public": self.keys.exchange[0], "name": self.name,
             "platform": "another", "signature": self.keys.sign(digest),
@@ -191,7 +189,7 @@ class SecondDevice:
             assert int.from_bytes(part[:2], "big") == index
             index, total, said = index + 1, int.from_bytes(part[2:4], "big"), said + part[4:]
         self._take_records(reader.read(said)["records"])
-        assert self._seat in self.control.model.status.active
+        assert self.control.active_seats(self.keys.device)
         assert self._space_keys
         put_sealed(pairing.DONE, b"")
         assert link.expect("pair_close") == {"why": "done"}
@@ -201,10 +199,10 @@ class SecondDevice:
     def connect(self, enrol: bytes = b"") -> None:
         """Prove itself to the relay, and catch up. Args: enrol: the secret of an invite. Raises: Ended."""
         link = self._link = Link(self.url)
-        challenge, nonce, heads = link.expect("challenge"), os.urandom(32), self._heads
+        challenge, nonce, heads = link.expect("challenge"), os.urandom(32), self.control.short_heads
         assert challenge["role"] == "relay"
         assert challenge["v"][0] <= 1 <= challenge["v"][1]
-        space, public = self.control.space, self.keys.public
+        space, public = self.control.log.space, self.keys.public
         said = [
             "hgw-auth-c", challenge["v"], 1, "relay", challenge["ns"], nonce, link.endpoint, space, public, b"", heads,
             [], enrol,
@@ -216,13 +214,13 @@ class SecondDevice:
         )  # fmt: skip
         name, request, welcome, _ = link.receive()
         while name == "ctl_get":
-            link.send("ctl", request, recs=self._missing_from(welcome["heads"]))
+            link.send("ctl", request, recs=self.control.missing_from(welcome["heads"]))
             name, request, welcome, _ = link.receive()
         assert name == "welcome", name
         self._named = welcome["ctl"]
         if self._lacks_records:
             link.ask("ctl_get", heads=heads)
-        if missing := self._missing_from(self._named):
+        if missing := self.control.missing_from(self._named):
             link.ask("ctl_put", recs=missing)
         while (got := self.take())[0] != "batches" or got[1]["more"]:
             pass
@@ -237,7 +235,7 @@ class SecondDevice:
         elif name == "ctl":
             self._take_records(fields["recs"])
         elif name == "ctl_get":
-            self._link.send("ctl", request, recs=self._missing_from(fields["heads"]))
+            self._link.send("ctl", request, recs=self.control.missing_from(fields["heads"]))
         if not self._lacks_records:
             for blob in self._early:
                 self._store(blob)
@@ -261,39 +259,27 @@ class SecondDevice:
 
     # ---- [Control log], [Keys] ---------------------------------------------------------------------------------------
     def _take_records(self, records: list[bytes]) -> None:
-        for raw in records:
-            digest = reader.blake(reader.read_record(raw)[1], 32, "hgw-rec")
-            if digest not in self._records:
-                assert self.control.take(raw) == digest
-                self._records[digest] = raw
-        self._space_keys = open_all(self.control, self.keys.exchange, is_root=False)
+        self.control.take(records)
+        self._space_keys = open_all(self.control.log, self.keys.exchange, is_root=False)
         self._replica.key_by_id = {reader.blake(key, 8, "hgw-kid"): key for key in self._space_keys.values()}
-        self._replica.control = {digest[:16] for digest in self._records}
+        self._replica.control = self.control.short
         self._apply()
 
     @property
-    def _heads(self) -> list[bytes]:
-        return sorted(bytes.fromhex(head)[:16] for head in self.control.model.heads)
-
-    @property
     def _lacks_records(self) -> bool:
-        return not self._replica.control.issuperset(self._named)
-
-    def _missing_from(self, heads: list[bytes]) -> list[bytes]:
-        """What somebody lacks who has these heads."""
-        below = {digest for digest in self._records if digest[:16] in heads}
-        for digest in reversed(self._records):  # prevs stand before what names them
-            if digest in below:
-                below.update(reader.read_record(self._records[digest])[0]["prevs"])
-        leaves = set() if heads == self._heads else self.control.leaves
-        return [raw for digest, raw in self._records.items() if digest not in below | self.control.leaves] + [
-            self._records[digest] for digest in leaves
-        ]
+        return not self.control.short.issuperset(self._named)
 
     @property
     def _seat(self) -> str:
         """Its own, as the model names it."""
-        return next(s for s in self.control.model.seats if self.control.model.device_of(s) == self.keys.device.hex())
+        [seat] = self.control.active_seats(self.keys.device)
+        return seat
+
+    @property
+    def _sealing_key(self) -> bytes:
+        epoch = self.control.log.model.sealing_epoch(self._seat)
+        assert epoch is not None, "a new epoch is due"
+        return self._space_keys[bytes.fromhex(epoch)]
 
     # ---- [Batches], [Vectors], [Logs] --------------------------------------------------------------------------------
     def _vector(self) -> list[list[object]]:
@@ -303,10 +289,9 @@ class SecondDevice:
 
     def _store(self, blob: bytes) -> None:
         """Check it, keep it, and apply what can be applied then."""
-        header = reader.read_header(blob)
-        signer = next(body for body in self.control.bodies.values()
-                      if "sign_public" in body and device_id(body) == header.device)  # fmt: skip
-        assert self._replica.take(blob, signer["sign_public"]), "a gap"
+        sign_public = self.control.sign_public(reader.read_header(blob).device)
+        assert sign_public is not None, "a gap: its record is not here"
+        assert self._replica.take(blob, sign_public), "a gap"
         self._apply()
 
     def _apply(self) -> None:
@@ -333,8 +318,8 @@ class SecondDevice:
         deps = {log: (len(done), reader.batch_hash(done[-1])[:16]) for log, done in others.items()}
         if moved := [[log, *deps[log]] for log in sorted(deps) if before.get(log) != deps[log]]:
             body["d"] = moved
-        if self._told != self._heads:
-            body["c"] = self._told = self._heads
+        if self._told != self.control.short_heads:
+            body["c"] = self._told = self.control.short_heads
         blob = self._seal(pack(body))
         self._store(blob)
         return blob
@@ -342,11 +327,9 @@ class SecondDevice:
     def _seal(self, body: bytes) -> bytes:
         chain = self._replica.chain(self.log)[0]
         n, prev = len(chain) + 1, reader.batch_hash(chain[-1]) if chain else self._salt
-        epoch = self.control.model.sealing_epoch(self._seat)
-        assert epoch is not None, "out of the space, or a new epoch is due"
-        space_key, nonce = self._space_keys[bytes.fromhex(epoch)], os.urandom(24)
+        space_key, nonce = self._sealing_key, os.urandom(24)
         kid = reader.blake(space_key, 8, "hgw-kid")
-        header = HEADER.pack(1, 0, self.control.space, self.keys.device, self.log, n, kid, prev, nonce)
+        header = HEADER.pack(1, 0, self.control.log.space, self.keys.device, self.log, n, kid, prev, nonce)
         plain = len(body).to_bytes(4, "big") + body
         plain = plain.ljust(max(256, reader.padme(len(plain))), b"\0")
         key = reader.blake(header[34:42], 32, "hgw-batch-key", key=space_key)

@@ -55,8 +55,8 @@ class SecondFounder(SecondDevice):
         carrier = reader.blake(b"", 32, "hgw-prev-wrap", key=space_key)
         return self._sign(
             "epoch", None, kid=reader.blake(space_key, 8, "hgw-kid"), commitment=commitment,
-            wraps=[[seat, crypto_box_seal(space_key, self.control.bodies[seat]["exchange_public"])]
-                   for seat in map(bytes.fromhex, sorted(self.control.model.status.active))],
+            wraps=[[seat, crypto_box_seal(space_key, self.control.log.bodies[seat]["exchange_public"])]
+                   for seat in map(bytes.fromhex, sorted(self.control.log.model.status.active))],
             root_wrap=crypto_box_seal(space_key, self._root_exchange),
             prev_wraps=[[epoch, seal(self._space_keys[epoch], carrier, commitment + epoch)] for epoch in self._tops],
         )  # fmt: skip
@@ -70,17 +70,17 @@ class SecondFounder(SecondDevice):
     @property
     def _tops(self) -> list[bytes]:
         """The keys that none of the others carries."""
-        model = self.control.model
+        model = self.control.log.model
         return [bytes.fromhex(epoch) for epoch in sorted(model.tops({key.hex() for key in self._space_keys}))]
 
     def _payload(self, kind: str, by: bytes, prevs: list[bytes], **fields: object) -> dict[str, object]:
-        common = {"v": 1, "type": kind, "space": self.control.space, "prevs": prevs, "by": by, "ts": now_ms()}
+        common = {"v": 1, "type": kind, "space": self.control.log.space, "prevs": prevs, "by": by, "ts": now_ms()}
         return common | fields
 
     def _sign(self, kind: str, prevs: list[bytes] | None, **fields: object) -> bytes:
         """A record of its own, which it takes itself. Args: prevs: None: all heads."""
-        heads = [bytes.fromhex(head) for head in sorted(self.control.model.heads)]
-        payload = pack(self._payload(kind, bytes.fromhex(self._seat), heads if prevs is None else prevs, **fields))
+        heads = self.control.heads if prevs is None else prevs
+        payload = pack(self._payload(kind, bytes.fromhex(self._seat), heads, **fields))
         record = pack([payload, self.keys.sign(reader.blake(payload, 32, "hgw-rec"))])
         self._take_records([record])
         return record
@@ -142,16 +142,14 @@ class SecondFounder(SecondDevice):
             number = next(sealed).to_bytes(24, "big")
             put(phase, crypto_aead_xchacha20poly1305_ietf_encrypt(plain, b"hgw-pair-1" + bytes([phase]), number, to_n))
 
-        heads = [bytes.fromhex(head) for head in sorted(self.control.model.heads)]
-        offer = {
-            "space": self.control.space, "root_public": self.control.root_public, "seat": bytes.fromhex(self._seat),
-            "prevs": heads,
-        }  # fmt: skip
+        log, heads = self.control.log, self.control.heads
+        seat = bytes.fromhex(self._seat)
+        offer = {"space": log.space, "root_public": log.root_public, "seat": seat, "prevs": heads}
         put_sealed(pairing.OFFER, pack(offer))
         joiner = reader.read(from_n.open(pairing.INTRODUCTION, take(pairing.INTRODUCTION)))
         self.put(self._add(joiner, heads))  # a person has compared the words
         said = {
-            "records": list(self._records.values()),
+            "records": list(self.control.raws.values()),
             "relays": [{"url": self.url, "enrol": b""}],
             "now_ms": now_ms(),
         }
@@ -163,9 +161,9 @@ class SecondFounder(SecondDevice):
     def _add(self, joiner: dict, prevs: list[bytes]) -> bytes:
         """The record of a new device, which has signed that it joins here, with the keys that unlock all others."""
         device = reader.blake(joiner["sign_public"] + joiner["exchange_public"], 16, "hgw-dev")
-        current = self._space_keys[bytes.fromhex(self.control.model.sealing_epoch(self._seat))]
+        name = self._label(device, joiner["name"], self._sealing_key, joiner["platform"])
         return self._sign(
             "add", prevs, sign_public=joiner["sign_public"], exchange_public=joiner["exchange_public"],
-            name=self._label(device, joiner["name"], current, joiner["platform"]), joiner_sig=joiner["signature"],
+            name=name, joiner_sig=joiner["signature"],
             wraps=[[top, crypto_box_seal(self._space_keys[top], joiner["exchange_public"])] for top in self._tops],
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""protocol/SPEC.md is enough: a device that was written from it and shares no code with ours is one of the devices."""
+"""protocol/SPEC.md is enough: a device and a relay that were written from it, with none of our code, live with ours."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import pytest
 
 from tests.architecture._tree import ROOT
 
-from .machines import DeviceMachine, RelayMachine, until
+from .machines import DeviceMachine, RelayMachine, pair, until
 from .second_device import Ended, SecondDevice
 from .second_founder import SecondFounder
+from .second_relay import SecondRelay
 
 WORDS = json.loads((ROOT / "protocol/vectors/pairing.json").read_text())["words"]
 
@@ -170,3 +171,32 @@ def test_it_founds_a_space_and_lets_ours_in(house: House) -> None:
     house.put("third", {"text": "by ours"})
     founder.take_until(lambda: "third" in founder.documents("notes"))
     assert house.join("newcomer").documents("notes") == founder.documents("notes") == ours.documents("notes")
+
+
+def test_two_of_ours_are_in_step_over_a_relay_that_shares_no_code_with_them(tmp_path: Path) -> None:
+    with SecondRelay() as relay:
+        a, b = devices = DeviceMachine(tmp_path, "a"), DeviceMachine(tmp_path, "b")
+        try:
+            for device in devices:
+                device.start()
+                until(lambda d=device: d.get("/api/devices")["items"][0].get("fingerprint"), what="its keys")
+            with a.client() as client:
+                client.put("notes", "before", {"text": "before the pairing"})
+            a.post("/api/relays", {"link": relay.invite()})
+            pair(a, b)
+            with b.client() as client:
+                client.put("notes", "after", {"text": "after it"})
+                for number in range(12):
+                    client.put("notes", f"large{number}", {"text": os.urandom(25_000).hex()})
+            until(lambda: len(a.documents("notes")) == 14, what="what b wrote")
+            until(lambda: a.documents("notes") == b.documents("notes"), what="being in step")
+            sent = a.post("/api/messages", {"type": "note", "to": ["all@planteddeviceb"], "body": "hello"})["id"]
+            until(lambda: a.get(f"/api/messages/{sent}")["state"] == "delivered", what="the receipt")
+            other = next(device["id"] for device in a.get("/api/devices")["items"] if not device["own"])
+            a.post(f"/api/devices/{other}/remove", {})
+            until(lambda: b.get("/api/sync/status")["standing"] == "refused", what="b to hear that it is out")
+        finally:
+            for device in devices:
+                if device.process is not None:
+                    device.kill()
+    assert relay.faults == []
