@@ -11,6 +11,10 @@ import msgspec
 import pytest
 
 from hybridgw_daemon.core.wire import MalformedBody
+from hybridgw_daemon.services import collections, device_names, people
+from hybridgw_daemon.services.builtin import BUILTIN
+from hybridgw_daemon.services.replica import SECRET_COLLECTIONS
+from hybridgw_daemon.services.schemas import SET_KEYWORD
 from hybridgw_protocol import errors, limits, messages
 from hybridgw_protocol.frames import Frame, FrameType
 from hybridgw_protocol.link import CLIENT_SENDS, SERVER_SENDS, State
@@ -116,6 +120,24 @@ def test_every_label_is_on_the_page() -> None:
     assert len(labels()) > 25
     missing = {label: where for label, where in labels().items() if label not in page()}
     assert not missing
+
+
+# ---- collections -----------------------------------------------------------------------------------------------------
+def test_the_table_of_collections_is_that_of_the_code() -> None:
+    """Their names, the fields of the built-in ones, which of them are sets, and which collection is secret."""
+    table = {cells[0].strip("`"): cells[2] for cells in rows("Operations") if re.match(r"`[a-z.]{5,}`$", cells[0])}
+    assert table.keys() == {*BUILTIN, device_names.NAMES, collections.DESCRIPTORS, people.COLLECTION}
+    for name, builtin in BUILTIN.items():
+        fields = builtin.schema["properties"]
+        told = re.sub(r"\(.*?\)", "", table[name])  # the words that a field may be
+        assert set(re.findall(r"`(\w+)`", told)) == fields.keys()
+        assert set(re.findall(r"`(\w+)`, a set", told)) == {f for f, rule in fields.items() if rule.get(SET_KEYWORD)}
+        choices = {word for rule in fields.values() for word in rule.get("enum", ())}
+        assert set(re.findall(r"`(\w+)`", table[name])) == fields.keys() | choices
+    assert {"settings"} == SECRET_COLLECTIONS
+    assert "`settings` is the one *secret* collection" in page()
+    assert f"`{collections.RESERVED}`" in page()
+    assert f'"{SET_KEYWORD}": true' in page()
 
 
 # ---- frames and states -----------------------------------------------------------------------------------------------

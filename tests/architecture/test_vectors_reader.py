@@ -27,6 +27,7 @@ from tests.architecture import (
     _reader_control_log,
     _reader_frames,
     _reader_local_frames,
+    _reader_logs,
     _reader_messages,
     _reader_operations,
     _reader_pairing,
@@ -42,6 +43,7 @@ READERS: dict[str, Callable[[dict[str, Any]], None]] = {
     "control_log": _reader_control_log.check,
     "frames": _reader_frames.check,
     "local_frames": _reader_local_frames.check,
+    "logs": _reader_logs.check,
     "messages": _reader_messages.check,
     "operations": _reader_operations.check,
     "pairing": _reader_pairing.check,
@@ -51,8 +53,14 @@ READERS: dict[str, Callable[[dict[str, Any]], None]] = {
 }
 OWN_PARTS = sorted(
     path.relative_to(ROOT).as_posix()
-    for path in (*Path(__file__).parent.glob("_reader*.py"), ROOT / "tests/models/membership_model.py")
+    for path in (
+        *Path(__file__).parent.glob("_reader*.py"),
+        ROOT / "tests/models/membership_model.py",
+        *(ROOT / "tests/e2e").glob("second_*.py"),
+    )
 )
+OWN_MODULES = ("tests.architecture._reader", "tests.e2e.second_")
+FOREIGN = {"nacl", "websockets", *sys.stdlib_module_names}
 
 
 def golden(name: str) -> dict[str, Any]:
@@ -64,20 +72,16 @@ def golden(name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("path", OWN_PARTS)
 def test_the_readers_share_no_code_with_ours(path: str) -> None:
-    """Standard library, libsodium, and each other; so does the model that a reader asks."""
+    """Standard library, libsodium, and each other; so do the model that a reader asks, and what is made of them."""
     for node in ast.walk(syntax(ROOT / path)):
         if isinstance(node, ast.Import):
-            assert {alias.name.split(".")[0] for alias in node.names} <= {"nacl", *sys.stdlib_module_names}
+            assert {alias.name.split(".")[0] for alias in node.names} <= FOREIGN
         elif isinstance(node, ast.ImportFrom):
             assert not node.level
             module, names = str(node.module), [alias.name for alias in node.names]
             beside = {"tests.architecture": "_reader", "tests.models": "membership_model"}.get(module)
             is_beside = beside is not None and all(name.startswith(beside) for name in names)
-            assert (
-                is_beside
-                or module.startswith("tests.architecture._reader")
-                or module.split(".")[0] in {"nacl", *sys.stdlib_module_names}
-            ), f"{path}: {module}"
+            assert is_beside or module.startswith(OWN_MODULES) or module.split(".")[0] in FOREIGN, f"{path}: {module}"
 
 
 def test_every_file_is_read() -> None:
@@ -126,10 +130,11 @@ def at(content: Any, path: tuple[str | int, ...]) -> Any:
 
 
 def is_binary(path: tuple[str | int, ...], value: object) -> bool:
-    """Long hex in an accepted case. Left out: what stands for itself (prevs beside the record they are in), and short
-    frames, where another digit may name a key that is not known."""
+    """Long hex in an accepted case. Left out: what stands for itself (prevs beside the record they are in), short
+    frames, where another digit may name a key that is not known, stamps of which just the side of a bound is told, and
+    tips that nobody holds."""
     names = set(path)
-    if names & {"refused", "refused_auth", "twice", "void", "prevs", "ends", "document"} or (
+    if names & {"refused", "refused_auth", "twice", "void", "prevs", "ends", "closes", "document", "parked"} or (
         names & {"merge"} and "digest" not in names
     ):
         return False

@@ -93,7 +93,17 @@ async def served(folder: Path, certificate: ssl.SSLContext | None = None) -> Asy
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=certificate).start()
-    yield f"http://localhost:{runner.addresses[0][1]}"
+    try:
+        yield f"http://localhost:{runner.addresses[0][1]}"
+    finally:
+        await end(runner)
+
+
+async def end(runner: web.AppRunner) -> None:
+    """Stop a server of a test. What a browser that is gone has left open is cut: with TLS it would be waited for."""
+    for handler in runner.server.connections if runner.server else ():
+        if handler.transport is not None:
+            handler.transport.abort()
     await runner.cleanup()
 
 

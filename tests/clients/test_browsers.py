@@ -79,7 +79,8 @@ async def an_app_lives(tab: Tab, owner: Owner, site: str, example: str) -> None:
     owner.down()
     await until(tab, f"{STATUS} === 'offline'")
     await add(tab, "Call home")
-    await tab.click("#tasks input")
+    await until(tab, f"{STATUS} === 'offline, 1 waiting' && {TITLES} === 'Buy oat milk,Call home'")
+    await tab.click("#tasks input")  # not before the list is drawn anew: a click on a row that goes meanwhile is none
     await until(tab, f"{STATUS} === 'offline, 2 waiting' && {PENDING} === 2")
     await tab.goto(page)  # what was not sent outlives the page
     await until(tab, f"{STATUS} === 'offline, 2 waiting' && {TITLES} === 'Call home'")

@@ -58,7 +58,7 @@ from ._extension import (
     that_sees_tabs,
     titles,
 )
-from .conftest import Owner, environment
+from .conftest import Owner, end, environment
 
 TASKS = (
     {"title": "Water the plants on the balcony"},
@@ -303,7 +303,7 @@ async def what_has_failed_is_tried_again(tab: ChromiumTab) -> None:
     """A program that ends every connection as one that cannot be understood: the person can try once more."""
     came = []
 
-    async def end(request: web.Request) -> web.WebSocketResponse:
+    async def refuse(request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(protocols=["hybridgw.v1.json"])
         await socket.prepare(request)
         came.append(request.path)
@@ -311,7 +311,7 @@ async def what_has_failed_is_tried_again(tab: ChromiumTab) -> None:
         return socket
 
     app = web.Application()
-    app.router.add_get("/ws/{mode}/{client}", end)
+    app.router.add_get("/ws/{mode}/{client}", refuse)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -325,7 +325,7 @@ async def what_has_failed_is_tried_again(tab: ChromiumTab) -> None:
         await asyncio.sleep(0.05)
     await until(tab, f"{STATUS} === 'failed'", 30)
     assert len(came) == 2
-    await runner.cleanup()
+    await end(runner)
 
 
 async def _noted(owner: Owner) -> list[dict[str, Any]]:

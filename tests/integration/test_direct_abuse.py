@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,36 @@ class Caller:
             await self.receive()
         await self.channel.close()
         return answer
+
+
+@contextlib.asynccontextmanager
+async def answering(
+    talk: Callable[[TlsChannel], Awaitable[None]], context: ssl.SSLContext | None = None
+) -> AsyncIterator[Address]:
+    """Somebody who is called and says what a test wants. What is open at the end is cut, whoever calls then.
+
+    Args: context: of TLS, None: without.
+    """
+    talking: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        talking[task] = writer
+        try:
+            await talk(TlsChannel(reader, writer, "called"))
+        finally:
+            writer.transport.abort()
+            del talking[task]
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    try:
+        yield Address("127.0.0.1", server.sockets[0].getsockname()[1])
+    finally:
+        server.close()
+        for task in (left := list(talking)):
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
 
 def own_keys(device: Device) -> DeviceKeys:
@@ -185,30 +217,31 @@ async def test_somebody_in_the_middle_hears_nothing(tmp_path: Path) -> None:
         context, certificate = server_context(await make_certificate(), tmp_path)
         heard: list[bytes] = []
 
-        async def hand_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            front, back = TlsChannel(reader, writer, "front"), await Caller.call(there.address)
+        async def hand_on(front: TlsChannel) -> None:
+            if not challenges:  # called once more before it was forgotten
+                return
+            back = await Caller.call(there.address)
             front.trust()
             challenge = msgspec.structs.replace(back.challenge, ep=challenges.pop())
-            await front.send(encode_frame(challenge))
             try:
+                await front.send(encode_frame(challenge))
                 while True:
                     heard.append(await front.receive())
             except Offline:
-                await front.close()
+                pass
+            finally:
                 await back.channel.close()
 
-        server = await asyncio.start_server(hand_on, "127.0.0.1", 0, ssl=context)
-        address = Address("127.0.0.1", server.sockets[0].getsockname()[1])
         challenges = [certificate_endpoint(certificate), there.place.endpoint]
-        for _ in range(2):  # as the device said it, and with the name of the other certificate
-            left = len(challenges)
-            here.nearby.tell(address)
-            here.gateway.reconnect()
-            await until(lambda left=left: len(challenges) < left and a.sync.peers.lan.errors)
-            a.sync.peers.lan.errors.clear()
-            here.nearby.tell()
-        await asyncio.sleep(0.1)
-        server.close()
+        async with answering(hand_on, context) as address:
+            for _ in range(2):  # as the device said it, and with the name of the other certificate
+                left = len(challenges)
+                here.nearby.tell(address)
+                here.gateway.reconnect()
+                await until(lambda left=left: len(challenges) < left and a.sync.peers.lan.errors)
+                a.sync.peers.lan.errors.clear()
+                here.nearby.tell()
+            await asyncio.sleep(0.1)
         assert heard == []
         await counted(a, 1)
 

@@ -23,7 +23,7 @@ from hybridgw_protocol.pairing_code import parse_code
 
 from .devices import Device, pair_by_code, until
 from .test_direct import Direct
-from .test_direct_abuse import Caller
+from .test_direct_abuse import Caller, answering
 
 T = TypeVar("T")
 
@@ -31,16 +31,12 @@ T = TypeVar("T")
 @contextlib.asynccontextmanager
 async def silent() -> AsyncIterator[Address]:
     """Where somebody takes the connection and never says a word."""
-    said = asyncio.Event()
 
-    async def wait(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await said.wait()
-        writer.close()
+    async def wait(_channel: TlsChannel) -> None:
+        await asyncio.Event().wait()
 
-    server = await asyncio.start_server(wait, "127.0.0.1", 0)
-    yield Address("127.0.0.1", server.sockets[0].getsockname()[1])
-    said.set()
-    server.close()
+    async with answering(wait) as address:
+        yield address
 
 
 @contextlib.asynccontextmanager
@@ -118,25 +114,20 @@ async def test_sec_somebody_in_the_middle_is_not_told_the_code(tmp_path: Path) -
         heard: list[bytes] = []
         ended = asyncio.Event()
 
-        async def hand_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            front = TlsChannel(reader, writer, "front")
+        async def hand_on(front: TlsChannel) -> None:
+            back = await Caller.call(here.address)
             try:
-                back = await Caller.call(here.address)
-                try:
+                with contextlib.suppress(Offline):
                     await front.send(encode_frame(back.challenge))
-                    with contextlib.suppress(Offline):
-                        heard.append(await front.receive())
-                finally:
-                    await back.channel.close()
+                    heard.append(await front.receive())
             finally:
-                await front.close()
+                await back.channel.close()
             ended.set()
 
-        server = await asyncio.start_server(hand_on, "127.0.0.1", 0, ssl=context)
-        there.nearby.tell(Address("127.0.0.1", server.sockets[0].getsockname()[1]))  # alone, as long as it is not done
-        there.is_looked_for = ended.wait()
-        await pair_by_code(a, b)
-        server.close()
+        async with answering(hand_on, context) as address:
+            there.nearby.tell(address)  # alone, as long as it is not done
+            there.is_looked_for = ended.wait()
+            await pair_by_code(a, b)
         assert heard == []
 
 

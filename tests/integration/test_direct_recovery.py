@@ -40,7 +40,7 @@ from hybridgw_protocol.membership import ControlLog
 
 from .devices import Device, until
 from .test_direct import Direct, two
-from .test_direct_abuse import Caller
+from .test_direct_abuse import Caller, answering
 from .test_who_belongs import id_of, state_of
 
 
@@ -124,25 +124,24 @@ async def test_spec_D6_a_stranger_who_answers_learns_nothing(tmp_path: Path) -> 
         context, certificate = server_context(await make_certificate(), tmp_path)
         name = certificate_endpoint(certificate)
 
-        async def stranger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            channel = TlsChannel(reader, writer, "new")
+        async def stranger(channel: TlsChannel) -> None:
             caller = await Caller.call(here.address)  # who stands in the middle passes on what it hears
             challenge = Challenge(v=(1, 1), ns=caller.challenge.ns, role="peer", t=0, ep=name)
-            await channel.send(encode_frame(challenge))
-            with contextlib.suppress(HybridGWError):
-                said.append(await channel.receive())
-                await caller.channel.send(said[0])
-                answer = await caller.receive()
-                assert isinstance(answer, Err)
-                assert answer.code == "not_admitted"
-                await channel.send(encode_frame(answer))
-                said.append(await channel.receive())
+            try:
+                with contextlib.suppress(HybridGWError):
+                    await channel.send(encode_frame(challenge))
+                    said.append(await channel.receive())
+                    await caller.channel.send(said[0])
+                    answer = await caller.receive()
+                    assert isinstance(answer, Err)
+                    assert answer.code == "not_admitted"
+                    await channel.send(encode_frame(answer))
+                    said.append(await channel.receive())
+            finally:
+                await caller.channel.close()
             await channel.close()
-            await caller.channel.close()
 
-        server = await asyncio.start_server(stranger, "127.0.0.1", 0, ssl=context)
-        port = server.sockets[0].getsockname()[1]
-        async with server, Newcomer(tmp_path, Address("127.0.0.1", port)).running() as new:
+        async with answering(stranger, context) as address, Newcomer(tmp_path, address).running() as new:
             before = len(a.space.records())
             with pytest.raises(Offline, match="No device of the space of these words"):
                 async with asyncio.timeout(20):

@@ -141,6 +141,18 @@ _WRITTEN: list[tuple[str, list[Operation], Mapping[LogId, Head], list[bytes] | N
     ),
     ("dependencies alone", [], {LogId(-(2**63)): Head(1, b"h" * 16)}, []),
     ("the last generation", [Operation(EDIT, "tasks", "d", 2**31 - 1, 2**63 - 1, {"a": 1})], {}, None),
+    (
+        "U+0080 and U+0085 are no control characters",
+        [Operation(CREATE, "tasks", "next\x85line", 1, STAMP, {"pad\x80": 1}, (SetChange("next\x85", (1,), ()),))],
+        {},
+        None,
+    ),
+    (
+        "a UUID in upper case is text",
+        [Operation(CREATE, "tasks", format_document_id(TIMED).upper(), 1, STAMP, {"a": 1})],
+        {},
+        None,
+    ),
 ]
 
 _GOOD = [EDIT, 5, 0, ["other"], 1, 0, ["kept"]]
@@ -184,6 +196,7 @@ def _read_only() -> list[tuple[str, bytes]]:
         ("a float that is an integer", _pack(_wire(_put(1.0)))),
         ("a float of 32 bits", _pack(_wire(_put(_raw("ca3dcccccd"))))),
         ("a first delta that is not 0", _pack(_wire(_GOOD))),
+        ("a base stamp without operations", _pack({"t": STAMP})),
     ]
 
 
@@ -397,6 +410,10 @@ _MERGED: list[tuple[str, list[_Step]]] = [
     (
         "equal values are no conflict",
         [(A, 1, _op(CREATE, 1, 1, {"a": 1}), {}), (B, 1, _op(CREATE, 1, 2, {"a": 1.0}), {})],
+    ),
+    (
+        "null is a value",
+        [_BEGIN, (B, 1, _op(EDIT, 1, 9, {"a": None}), {A: 1}), (C, 1, _op(EDIT, 1, 8, {"a": 4}), {A: 1})],
     ),
     (
         "an add wins over a remove that had not seen it",

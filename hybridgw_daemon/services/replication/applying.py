@@ -134,6 +134,8 @@ class Applier(Writer):
         """Causal: everything the writer had applied is applied here (a closed chain counts up to its fork)."""
         deps = apply_deps(row.deps, body.deps) if self._known(tx).ends else body.deps
         for log, head in deps.items():
+            if not head.n:
+                continue  # it depends on nothing of that log any more
             found = self._clamp(tx, state, log, head)
             if found is None or found > (state.logs[log].applied.n if log in state.logs else 0):
                 return False
