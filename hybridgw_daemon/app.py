@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from hybridgw_protocol.errors import DatabaseDamaged, HybridGWError, PortTaken, StorageUnavailable
@@ -30,6 +31,7 @@ from hybridgw_storage.check import Soundness
 from hybridgw_storage.connection import HELPS
 from hybridgw_storage.database import SqliteDatabase
 from hybridgw_storage.migrations import prepare_file
+from hybridgw_storage.refused import refused
 
 from . import instance, logs
 from .clocks import clock, steady
@@ -108,8 +110,8 @@ def serve(paths: Paths, config: Config, *, passphrase_fd: int | None = None) -> 
             try:
                 with asyncio.Runner(loop_factory=_loop_factory()) as runner:
                     runner.run(daemon.run())
-            except Exception:
-                log.critical("the daemon ended", exc_info=True, extra={"event": "daemon.failed"})
+            except Exception as failure:
+                log.critical("the daemon ended: %s", _why(failure), exc_info=True, extra={"event": "daemon.failed"})
                 raise
         return 0
     except Exception as failure:  # noqa: BLE001 - the edge of the program: one line for the person, the rest is logged
@@ -132,9 +134,18 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def _first(error: BaseException) -> BaseException:
+    """The one that is told of; what the system said of a file, wherever that was, is one of ours."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
+    if isinstance(error, OSError) and error.filename:
+        return refused(Path(str(error.filename)), error)
     return error
+
+
+def _why(failure: BaseException) -> str:
+    """What is said of it: the text of an unknown exception may hold content."""
+    error = _first(failure)
+    return error.message if isinstance(error, HybridGWError) else type(error).__name__
 
 
 def _say(text: str) -> None:

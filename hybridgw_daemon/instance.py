@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from hybridgw_protocol.errors import AlreadyRunning, NotRunning, PortTaken
-from hybridgw_protocol.runtime import DEFAULT_PORT, Endpoint, decode_endpoint, encode_endpoint
+from hybridgw_protocol.runtime import DEFAULT_PORT, Endpoint, decode_endpoint, encode_endpoint, port_refused
 from hybridgw_storage.file_lock import Held, hold
 
 from .paths import Paths
@@ -40,7 +40,8 @@ class Holder(msgspec.Struct):
 def lock(paths: Paths, started_ms: int) -> Iterator[None]:
     """Hold the profile for as long as the context lasts.
 
-    Raises: AlreadyRunning: names the process that holds it; StorageUnavailable: the file cannot be opened.
+    Raises: AlreadyRunning: names the process that holds it; DiskFull, StorageUnavailable: the file cannot be opened
+    or written.
     """
     try:
         with hold(paths.lock, msgspec.json.encode(Holder(os.getpid(), started_ms))):
@@ -160,8 +161,7 @@ def _listen(port: int) -> list[socket.socket]:
         for other in opened:
             other.close()
         raise PortTaken(
-            f"Port {port} cannot be used ({os.strerror(error.errno or 0)}). Stop the program that has it, or name "
-            "another with --port or server_port in config.toml.",
+            f"{port_refused(port, error)} or server_port in config.toml.",
             port=port,
         ) from error
     return opened

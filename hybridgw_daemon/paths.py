@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 import sys
 from dataclasses import dataclass
@@ -102,6 +103,6 @@ def _make_private(folder: Path) -> None:
             f"The folder {folder} cannot be made or made private: {error.strerror}. Choose another one with --home."
         ) from error
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-        raise StorageUnavailable(
-            f"The folder {folder} cannot be written by this user. Give it to its owner, or choose another with --home."
-        )
+        is_closed = stat.S_IMODE(about.st_mode) & PRIVATE_DIR != PRIVATE_DIR  # else the disk may be read-only
+        helps = f"Run chmod u+rwx {shlex.quote(str(folder))} or choose" if is_closed else "Choose"
+        raise StorageUnavailable(f"The folder {folder} cannot be written by this user. {helps} another with --home.")

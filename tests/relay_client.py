@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -399,11 +399,13 @@ class RelayProcess:
         """As the power would."""
         self.stop(signal.SIGKILL)
 
-    def command(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """An administrator's command on the same data."""
+    def command(
+        self, *arguments: str, check: bool = True, before: Callable[[], None] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """An administrator's command on the same data. Args: before: called in the child."""
         return subprocess.run(
             [*self.program, *arguments, "--data", str(self.data)], capture_output=True, text=True, check=check,
-            env=self.environment, timeout=WAIT_S * 3,
+            env=self.environment, timeout=WAIT_S * 3, preexec_fn=before,
         )  # fmt: skip
 
     def invite(

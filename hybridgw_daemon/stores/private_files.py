@@ -12,9 +12,8 @@ import secrets
 import stat
 from pathlib import Path
 
-from hybridgw_protocol.errors import AlreadyExists, DiskFull, StateError, StorageUnavailable
-
-_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+from hybridgw_protocol.errors import AlreadyExists, StorageUnavailable
+from hybridgw_storage.refused import refused
 
 
 def read_private(path: Path, most_bytes: int) -> bytes | None:
@@ -25,7 +24,7 @@ def read_private(path: Path, most_bytes: int) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise _refused(path, error) from error
+        raise refused(path, error) from error
     if len(data) > most_bytes:
         raise StorageUnavailable(f"{path} is not a file of HybridGW: it has more than {most_bytes} bytes.")
     return data
@@ -40,7 +39,7 @@ def write_private(path: Path, data: bytes, *, replace: bool) -> None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise _refused(path, error) from error
+        raise refused(path, error) from error
     try:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
         try:
@@ -59,7 +58,7 @@ def write_private(path: Path, data: bytes, *, replace: bool) -> None:
     except FileExistsError as error:
         raise AlreadyExists(f"{path} exists already and is not overwritten.") from error
     except OSError as error:
-        raise _refused(path, error) from error
+        raise refused(path, error) from error
 
 
 def is_readable_by_others(path: Path) -> bool:
@@ -96,11 +95,3 @@ def _sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(handle)
-
-
-def _refused(path: Path, error: OSError) -> StateError:
-    if error.errno in _FULL:
-        return DiskFull(f"No space left for {path.name}; nothing was half-written. Free some space and try again.")
-    return StorageUnavailable(
-        f"{path} cannot be read or written ({error.strerror or error}). Check its owner and folder."
-    )

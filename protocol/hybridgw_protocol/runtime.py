@@ -5,6 +5,7 @@ Pure: folders of the platform and bytes are arguments; the daemon, the CLI and t
 
 from __future__ import annotations
 
+import errno
 import json  # not msgspec, which would cost each run of the command line 40 ms
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
@@ -75,6 +76,14 @@ class Endpoint(NamedTuple):
     token: Secret[str]  # of the owner: admits to everything
     started_ms: int
     version: str
+
+
+def port_refused(port: int, error: OSError) -> str:
+    """Why the daemon cannot listen on *port* and what helps, for a person; ends with `--port`, without a full stop."""
+    why = f"Port {port} cannot be used ({error.strerror})"
+    if error.errno == errno.EACCES and port < 1024:
+        return f"{why}: ports below 1024 need rights that this user does not have. Name another with --port"
+    return f"{why}. Stop the program that has it, or name another with --port"
 
 
 _FIELDS: Final[dict[str, type]] = {

@@ -435,6 +435,12 @@ def main(arguments: list[str] | None = None) -> None:
     except HybridGWError as error:
         click.echo(f"error: {error.message}", err=True)
         sys.exit(3 if isinstance(error, NotRunning) else 1)
+    except OSError as error:  # met by what reads the configuration, opens the database or prints
+        from hybridgw_storage.refused import refused
+
+        named = refused(Path(str(error.filename)), error).message if error.filename else f"{error.strerror or error}."
+        click.echo(f"error: {named}", err=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

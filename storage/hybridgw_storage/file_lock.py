@@ -16,6 +16,8 @@ from typing import Final
 
 from hybridgw_protocol.errors import StorageUnavailable
 
+from .refused import refused
+
 if sys.platform == "win32":
     import msvcrt
 else:
@@ -37,17 +39,20 @@ class Held(Exception):
 def hold(path: Path, note: bytes) -> Iterator[None]:
     """Hold the lock for as long as the context lasts. Args: note: who holds it, for the one that is refused.
 
-    Raises: Held; StorageUnavailable: the file cannot be opened.
+    Raises: Held; DiskFull, StorageUnavailable: the file cannot be opened or written.
     """
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
-        raise StorageUnavailable(f"{path} cannot be opened: {error.strerror}.") from error
+        raise refused(path, error) from error
     try:
         if not _try_lock(handle):
             raise Held(_read_note(handle))
-        os.ftruncate(handle, 0)
-        os.write(handle, note)
+        try:
+            os.ftruncate(handle, 0)
+            os.write(handle, note)
+        except OSError as error:
+            raise refused(path, error) from error
         yield
     finally:
         os.close(handle)  # lets go of the lock

@@ -190,6 +190,8 @@ def test_doctor_finds_why_a_daemon_cannot_start(tmp_path: Path) -> None:
         other.listen()
         (cli.home / "config.toml").write_text(f"server_port = {other.getsockname()[1]}\n")
         assert f"Port {other.getsockname()[1]} cannot be used" in cli("doctor", code=3).out
+        cli("up", code=1)
+        assert f"the daemon ended: Port {other.getsockname()[1]} cannot be used" in cli("logs").out
         (cli.home / "config.toml").unlink()
         database = cli.home / "hybridgw.db"
         whole = database.read_bytes()

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from hybridgw_protocol.runtime import VERSION, Endpoint
+from tests._rights import as_anybody, on_a_full_disk
 from tests.integration._local_api import Process, daemon
 
 STORE = ("--secret-store", "insecure-file")
@@ -180,6 +181,21 @@ def test_a_home_that_cannot_be_made(tmp_path: Path) -> None:
     fails(tmp_path, 1, "--home")
 
 
+def test_a_database_on_a_disk_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "hybridgw.db").symlink_to(tmp_path / "unmounted" / "hybridgw.db")
+    fails(tmp_path, 1, "hybridgw.db cannot be read or written (No such file or directory). Check")
+
+
+def test_a_home_that_is_closed_to_its_owner(tmp_path: Path) -> None:
+    home = tmp_path / "my home"
+    home.mkdir(mode=0o500)
+    process = Process(home, *STORE, before=as_anybody)
+    code, _, err = process.end()
+    home.chmod(0o700)
+    assert (code, f"chmod u+rwx '{home}'" in err) == (1, True), err
+
+
 def test_all_faults_of_the_configuration_at_once(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "config.toml").write_text("server_prt = 1\ndebug = 7\n")
@@ -189,7 +205,9 @@ def test_all_faults_of_the_configuration_at_once(tmp_path: Path) -> None:
 def test_a_port_that_is_taken(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        fails(tmp_path, 1, f"Port {port}", "--port", arguments=(*STORE, "--port", str(port)))
+        err = fails(tmp_path, 1, f"Port {port}", "--port", arguments=(*STORE, "--port", str(port)))
+    (line,) = (json.loads(line) for line in (tmp_path / "home" / "logs" / "daemon.log").read_text().splitlines())
+    assert line["message"] == f"the daemon ended: {err.removeprefix('error: ').strip()}"
 
 
 def test_usage(tmp_path: Path) -> None:
@@ -274,7 +292,8 @@ def test_no_space_at_the_very_start(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
-    fails(tmp_path, 1, before=bounded)
+    for before in (on_a_full_disk, bounded):
+        fails(tmp_path, 1, "No space left", before=before)
     with daemon(tmp_path / "home", *STORE) as process:
         assert put(process.ready(), "x", {"a": 1})[0] == 200
         process.stop()

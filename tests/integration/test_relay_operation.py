@@ -25,6 +25,7 @@ from hybridgw_protocol.ids import DeviceId
 from hybridgw_protocol.invite import parse_invite
 from hybridgw_relay.services.conversation import Conversation
 from hybridgw_relay.transports.ws import WebSocketOutlet
+from tests._rights import as_anybody, on_a_full_disk
 from tests.integration.devices import invite
 from tests.integration.devices import relay as in_process
 from tests.relay_client import MANY_TRIES, Client, Closed, Family, RelayProcess, Writer
@@ -321,6 +322,43 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     failed = RelayProcess(tmp_path / "file").command("serve", "--host", "127.0.0.1", "--port", "0", check=False)
     assert failed.returncode == 1
     assert "there is a file of that name" in failed.stderr
+
+
+SERVE = ("serve", "--host", "127.0.0.1", "--port", "0")
+
+
+@pytest.mark.parametrize("words", [SERVE, ("audit",), ("invite",), ("accounts", "set", "ann", "--devices", "3")])
+def test_a_folder_that_is_closed_to_this_user_is_one_line(tmp_path: Path, words: tuple[str, ...]) -> None:
+    data = tmp_path / "data"
+    data.mkdir(mode=0)
+    failed = RelayProcess(data).command(*words, check=False, before=as_anybody)
+    data.chmod(0o700)
+    assert failed.returncode == 1
+    assert failed.stderr.startswith(f"error: {data}/relay.")
+    assert "(Permission denied). Check its owner" in failed.stderr
+    assert failed.stderr.count("\n") == 1
+
+
+def test_a_folder_in_the_place_of_a_file_is_one_line(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for name, words in (("relay.lock", SERVE), ("relay.db", ("audit",)), ("relay.db", SERVE)):
+        (data / name).mkdir(parents=True)
+        failed = RelayProcess(data).command(*words, check=False)
+        (data / name).rmdir()
+        assert (failed.returncode, failed.stderr.count("\n")) == (1, 1), failed.stderr
+        assert failed.stderr.startswith(f"error: {data / name} ")
+
+
+def test_no_space_is_one_line(tmp_path: Path) -> None:
+    failed = RelayProcess(tmp_path / "data").command(*SERVE, check=False, before=on_a_full_disk)
+    assert failed.returncode == 1
+    assert failed.stderr == (
+        "error: No space left for relay.lock; nothing was half-written. Free some space and try again.\n"
+    )
+    invited = RelayProcess(tmp_path / "new").command("invite", "--url", "http://x", check=False, before=on_a_full_disk)
+    assert invited.returncode == 1
+    assert invited.stderr.startswith("error: No space left for relay.db")
+    assert invited.stderr.count("\n") == 1
 
 
 async def test_tls_without_a_proxy(tmp_path: Path, family: Family) -> None:

@@ -21,7 +21,7 @@ import click
 from hybridgw_client import Client
 from hybridgw_client.profile import START_S, holder, is_alive
 from hybridgw_protocol.errors import AlreadyRunning, HybridGWError, NeedsPerson, NotRunning, StateError
-from hybridgw_protocol.runtime import DEFAULT_PORT, MIN_PASSPHRASE_BYTES
+from hybridgw_protocol.runtime import DEFAULT_PORT, MIN_PASSPHRASE_BYTES, port_refused
 
 from ..context import App, Command, json_option, pass_app
 from ..exits import Exit, Finished
@@ -135,10 +135,7 @@ def _check_free(app: App, port: int | None) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise StateError(
-                f"Port {port} cannot be used ({os.strerror(error.errno or 0)}). Stop the program that has it, or name "
-                "another with --port. The daemon of before still runs."
-            ) from error
+            raise StateError(f"{port_refused(port, error)}. The daemon of before still runs.") from error
 
 
 def _kept_store(app: App) -> str | None:

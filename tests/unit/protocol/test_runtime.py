@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 import pickle
 import tomllib
 import traceback
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from hybridgw_protocol.errors import NotRunning
-from hybridgw_protocol.runtime import VERSION, Endpoint, Secret, decode_endpoint, encode_endpoint, folders
+from hybridgw_protocol.runtime import VERSION, Endpoint, Secret, decode_endpoint, encode_endpoint, folders, port_refused
 
 PLANTED = "planted-token"
 ENDPOINT = Endpoint("http://127.0.0.1:8000", 8000, 4312, Secret(PLANTED), 1_800_000_000_000, "0.1.0")
@@ -67,3 +69,15 @@ def test_sec_L33_a_secret_never_shows(caplog: pytest.LogCaptureFixture) -> None:
 def test_the_version_is_that_of_the_distribution() -> None:
     project = tomllib.loads((Path(__file__).resolve().parents[3] / "pyproject.toml").read_text())
     assert project["project"]["version"] == VERSION
+
+
+@pytest.mark.parametrize(
+    ("port", "number", "helps"),
+    [(80, errno.EACCES, "below 1024"), (80, errno.EADDRINUSE, "Stop the"), (8000, errno.EACCES, "Stop the")],
+)
+def test_a_port_that_is_refused_is_told_with_what_helps(port: int, number: int, helps: str) -> None:
+    said = port_refused(port, OSError(number, os.strerror(number)))
+    assert f"Port {port} cannot be used ({os.strerror(number)})" in said
+    assert helps in said
+    assert [part in said for part in ("below 1024", "Stop the")].count(True) == 1
+    assert said.endswith("--port")
