@@ -25,6 +25,7 @@ from hybridgw_protocol.errors import (
     Offline,
     PairingFailed,
 )
+from hybridgw_protocol.ids import DeviceId
 from hybridgw_protocol.invite import Invite
 from hybridgw_protocol.limits import PAIRING_DEAD_CODES_PER_HOUR, PAIRING_NAMEPLATE_DIGITS, PAIRING_TTL_MS
 from hybridgw_protocol.localapi_devices import Pairing, PairingOffer, Peer
@@ -73,6 +74,8 @@ class _Running:
         self.answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.task: asyncio.Task[None] | None = None
         self.decides = False  # the other device waits for this person's word
+        self.is_refused = False  # the person has ended it
+        self.joiner: DeviceId | None = None  # who was let in, and may not have come yet
 
     @property
     def is_over(self) -> bool:
@@ -159,10 +162,11 @@ class PairingService:
             id=running.shown.id, code=running.shown.code, link=format_link(code), expires_ms=expires_ms, state="waiting"
         )
 
-    async def join(self, text: str, name: str | None = None, *, anew: bool = False) -> Pairing:
+    async def join(self, text: str, name: str | None = None, *, anew: bool = False, ask: bool = False) -> Pairing:
         """Type the code that another device shows.
 
-        Args: anew: come back to the own space as a new device though this one belongs there, as far as is known here.
+        Args: anew: come back to the own space as a new device though this one belongs there, as far as is known here;
+        ask: nothing is joined before `confirm`.
         Raises: BadValue: no code; LocalError: this device belongs to other devices already; SecretsLocked; Busy.
         """
         code = parse_code(text)
@@ -176,7 +180,7 @@ class PairingService:
             raise BadValue(" ".join(filter(None, reasons)))
         running = await self._begin()
         running.task = self._group.create_task(
-            self._guard(running, partial(self._join, running, code, name, own_only)), name="pairing"
+            self._guard(running, partial(self._join, running, code, name, own_only, ask)), name="pairing"
         )
         await asyncio.sleep(0)
         return running.shown
@@ -208,6 +212,7 @@ class PairingService:
             if running.decides and not running.answer.done():
                 running.answer.set_result(False)
             else:
+                running.is_refused = True
                 running.task.cancel()  # the other side is told, the code is burned
             return shown
         if shown.state in ("joining", "done"):
@@ -280,11 +285,13 @@ class PairingService:
                             await self._flush(machine, mailbox)
                         case Finished():
                             done = True
-        except BaseException:
+        except BaseException as error:
             if issued.is_answered:
                 self._dead_ms.append(self._clock())
                 self._refused("refused.code")
             await self._abort(machine, mailbox)
+            if running.is_refused or (isinstance(error, PairingFailed) and error.detail.get("by_other_side")):
+                await self._take_back(running)
             raise
         finally:
             inbox.close()
@@ -294,7 +301,24 @@ class PairingService:
         self, running: _Running, machine: Existing, inbox: _Inbox, offer: Offer, joiner: Introduction, url: str
     ) -> None:
         running.shown.peer = Peer(name=joiner.name, platform=joiner.platform, fingerprint=fingerprint(joiner.device))
-        running.shown.state, running.decides = "confirm", True
+        running.shown.state = "confirm"
+        await self._said_yes(running, machine, inbox)
+        running.shown.state = "joining"
+        record = self._space.add_device(joiner, offer, self._clock())
+        await self._sync.add_records([record])
+        running.joiner = joiner.device
+        await self._noted("device.added", name=joiner.name)
+        if url:
+            await self._until_known(url)
+        hints = [RelayHint(r.url) for r in await self._relays.list()] or [RelayHint(url)] * bool(url)
+        machine.admit(Admission(tuple(self._space.records()), tuple(hints), self._clock()))
+
+    async def _said_yes(self, running: _Running, machine: Existing | New, inbox: _Inbox) -> None:
+        """Wait until the person here has compared the words.
+
+        Raises: PairingFailed: they differ, or the other device has ended it meanwhile.
+        """
+        running.decides = True
         waited: set[asyncio.Future[Any]] = {running.answer, inbox.reading()}
         await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         if not running.answer.done():  # the other person saw other words, or went away
@@ -303,14 +327,13 @@ class PairingService:
         if not running.answer.result():
             machine.abort(Cause.REFUSED)
             raise PairingFailed("You refused the other device; nothing was shared with it.")
-        running.shown.state = "joining"
-        record = self._space.add_device(joiner, offer, self._clock())
-        await self._sync.add_records([record])
-        await self._noted("device.added", name=joiner.name)
-        if url:
-            await self._until_known(url)
-        hints = [RelayHint(r.url) for r in await self._relays.list()] or [RelayHint(url)] * bool(url)
-        machine.admit(Admission(tuple(self._space.records()), tuple(hints), self._clock()))
+
+    async def _take_back(self, running: _Running) -> None:
+        """One of the two persons has said no after the new device was let in: it is put out again."""
+        let_in = (info for info in self._space.active_devices() if info.device == running.joiner)
+        for info in let_in:
+            await self._sync.add_records([self._space.remove(info.seat, self._clock())])
+            await self._noted("device.removed", name=running.shown.peer.name if running.shown.peer else "")
 
     async def _until_known(self, url: str) -> None:
         """Wait until the relay has the new device's record: it would turn the device away if it came sooner."""
@@ -323,17 +346,20 @@ class PairingService:
             log.warning("relay %s has not taken the new device's record yet", url)
 
     # ---- the device that joins ------------------------------------------------------------------------------------
-    async def _join(self, running: _Running, code: PairingCode, name: str | None, own_only: bool) -> None:
+    async def _join(
+        self, running: _Running, code: PairingCode, name: str | None, own_only: bool, ask: bool
+    ) -> None:  # fmt: skip
         running.shown.state = "exchanging"
         mailbox, authority, direct = await self._meet(code)
         machine: New | None = None
         candidate = Candidate(self._entropy)
         offer: Offer | None = None
+        inbox = _Inbox(mailbox)
         try:
             machine = await self._off_loop(partial(New, code, authority=authority, entropy=self._entropy))
             await self._flush(machine, mailbox)
             while True:
-                message = await mailbox.receive()
+                message = await inbox.receive()
                 events = await self._off_loop(partial(machine.receive, message))
                 await self._flush(machine, mailbox)
                 for event in events:
@@ -349,6 +375,8 @@ class PairingService:
                             )
                             await self._flush(machine, mailbox)
                         case Admitted(admission=admission):
+                            if ask:
+                                await self._said_yes(running, machine, inbox)
                             running.shown.state = "joining"
                             assert offer is not None  # noqa: S101 - the machine admits nobody it has not invited
                             relays = self._relays.noting([Invite(hint.url, hint.enrol) for hint in admission.relays])
@@ -366,6 +394,8 @@ class PairingService:
         except BaseException:
             await self._abort(machine, mailbox)
             raise
+        finally:
+            inbox.close()
 
     async def _meet(self, code: PairingCode) -> tuple[Mailbox, str, DirectMailbox | None]:
         """The mailbox of a code, and the authority that both sides name; also it itself, if it is at no relay."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Final, Literal, Protocol
@@ -23,6 +24,7 @@ from hybridgw_protocol.vectors import Heads
 from hybridgw_storage.database import Database, Tx
 
 from ..stores import control
+from .room import Room
 
 Path = Literal["relay", "lan"]
 Paths = Literal["none", "relay", "lan", "both"]
@@ -113,6 +115,7 @@ class Peers:
         self.conversations: dict[str, Conversation] = {}
         self.known: list[str] = []  # relays in use, connected or not
         self.errors: dict[str, HybridGWError] = {}  # why a relay is not connected
+        self.rooms: defaultdict[str, Room] = defaultdict(Room)  # of relays
         self.lan = Lan()
         self.last_sync_ms: int | None = None
         self._offsets: dict[str, tuple[int, int]] = {}  # how far a peer's clock is from ours; our clock's epoch then
@@ -230,6 +233,8 @@ class Peers:
         self.known = list(urls)
         for gone in set(self.errors) - set(urls):
             del self.errors[gone]
+        for gone in set(self.rooms) - set(urls):
+            del self.rooms[gone]
 
     def relay_status(self, url: str) -> RelayStatus:
         """One relay, for a person."""
@@ -246,6 +251,10 @@ class Peers:
             sent_bytes=state_of.bytes_out,
             received_bytes=state_of.bytes_in,
         )
+
+    def no_room(self) -> str | None:
+        """What a relay has said that is connected and takes nothing more; None: there is none."""
+        return next((self.rooms[peer].why for peer in self.conversations if peer in self.rooms), None)
 
     def refusal(self) -> Revoked | None:
         """What somebody said who told this device that it does not belong any more; None: nobody did."""
@@ -268,6 +277,8 @@ class Peers:
 
     def reconnect(self, *, full: bool = False) -> None:
         """Try those that are not connected now. full: connect the others anew too, which compares everything."""
+        for room in self.rooms.values():
+            room.ask_now()
         self._reconnect(full)
 
     def lan_starts(self) -> None:

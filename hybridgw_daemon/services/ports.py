@@ -194,7 +194,7 @@ class PairingPort(Protocol):
         """Ask for a code."""
         ...
 
-    async def join(self, text: str, name: str | None = None, *, anew: bool = False) -> Pairing:
+    async def join(self, text: str, name: str | None = None, *, anew: bool = False, ask: bool = False) -> Pairing:
         """Enter a code."""
         ...
 

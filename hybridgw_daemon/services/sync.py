@@ -453,7 +453,13 @@ class SyncService:
         if code == "quota":
             now_ms = self._clock()
             text = f"{peer} has no room left for this space: {message}"
-            await self._database.write(lambda tx: alarms.raise_alarm(tx, now_ms, "relay_quota", text, peer=peer))
+            if await self._database.write(lambda tx: alarms.raise_alarm(tx, now_ms, "relay_quota", text, peer=peer)):
+                self._published("alarms")
+
+    async def has_room(self, peer: str) -> None:
+        """A relay that was full takes what it is sent: when it is full again, that is told again."""
+        await self._database.write(lambda tx: alarms.clear_alarms(tx, "relay_quota", peer=peer))
+        self._published("alarms")
 
     # ---- what local services ask ----------------------------------------------------------------------------------
     def wrote(self) -> None:
@@ -463,6 +469,11 @@ class SyncService:
 
     async def run(self) -> None:
         """Seal in time, retry what is parked, save what was confirmed; until cancelled."""
+        for alarm in self._database.peek(partial(alarms.alarms, all_of_them=True)):
+            if alarm.code == "relay_quota":  # before the last end: it is asked carefully
+                room = self.peers.rooms[str(alarm.detail["peer"])]
+                room.refused(alarm.message, 0.0)
+                room.ask_now()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._seal_loop(), name="seal")
             group.create_task(self._retry_loop(), name="retry")

@@ -51,7 +51,8 @@ class SyncTeller:
         elif parked:
             state, message = "parked", "Another device's clock is ahead; what it wrote is shown when its time has come."
         elif not is_in_step():
-            state = "syncing"
+            message = self._peers.no_room()
+            state = "parked" if message else "syncing"
         else:
             self._peers.note_step()
         return SyncStatus(

@@ -10,6 +10,8 @@ from hybridgw_protocol.batch import Head
 from hybridgw_protocol.ids import DeviceId, LogId
 from hybridgw_storage.database import Tx
 
+from . import alarms
+
 
 class RelayRow(NamedTuple):
     """A relay this space uses. enrol: sealed invite secret until it has admitted the space."""
@@ -65,6 +67,7 @@ def relays(connection: sqlite3.Connection) -> list[RelayRow]:
 def delete_relay(tx: Tx, url: str) -> bool:
     """Stop using a relay and forget what it had. Returns False if it was not used."""
     tx.execute("DELETE FROM peer WHERE peer = ?", (url,))
+    alarms.clear_alarms(tx, "relay_quota", peer=url)
     return tx.execute("DELETE FROM relay WHERE url = ?", (url,)).rowcount > 0
 
 

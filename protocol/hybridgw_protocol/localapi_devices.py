@@ -245,11 +245,13 @@ class PairingOffer(Result):
 
 class JoinPairing(Command):
     """Enter the code that the other device shows. name: of this device; anew: come back to the same space as a new
-    device though this one belongs there, as far as it knows: it is a copy, or has not heard that it was removed."""
+    device though this one belongs there, as far as it knows: it is a copy, or has not heard that it was removed; ask: a
+    person compares the words here too, and nothing is joined before their `confirm`."""
 
     code: Text
     name: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
     anew: bool = False
+    ask: bool = False
 
 
 class Peer(Result):

@@ -186,6 +186,28 @@ def test_the_one_who_joins_may_refuse_too(first: Cli, tmp_path: Path) -> None:
         assert "third" not in first("devices").out
 
 
+def test_sec_the_one_who_joins_may_refuse_when_the_other_has_agreed(first: Cli, tmp_path: Path) -> None:
+    with profile(tmp_path / "third") as third:
+        third.up()
+        third("data", "put", "notes", "own", "text=not for them")
+        showing = Showing(first, "--yes")
+        joiner = subprocess.Popen(
+            [str(COMMANDS / "hybridgw"), "--home", str(third.home), "pair", showing.code],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment(),
+        )  # fmt: skip
+        names = [device["name"] for device in first("devices", "--json").json["items"]]
+        deadline = time.monotonic() + 60
+        while len(first("devices", "--json").json["items"]) == len(names) and time.monotonic() < deadline:
+            time.sleep(0.1)  # until it has been let in
+        said, _ = joiner.communicate("n\n", timeout=60)
+        assert joiner.returncode == 4, said
+        assert showing.finish() == 1
+        assert len(third("devices", "--json").json["items"]) == 1
+        active = [device for device in first("devices", "--json").json["items"] if device["state"] == "active"]
+        assert len(active) <= len(names)
+        assert first("data", "get", "notes", "own", code=1)
+
+
 def test_sec_after_three_used_codes_the_link_is_what_is_shown_and_works(first: Cli, tmp_path: Path) -> None:
     """A number of six digits would be refused then."""
     with profile(tmp_path / "third") as third:

@@ -151,6 +151,47 @@ async def test_who_gives_up_before_the_exchange_has_begun_lets_go_of_the_code(tm
         await until(lambda: joined.state == shown.state == "failed")
 
 
+@pytest.mark.parametrize("is_first", [True, False], ids=["the first device quicker", "the new one quicker"])
+async def test_sec_both_persons_say_yes(tmp_path: Path, is_first: bool) -> None:
+    async with strangers(tmp_path) as (a, b, *_):
+        offer = await a.pairing.start()
+        joined, shown = await b.pairing.join(offer.code, ask=True), await a.pairing.get(offer.id)
+        sides = [(a, shown, joined), (b, joined, shown)]
+        for side, own, _ in sides if is_first else reversed(sides):
+            await until(lambda own=own: own.state == "confirm")
+            assert b.sync.identity.space != a.sync.identity.space
+            await side.pairing.confirm(own.id, True)
+            await asyncio.sleep(0.1)
+        await until(lambda: joined.state == shown.state == "done")
+        assert b.sync.identity.space == a.sync.identity.space
+
+
+@pytest.mark.parametrize("who", ["the new device", "the first device"])
+async def test_sec_a_no_on_either_side_lets_nobody_in(tmp_path: Path, who: str) -> None:
+    """Also when the other side has said yes already: nothing is joined, and who was let in is put out again."""
+    async with strangers(tmp_path) as (a, b, *_):
+        await b.write(Create("notes", "own", {"text": "not for them"}))
+        own_space = b.sync.identity.space
+        offer = await a.pairing.start()
+        joined, shown = await b.pairing.join(offer.code, ask=True), await a.pairing.get(offer.id)
+        await until(lambda: joined.state == shown.state == "confirm")
+        await a.pairing.confirm(offer.id, True)
+        await until(lambda: shown.state == "joining")
+        await asyncio.sleep(0.2)
+        assert (joined.state, len(a.space.active_devices())) == ("confirm", 2)
+        if who == "the new device":
+            await b.pairing.confirm(joined.id, False)
+        else:
+            await a.pairing.confirm(offer.id, False)
+        await until(lambda: joined.state == shown.state == "failed")
+        await until(lambda: len(a.space.active_devices()) == 1)
+        assert b.sync.identity.space == own_space
+        assert "not for them" not in str(a.shown())
+        assert (await a.audited())["device.removed"] == 1
+        again = await b.pairing.join((await a.pairing.start()).code)  # with another code it can come
+        await until(lambda: again.state == "confirm")
+
+
 async def test_a_wrong_code_burns_the_code(tmp_path: Path) -> None:
     async with strangers(tmp_path) as (a, b, here, _):
         offer = await a.pairing.start()

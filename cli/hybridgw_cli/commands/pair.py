@@ -94,7 +94,7 @@ def _show(app: App, relay: str | None, yes: bool, *, with_qr: bool) -> None:
                 app.out.say("Refused. Nothing was shared with that device. Ask for a new code and try again.")
                 raise Finished(Exit.NEEDS_PERSON)
             _agree(app, offer["id"])
-            shown = _wait(app, offer["id"], "Letting it in ...", _OVER)
+            shown = _wait(app, offer["id"], "Waiting for the yes on the other device ...", _OVER)
     except (click.Abort, KeyboardInterrupt, OSError):  # OSError: the terminal is gone
         _cancel(app, offer["id"])
         raise
@@ -155,7 +155,7 @@ def _introduce(app: App, shown: Json) -> None:
 
 # ---- the device that joins -----------------------------------------------------------------------------------------
 def _join(app: App, code: str, name: str | None, yes: bool, *, anew: bool) -> None:
-    body: Json = {"code": code} | ({"name": name} if name else {}) | ({"anew": True} if anew else {})
+    body: Json = {"code": code, "ask": not yes} | ({"name": name} if name else {}) | ({"anew": True} if anew else {})
     began: Json = app.client.post("/api/devices/pair/join", body, timeout_s=60)
     try:
         shown = _wait(app, began["id"], "Meeting the other device ...", ("confirm", "joining", *_OVER))

@@ -81,7 +81,7 @@ function Begin({ only, action, show, join }: { only: 'join' | 'add' | undefined;
   const [isReturn, come] = useState(false)
   const known = relays.data?.items ?? []
   const start = async (): Promise<void> => show(await call<PairingOffer>(db, 'pairing.start', relay === '' ? {} : { relay }, MEET_MS))
-  const enter = async (): Promise<void> => join(await call<Pairing>(db, 'pairing.join', { code: code.trim(), ...(mayReturn && isReturn ? { anew: true } : {}) }, MEET_MS))
+  const enter = async (): Promise<void> => join(await call<Pairing>(db, 'pairing.join', { code: code.trim(), ask: true, ...(mayReturn && isReturn ? { anew: true } : {}) }, MEET_MS))
   return (
     <>
       <div class="two">

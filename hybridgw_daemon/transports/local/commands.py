@@ -234,7 +234,7 @@ def build(services: Services) -> tuple[Command, ...]:
         return await _there(s.pairing).start(command.relay)
 
     async def pairing_join(_: Principal, command: own.JoinPairing) -> own.Pairing:
-        return await _there(s.pairing).join(command.code, command.name, anew=command.anew)
+        return await _there(s.pairing).join(command.code, command.name, anew=command.anew, ask=command.ask)
 
     async def pairing_get(_: Principal, command: own.GetPairing) -> own.Pairing:
         return await _there(s.pairing).get(command.id)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Mapping
 from typing import Final
 
@@ -58,6 +59,7 @@ from hybridgw_protocol.vectors import Heads, from_entries, to_entries
 
 from ...services.gateway import Channel
 from ...services.peers import PeerState
+from ...services.room import Room
 from ...services.sync import Opened, SyncService
 from .greeting import (
     REFUSALS,
@@ -80,6 +82,7 @@ log = logging.getLogger(__name__)
 
 Row = tuple[int, LogId, int, bytes]  # rid, log, n, blob
 
+PUSHES_KNOWN: Final = 1_024  # more than a relay leaves unanswered
 PIPELINE: Final = 3  # frames opened ahead of the one being applied
 LATER_S: Final = 0.5  # what another device wrote waits so long: it most likely sends that itself just now
 MOST_BEFORE: Final = 4
@@ -121,6 +124,9 @@ class Conversation:
         self._pairing_request = -1
         self._round_trips: dict[int, asyncio.Event] = {}
         self._unanswered: dict[int, int] = {}  # pushes: id -> bytes
+        self._room = Room()
+        self._is_asked = False  # whether there is room, by what was pushed last
+        self._pushes: deque[int] = deque(maxlen=PUSHES_KNOWN)  # ids of the last ones, answered or not
         self._asked_s: dict[int, float] = {}  # pushes, and pings as 0: id -> when they were sent
         self._answer_due: asyncio.TimerHandle | None = None
         self._in_hand = 0  # frames of batches that arrived and are not applied yet
@@ -148,6 +154,8 @@ class Conversation:
                 await serve_root(self._sync, self._line)
                 return
             self.state = greeted.state
+            if not self._is_direct:
+                self._room = self._sync.peers.rooms[self.state.peer]
             self._line.peer = self.state.name
             await self._sync.admitted(self.state.peer, greeted.their_ms)
             await self._begin(greeted)
@@ -185,8 +193,9 @@ class Conversation:
         try:  # no task group: before Python 3.13 a cancel that meets an error is lost in it
             await asyncio.wait(pumps, return_when=asyncio.FIRST_EXCEPTION)
         finally:
-            if self._answer_due is not None:
-                self._answer_due.cancel()
+            for timer in (self._answer_due, self._timer):
+                if timer is not None:
+                    timer.cancel()
             for pump in pumps:
                 pump.cancel()
             ends = await asyncio.gather(*pumps, return_exceptions=True)
@@ -264,6 +273,8 @@ class Conversation:
                         self._holds(entry, head.n, is_moving=request == 0)
                     self._sync.peers.confirmed(self.state.peer, heads)
                     self.state.theirs.update(heads)
+                    if self._room.why is not None:
+                        self._wake_out.set()
                     self._sync.peers.changed()
                 case Want() if self._is_direct:
                     await self._meet(from_entries(frame.vv))
@@ -372,7 +383,7 @@ class Conversation:
                 missing = self._sync.control_missing_from(sorted(self._told_control))
                 if missing:
                     await self._put_control(missing)
-            while self._is_met and self._line.link.may_send_batches:
+            while self._is_met and self._line.link.may_send_batches and await self._has_room():
                 if self._look_at_branches():
                     await self._want_anew()
                 have = self._have if self._is_direct else {**self._have, **dict.fromkeys(self._refused, 2**62)}
@@ -380,6 +391,8 @@ class Conversation:
                     self._cursor, have, self._flow.frame_bytes, self._flow.frame_batches
                 )
                 rows, is_later = self._due(rows)
+                if not rows and self._is_asked:
+                    continue  # it holds all there is
                 if not rows:
                     break
                 for _, entry, n, _ in rows:
@@ -391,6 +404,34 @@ class Conversation:
                     break
             await self._tell_news()
             self._sync.peers.changed()
+
+    async def _has_room(self) -> bool:
+        """May something be pushed now: to a relay that was full one frame, of what it does not hold, when it is time.
+
+        That is taken for room again when the relay holds all that was pushed.
+        """
+        if self._room.why is None:
+            return True
+        if self._unanswered:
+            return False  # the answer wakes us
+        if (wait_s := self._room.wait_s(asyncio.get_running_loop().time())) > 0:
+            self._is_asked = False
+            self._wake_later(wait_s)
+            return False
+        theirs = self.state.theirs
+        if self._is_asked:
+            if any(theirs.get(entry, EMPTY_HEAD).n < n for entry, n in self._have.items()):
+                return False  # the refusal follows
+            self._is_asked = False
+            self._room.took()
+            self.state.refusal = None
+            await self._sync.has_room(self.state.name)
+            return True
+        self._is_asked = True
+        self._have = {entry: head.n for entry, head in theirs.items()}
+        self._have.update(self._sync.branch_points(theirs))
+        self._cursor = await self._sync.first_row_to_send(dict(self._have), self._refused)
+        return True
 
     def _due(self, rows: list[Row]) -> tuple[list[Row], bool]:
         """Without those at the end that somebody else most likely sends just now. Returns also: are there such.
@@ -499,6 +540,7 @@ class Conversation:
 
     def _expect_answer(self, request: int, rows: list[Row]) -> None:
         """A push went out: whoever takes it says so soon. One timer, however many there are."""
+        self._pushes.append(request)
         self._unanswered[request] = sum(len(blob) for *_, blob in rows)
         self._asked_s[request] = asyncio.get_running_loop().time()
         if self._answer_due is None:
@@ -577,8 +619,15 @@ class Conversation:
         if request == self._pairing_request and self.mailbox:
             self.mailbox.closed(frame.msg)
             return
+        is_push = request in self._pushes
+        if is_push and frame.code == "gap" and self._room.why is not None and not self._is_asked:
+            return  # it rests on what was not taken
         await self._sync.refused(name, frame.code, frame.msg)
-        self.state.refusal = frame.code
+        self.state.refusal = frame.msg
+        if is_push and frame.code in ("quota", "busy"):
+            self._room.refused(frame.msg, asyncio.get_running_loop().time())
+            self._wake_out.set()
+            return
         if frame.retry or frame.code in ("gap", "fork", "quota"):  # what was pushed is not there: compare anew
             raise RemoteClosed(f"{name}: {frame.msg}", remote_code=frame.code, retry_ms=frame.retry or 5_000)
 

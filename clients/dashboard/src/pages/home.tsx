@@ -57,7 +57,7 @@ export function stateOf(sync: SyncStatus): { tone: Tone; title: string; text: st
       if (sync.relays.length === 0) return { tone: 'calm', title: 'On this device only', text: 'Your data is complete here and can be used. Nothing goes to another device, because none is in reach and there is no relay.' }
       return { tone: 'warn', title: 'Offline', text: `Everything works here; changes wait until another device or the relay is reached. ${left}` }
     case 'parked':
-      return { tone: 'warn', title: 'Waiting', text: left || 'Something has arrived that cannot be applied yet.' }
+      return { tone: 'warn', title: 'Waiting', text: [sync.message, left].filter(Boolean).join(' ') || 'Something has arrived that cannot be applied yet.' }
     case 'locked':
       return { tone: 'bad', title: 'Locked', text: 'The keys of this device are not open, so nothing is synced. Data on this device can be used.' }
   }
