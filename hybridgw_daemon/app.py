@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Final
 
-from hybridgw_protocol.errors import DatabaseDamaged, HybridGWError, PortTaken
+from hybridgw_protocol.errors import DatabaseDamaged, HybridGWError, PortTaken, StorageUnavailable
 from hybridgw_protocol.localapi import PathList, Setting, SettingList, Stopping
 from hybridgw_protocol.localapi_operations import ListLogs, LogPage
 from hybridgw_protocol.pairing_messages import clean_name
@@ -78,6 +78,7 @@ from .transports.local.cors import Cors
 from .transports.peers.gateway import RelayGateway
 
 TOKEN_BYTES: Final = 32
+FOLDER_LOOK_S: Final = 5.0  # whether the files are still where they were
 
 log = logging.getLogger(__name__)
 trace = logging.getLogger("trace")
@@ -294,6 +295,7 @@ class Daemon:
                     ("access", access.run),
                     ("messages", messages.run),
                     ("log", self._flush_log),
+                    ("folder", self._watch_folder),
                 ):
                     group.create_task(part(), name=name)
                 if metrics_api is not None:
@@ -433,6 +435,16 @@ class Daemon:
         await self._stopping.wait()
         log.info("stopping", extra={"event": "daemon.stop"})
         raise _Stop
+
+    async def _watch_folder(self) -> None:
+        """What is written into a file that was deleted is gone with it. Raises: StorageUnavailable."""
+        is_there = self._paths.database.exists
+        while is_there():  # noqa: ASYNC110 - a file system tells nobody
+            await asyncio.sleep(FOLDER_LOOK_S)
+        raise StorageUnavailable(
+            f"{self._paths.database} was deleted or moved while HybridGW ran, so it has stopped: nothing would be kept "
+            "any more. Start it again: hybridgw up"
+        )
 
     async def _flush_log(self) -> None:
         while True:  # at once: who has just started it may look at the log next

@@ -166,7 +166,8 @@ class RelayService:
             peers.reconnect()
             refusal = await peers.first_contact(check.url, CONTACT_S)
         if refusal is None:
-            return msgspec.structs.replace(check, admitted=True)
+            why = peers.rooms[check.url].why if check.url in peers.rooms else None
+            return msgspec.structs.replace(check, admitted=True, error=why)
         if not isinstance(refusal, RemoteError) or isinstance(refusal, RemoteClosed):
             return check  # it is busy, or the connection broke: it goes on by itself
         out = self._sync.outside()

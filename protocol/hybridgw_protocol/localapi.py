@@ -412,8 +412,8 @@ class TestRelay(Command):
 
 class RelayCheck(Result):
     """What a relay answered. admitted: does it let this device in; None: it is none of this device's relays, or was
-    slow to say; if false, `ok` is too, and `error` says why. clock_offset_ms: its clock less ours; quota_bytes: what
-    the space may store there."""
+    slow to say; if false, `ok` is too. error: why `ok` is false; if `ok` is true, why it takes nothing more now.
+    clock_offset_ms: its clock less ours; quota_bytes: what the space may store there."""
 
     url: str
     ok: bool

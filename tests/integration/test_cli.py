@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import stat
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from websockets.sync.client import connect
 
@@ -105,6 +107,21 @@ def test_a_killed_daemon_is_noticed_and_started_again(tmp_path: Path) -> None:
         cli.up()
         assert cli.pid != pid
         assert cli("data", "get", "tasks", "milk").json["title"] == "Buy milk"
+
+
+def test_a_folder_that_is_deleted_ends_its_daemon(tmp_path: Path) -> None:
+    """What it would acknowledge would be kept nowhere."""
+    with profile(tmp_path / "home") as cli:
+        cli.up()
+        pid = cli.pid
+        shutil.rmtree(cli.home)
+        deadline = time.monotonic() + 60
+        while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert not cli.home.exists()  # it has left nothing behind either
+        cli.up()
+        assert cli.pid != pid
 
 
 def test_a_port_that_was_named_is_kept(tmp_path: Path) -> None:

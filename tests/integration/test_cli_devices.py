@@ -176,6 +176,15 @@ def test_a_person_may_refuse(first: Cli, tmp_path: Path) -> None:
         assert len(third("devices", "--json").json["items"]) == 1
 
 
+def test_where_nobody_can_answer_it_says_so(first: Cli, tmp_path: Path) -> None:
+    with profile(tmp_path / "third") as third:
+        third.up()
+        showing = Showing(first)
+        assert "Nobody is there to answer that. With --yes" in third("pair", showing.code, code=130).talk
+        assert showing.finish("y\n") == 1
+        assert len(third("devices", "--json").json["items"]) == 1
+
+
 def test_the_one_who_joins_may_refuse_too(first: Cli, tmp_path: Path) -> None:
     with profile(tmp_path / "third") as third:
         third.up()

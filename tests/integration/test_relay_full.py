@@ -78,14 +78,19 @@ async def test_a_full_relay_is_told_asked_seldom_and_still_read(tmp_path: Path) 
         assert status.relays[0].state == "connected"
         assert "account is full" in str(status.relays[0].error)
 
+        check = await a.relays.test(url)
+        assert (check.ok, check.admitted) == (True, True)
+        assert "account is full" in str(check.error)
+
         # What a person sees and has seen is told again when it happens again; nothing is lost meanwhile.
         await a.database.write(lambda tx: tx.execute("UPDATE alarm SET acknowledged = 1"))
         await limit(database(), 100_000_000)
         assert (await a.sync.trigger(timeout_s=30)).status == "done"
         await until(lambda: len(b.shown()) == MORE + 1 and b.shown() == a.shown())
         assert told(a, seen=True) == []
+        assert (await a.relays.test(url)).error is None
         assert (await a.sync.status()).state == "in_step"
-        assert Counted.made == made
+        assert Counted.made == made + 2  # for the two tests
         await limit(database(), ROOM_BYTES)
         await a.write(*notes(2_000, 1, NOTE_BYTES))
         await until(lambda: told(a) == ["relay_quota"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -191,7 +192,12 @@ def _wait(app: App, number: str, what: str, states: tuple[str, ...], until_ms: i
 def _agrees(app: App, shown: Json, yes: bool) -> bool:
     words = app.out.paint(clean(shown.get("words") or ""), "bold", talk=True)
     app.out.say(f"Both devices show four words. Here they are:  {words}")
-    return yes or click.confirm("Does the other device show the same four words?", default=False, err=True)
+    try:
+        return yes or click.confirm("Does the other device show the same four words?", default=False, err=True)
+    except click.Abort:
+        if not sys.stdin.isatty():
+            app.out.say("\nNobody is there to answer that. With --yes they are taken for the same.")
+        raise
 
 
 def _agree(app: App, number: str) -> None:

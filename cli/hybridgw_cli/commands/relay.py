@@ -77,7 +77,7 @@ def remove(app: App, url: str) -> None:
 def test(app: App, url: str | None) -> None:
     """Try a relay without changing anything; without a URL, every one that is known.
 
-    Exit codes: 0 fine, 4 it refuses this device, 5 it is not reached.
+    Exit codes: 0 fine, 4 it refuses this device, 5 it is not reached, or has no room for more.
     """
     urls = [url] if url else [found["url"] for found in app.client.pages("/api/relays")]
     if not urls:
@@ -93,7 +93,7 @@ def test(app: App, url: str | None) -> None:
         for check in checks:
             app.out.result(clean(check["url"]))
             _show_check(app, check)
-    failed = [check for check in checks if not check["ok"]]
+    failed = [check for check in checks if not check["ok"] or check["error"]]
     if failed:
         app.out.say(f"{count_text(len(failed), 'relay')} of {len(checks)} cannot be used now.")
         raise Finished(Exit.NEEDS_PERSON if any(c["admitted"] is False for c in failed) else Exit.PARTIAL)
@@ -114,6 +114,8 @@ def _show_check(app: App, check: Json) -> None:
         facts.append(f"its clock differs by {abs(check['clock_offset_ms']) / 1000:.1f} s")
     if check.get("quota_bytes"):
         facts.append(f"{bytes_text(check.get('used_bytes') or 0)} of {bytes_text(check['quota_bytes'])} used")
+    if check.get("error"):
+        facts.append(out.paint(f"takes nothing more now: {app.told(check['error'])}", "red"))
     facts.append("can read your data: " + ("YES" if check["can_read"] else "no"))
     for fact in facts:
         out.result(f"  {fact}")
