@@ -52,6 +52,11 @@ class Summary:
     left_out: Counter[str] = field(default_factory=Counter)
     collections: Counter[str] = field(default_factory=Counter)  # documents read, by collection
 
+    @property
+    def taken(self) -> int:
+        """Documents of the file that are here now, whether they were before or not."""
+        return self.created + self.changed + self.unchanged
+
     def add_bad(self, line: int, why: str) -> None:
         """One more line that could not be taken."""
         self.refused += 1

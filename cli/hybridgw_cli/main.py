@@ -190,7 +190,8 @@ def _usage(app: App, error: click.ClickException) -> int:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         app.out.say(error.format_message())
         return Exit.USAGE
-    app.out.error(_NO_NUMBER.sub(_number_text, error.format_message()), "usage", {})
+    message = _NO_NUMBER.sub(_number_text, error.format_message())
+    app.out.error("\n".join(map(app.told, message.split("\n"))), "usage", {})
     context = getattr(error, "ctx", None)
     if context is not None:
         app.out.say(f"Usage: {context.command_path} {' '.join(context.command.collect_usage_pieces(context))}")

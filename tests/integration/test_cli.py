@@ -451,6 +451,35 @@ def test_documents_are_written_read_found_and_deleted(cli: Cli) -> None:
     assert "notes" in cli("data", "list").out
 
 
+def test_what_was_deleted_is_told_as_json(cli: Cli) -> None:
+    for name in "abc":
+        cli("data", "put", "gone", name, "n=1")
+    for names in ("a", "bc"):  # one call of the API, and another for several
+        items = cli("data", "delete", "gone", *names, "--json").json["items"]
+        assert [(d["collection"], d["id"], d["deleted"], d["version"] > 0) for d in items] == [
+            ("gone", name, True, True) for name in names
+        ]
+
+
+def test_a_query_that_finds_nothing_says_what_there_is(cli: Cli) -> None:
+    assert "No documents in nowhere." in cli("data", "query", "nowhere", "id=m1").talk
+    cli("data", "put", "free", "m1", "n=1")
+    assert cli("data", "query", "free", "n=2").talk == "None of the documents in free meets that.\n"
+    cli("data", "put", "activities", "walk", "title=Walk")
+    assert "schema" not in cli("data", "query", "activities", "title=Run").talk
+    told = cli("data", "query", "activities", "titl=Walk", "kind=x").talk
+    assert "None of the documents in activities meets that. Its schema names no titl; it names title, " in told
+    assert cli("data", "query", "activities", "titl=Walk", "--json").talk == ""
+
+
+def test_a_conflict_of_no_document_is_told_as_that(cli: Cli) -> None:
+    cli("data", "put", "decided", "milk", "n=1")
+    assert "no document 'mlk' in decided" in cli("conflicts", "resolve", "decided", "mlk", "--keep", code=1).talk
+    assert "no open conflict" in cli("conflicts", "resolve", "decided", "milk", "--keep", code=1).talk
+    cli("data", "delete", "decided", "milk")
+    assert "no open conflict" in cli("conflicts", "resolve", "decided", "milk", "--keep", code=1).talk
+
+
 def test_bad_values_are_named_and_nothing_is_written(cli: Cli) -> None:
     before = cli("data", "list", "--json").json
     for words, code, says in (
@@ -536,10 +565,14 @@ def test_bad_lines_are_named_and_the_others_come_in(cli: Cli, tmp_path: Path) ->
     ]
     path = tmp_path / "tasks.jsonl"
     path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
+    looked = cli("import", str(path), "--collection", "tasks", "--dry-run", code=5)
+    assert "6 would be new" in looked.out
+    assert "What a schema or a limit refuses is seen only when it is imported." in looked.out
     ran = cli("import", str(path), "--collection", "tasks", code=5)
+    assert "What a schema" not in ran.out
     for number, says in ((2, "not JSON"), (3, "title"), (4, "65"), (5, "64"), (6, "line 1"), (8, "53")):
         assert any(line.startswith(f"line {number}: ") and says in line for line in ran.talk.splitlines()), ran.talk
-    assert "6 documents read as jsonl for tasks: 2 new, 0 changed" in ran.out
+    assert "6 documents read as jsonl for tasks: 2 new, 0 changed, 0 as they were, 4 refused." in ran.out
     assert "6 bad lines" in ran.out
     assert {"ok1", "ok2"} <= documents(cli, "tasks").keys()
     assert documents(cli, "tasks")["ok1"]["title"] == "fine"
@@ -609,6 +642,29 @@ def test_more_than_one_batch(cli: Cli, tmp_path: Path) -> None:
     told = cli("import", str(path), "--collection", "bulk", "--json", code=5).json
     assert (told["created"], told["bad_lines"], told["errors"][0]["line"]) == (1199, 1, 701)
     assert len(documents(cli, "bulk")) == 1199
+
+
+def test_ctrl_c_in_an_import_says_how_many_are_here(cli: Cli) -> None:
+    """The line that is none comes after a whole batch: once it is named, the batch has been written."""
+    lines = "".join(f'{{"id": "n{n}"}}\n' for n in range(501))
+    process = subprocess.Popen(
+        [str(COMMANDS / "hybridgw"), "--home", str(cli.home), "import", "-", "--format", "jsonl", "--collection",
+         "stopped"],
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment(),
+    )  # fmt: skip
+    assert process.stdin is not None
+    assert process.stderr is not None
+    with process.stdin, process.stderr:
+        process.stdin.write(lines + "no JSON\n")
+        process.stdin.flush()
+        assert process.stderr.readline().startswith("line 502: ")
+        process.send_signal(signal.SIGINT)
+        told = process.stderr.read()
+        assert process.wait(60) == 130
+    assert "At least 500 documents of the file are here now" in told
+    assert "Import it again" in told
+    again = cli("import", "-", "--format", "jsonl", "--collection", "stopped", "--json", typed=lines).json
+    assert (again["created"], again["unchanged"]) == (1, 500)
 
 
 # ---- about -----------------------------------------------------------------------------------------------------------

@@ -336,7 +336,7 @@ def test_spec_S2_a_conflict_is_shown_and_decided_in_each_way(first: Cli, second:
     for words, code, says in (
         (["tasks", "c1", "--use", "2"], 2, "1 other value"),
         (["tasks", "c1", "nix", "--keep"], 1, "not in conflict; these are: title"),
-        (["tasks", "zzz", "--keep"], 1, f"{first.home} conflicts"),
+        (["tasks", "zzz", "--keep"], 1, f"no document 'zzz' in tasks; 'hybridgw --home {first.home} conflicts"),
         (["tasks", "c1", "--value", '"half'], 2, "not JSON"),
         (["tasks", "c1", "--value", "{"], 2, "not JSON"),
         (["tasks", "c1", "--keep", "--use", "1"], 2, "Choose one"),

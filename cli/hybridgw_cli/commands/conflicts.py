@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import click
 
 from hybridgw_client.client import path_of
-from hybridgw_protocol.errors import NotFound
+from hybridgw_protocol.errors import Deleted, NotFound
 
 from ..context import App, Command, Group, json_option, pass_app
 from ..output import clean, count_text, time_text, to_json
@@ -98,7 +99,11 @@ def resolve(app: App, place: tuple[str, ...], keep: bool, number: int | None, va
         raise click.UsageError("Choose one of --keep, --use N and --value VALUE.")
     collection, document, field = _place(place)
     path = path_of("conflicts", collection, document)
-    conflict: Json = app.client.get(path)
+    try:
+        conflict: Json = app.client.get(path)
+    except NotFound:
+        _check_is_there(app, collection, document)
+        raise
     body: Json = {"version": conflict["version"]}
     if keep and field is None:
         body["keep"] = "shown"
@@ -115,6 +120,16 @@ def resolve(app: App, place: tuple[str, ...], keep: bool, number: int | None, va
         f"{clean(collection)}/{clean(document)}: {count_text(len(decided), 'field')} decided"
         f" ({', '.join(map(clean, decided))})."
     )
+
+
+def _check_is_there(app: App, collection: str, document: str) -> None:
+    try:
+        with suppress(Deleted):
+            app.client.document(collection, document)
+    except NotFound as error:
+        raise NotFound(
+            f"There is no document {document!r} in {collection}; 'hybridgw conflicts' lists those with a conflict."
+        ) from error
 
 
 def _place(words: tuple[str, ...]) -> tuple[str, str, str | None]:

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from hybridgw_protocol.errors import NeedsPerson
+from hybridgw_client.client import path_of
+from hybridgw_protocol.errors import NeedsPerson, NotFound
 
 from ..context import App, Group, json_option, pass_app
 from ..exits import Exit, Finished
@@ -104,7 +105,22 @@ def _list(app: App, collection: str, limit: int | None, query: Json) -> None:
     if app.out.as_json:
         app.out.raw('\n],"next_cursor":null}\n')
     elif count == 0:
-        app.out.say(f"No documents in {clean(collection)}.")
+        app.out.say(_why_none(app, collection, query.get("filter") or {}))
+
+
+def _why_none(app: App, collection: str, conditions: Json) -> str:
+    try:
+        about: Json = app.client.get(path_of("collections", collection)) if conditions else {}
+    except NotFound:
+        about = {}
+    if not about.get("documents"):
+        return f"No documents in {clean(collection)}."
+    fields = (about.get("schema") or {}).get("properties") or {}
+    unknown = [clean(name) for name in conditions if fields and name.partition(".")[0] not in fields]
+    told = f"None of the documents in {clean(collection)} meets that."
+    if unknown:
+        told += f" Its schema names no {' and no '.join(unknown)}; it names {', '.join(map(clean, fields))}."
+    return told
 
 
 def _line(app: App, document: Json, width: int) -> None:
@@ -175,28 +191,31 @@ def _wrote(app: App, document: Json) -> None:
 @click.argument("documents", metavar="ID...", nargs=-1, required=True)
 @click.option("--version", type=int, help="Only if the document has this version; for one ID.")
 @click.option("--yes", is_flag=True, help="Do not ask when many are deleted at once.")
+@json_option
 @pass_app
 def delete(app: App, collection: str, documents: tuple[str, ...], version: int | None, yes: bool) -> None:
     """Delete documents on all devices: all that are named, or none."""
     if version is not None and len(documents) > 1:
         raise click.UsageError("--version goes with one ID.")
 
-    def run(confirm: bool) -> None:
+    def run(confirm: bool) -> list[Json]:
         if len(documents) == 1:
-            app.client.delete(collection, documents[0], version=version, confirm=confirm)
-        else:
-            operations = [{"op": "delete", "collection": collection, "id": document} for document in documents]
-            app.client.write(operations, confirm=confirm)
+            return [app.client.delete(collection, documents[0], version=version, confirm=confirm)]
+        operations = [{"op": "delete", "collection": collection, "id": document} for document in documents]
+        return app.client.write(operations, confirm=confirm)["items"]  # type: ignore[no-any-return]
 
     try:
-        run(yes)
+        deleted = run(yes)
     except NeedsPerson as error:
         if yes or not _is_asked(app):
             raise
         app.out.say(clean(error.message.partition(". ")[0]) + ".")
         if not click.confirm("Delete them on all devices?", err=True):
             raise Finished(Exit.NEEDS_PERSON) from error
-        run(True)
+        deleted = run(True)
+    if app.out.as_json:
+        app.out.json({"items": deleted})
+        return
     app.out.say(f"{count_text(len(documents), 'document')} of {clean(collection)} deleted.")
 
 

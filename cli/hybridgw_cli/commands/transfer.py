@@ -40,7 +40,9 @@ _WHERE: Final = "Which collection do these documents go to? --collection NAME"
 @click.option("--id", "id_field", metavar="FIELD", help="Column or field that holds each document's id.")
 @click.option("--encoding", help="Of the file, if it is neither UTF-8 nor UTF-16: cp1252, for example.")
 @click.option("--text", is_flag=True, help="CSV: keep every cell as text, numbers too.")
-@click.option("--dry-run", is_flag=True, help="Read everything, say what would happen, write nothing.")
+@click.option(
+    "--dry-run", is_flag=True, help="Say what would happen, write nothing; schemas and limits are not checked."
+)
 @json_option
 @pass_app
 def import_(
@@ -67,9 +69,17 @@ def import_(
             raise click.UsageError(_WHERE)
         options = Options(place, id_field=id_field or "", encoding=encoding or "", text=text)
         importer = Importer(app.client, dry_run=dry_run, told=_Teller(app))
-        with app.out.progress(f"Importing {os.path.basename(file)}", _size(stream)) as bar:
-            for summary in importer.run(_read(chosen, stream, options, bar)):
-                bar.tell(count_text(summary.created + summary.changed, "document"))
+        try:
+            with app.out.progress(f"Importing {os.path.basename(file)}", _size(stream)) as bar:
+                for summary in importer.run(_read(chosen, stream, options, bar)):
+                    bar.tell(count_text(summary.created + summary.changed, "document"))
+        except KeyboardInterrupt:
+            if not dry_run:  # "at least": what was on its way when it was stopped may be written, too
+                app.out.say(
+                    f"At least {count_text(importer.summary.taken, 'document')} of the file are here now."
+                    " Import it again: those stay as they are, the others follow."
+                )
+            raise
     _summarise(app, chosen, importer.summary, dry_run=dry_run)
     if importer.summary.refused:
         raise Finished(Exit.PARTIAL)
@@ -155,8 +165,11 @@ def _summarise(app: App, chosen: Format, summary: Summary, *, dry_run: bool) -> 
     app.out.result(
         f"{count_text(total, 'document')} read as {chosen.name}"
         + (f" for {where}" if where else "")
-        + f": {summary.created:,} {would}new, {summary.changed:,} {would}changed, {summary.unchanged:,} as they were."
+        + f": {summary.created:,} {would}new, {summary.changed:,} {would}changed, {summary.unchanged:,} as they were"
+        + (f", {total - summary.taken:,} refused." if total > summary.taken else ".")
     )
+    if dry_run and summary.created + summary.changed:
+        app.out.result("What a schema or a limit refuses is seen only when it is imported.")
     for why, count in summary.left_out.items():
         app.out.result(f"Left out: {count:,} {why}.")
     if summary.refused:

@@ -81,11 +81,12 @@ def _record(
         for at, (name, cell) in enumerate(zip(header, row, strict=True))
         if cell and (keep or at != id_at)
     }
-    if id_at is None:
-        return Record(line, options.collection, ids.of(options.collection, row), fields)
-    if not row[id_at]:
-        return BadLine(line, f"has nothing in the column {header[id_at]!r}")
-    return Record(line, options.collection, row[id_at], fields)
+    if id_at is not None and row[id_at]:
+        return Record(line, options.collection, row[id_at], fields)
+    if keep:
+        return BadLine(line, f"has nothing in the column {options.id_field!r}")
+    content = [cell for at, cell in enumerate(row) if at != id_at]
+    return Record(line, options.collection, ids.of(options.collection, content), fields)
 
 
 class _Lines:

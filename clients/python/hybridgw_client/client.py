@@ -147,10 +147,10 @@ class Client:
         """Change some fields; null removes one. Raises: NotFound, PreconditionFailed."""
         return self.request("PATCH", path_of("data", collection, document), body=patch, version=version)  # type: ignore[no-any-return]
 
-    def delete(self, collection: str, document: str, *, version: int | None = None, confirm: bool = False) -> None:
-        """Delete it on all devices. Args: confirm: a person has agreed to delete many."""
+    def delete(self, collection: str, document: str, *, version: int | None = None, confirm: bool = False) -> Json:
+        """Delete it on all devices; returns what is left of it. Args: confirm: a person has agreed to delete many."""
         query = {"confirm": True} if confirm else None
-        self.request("DELETE", path_of("data", collection, document), query=query, version=version)
+        return self.request("DELETE", path_of("data", collection, document), query=query, version=version)  # type: ignore[no-any-return]
 
     def write(self, operations: Iterable[Json], *, atomic: bool = True, confirm: bool = False) -> Json:
         """Several writes in one transaction: all or none. See the API's `POST /api/data`."""

@@ -159,11 +159,16 @@ def test_spec_S6_csv_as_spreadsheets_write_it() -> None:
 
 def test_csv_ids_and_cells() -> None:
     items = read(read_csv, 'ID,a,b,c\nx1,true,,"[1, 2]"\n,1,2,3\nx2,null,""" 42""",{bad\n')
+    [unnamed] = records(read(read_csv, "a,b,c\n1,2,3\n"))  # the same content in a file without such a column
     assert [(r.id, r.fields) for r in records(items)] == [
         ("x1", {"a": True, "c": [1, 2]}),
+        (unnamed.id, {"a": 1, "b": 2, "c": 3}),
         ("x2", {"a": None, "b": " 42", "c": "{bad"}),
     ]
-    assert bad(items) == [(3, "has nothing in the column 'ID'")]
+    assert bad(items) == []
+    first, second = records(read(read_csv, "id,n\n,1\n,1\n"))
+    assert first.id != second.id  # the same content twice
+    assert bad(read(read_csv, "n,isbn\n1,\n", id_field="isbn")) == [(2, "has nothing in the column 'isbn'")]
     assert records(read(read_csv, "n,isbn\n1,2\n", id_field="isbn"))[0] == Record(2, "things", "2", {"n": 1, "isbn": 2})
     assert records(read(read_csv, "id,n\nx,42\n", text=True))[0].fields == {"n": "42"}
     assert read(read_csv, "") == []

@@ -137,7 +137,7 @@ def test_a_command_that_asks_the_daemon_loads_no_more_than_it_needs(tmp_path: Pa
         (["--version"], 0, "hybridgw 0."),
         (["-h"], 0, "Usage: hybridgw"),
         ([], 2, "Usage: hybridgw"),
-        (["statis"], 2, "Did you mean 'hybridgw status'?"),
+        (["statis"], 2, "/p status'?"),
         (["frobnicate"], 2, "'hybridgw --help' lists them"),
         (["data", "listt"], 2, "No such command"),
         (["data", "get", "tasks"], 2, "Missing argument"),
@@ -175,6 +175,21 @@ def test_the_home_may_stand_after_the_command(tmp_path: Path) -> None:
     for arguments in (["--home", str(tmp_path), "paths"], ["paths", "--home", str(tmp_path)]):
         assert f"database  {tmp_path}/hybridgw.db" in hybridgw(*arguments).stdout
     assert f"database  {tmp_path}/hybridgw.db" in hybridgw("paths", HYBRIDGW_HOME=str(tmp_path)).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["statis"], "status'?"),
+        (["data", "put", "tasks", "milk", "milk"], "data put tasks milk title='Buy milk'"),
+        (["data", "patch", "tasks", "milk", "[1]"], "data patch tasks milk status=done"),
+        (["conflicts", "resolve", "tasks", "--keep"], "conflicts' lists them"),
+    ],
+)
+def test_commands_in_what_is_said_of_a_wrong_word_are_for_this_profile(
+    arguments: list[str], command: str, tmp_path: Path
+) -> None:
+    assert f"hybridgw --home {tmp_path} {command}" in hybridgw("--home", str(tmp_path), *arguments).stderr
 
 
 def test_an_error_is_json_where_json_was_asked_for(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_calls_share_one_connection_and_carry_the_token(tmp_path: Path) -> None:
         assert client.document("tasks", "milk") == {"id": "milk"}
         client.put("tasks", "a/b?c#d é", {"ü": 1}, version=7)
         client.patch("tasks", "milk", {"x": None})
-        client.delete("tasks", "milk", confirm=True)
+        assert client.delete("tasks", "milk", confirm=True) == {"id": "milk"}
         client.get("/api/x", filter={"a": 1}, none=None, deleted=True, n=5)
         client.post("/api/y")
     assert len(handler.connections) == 1
