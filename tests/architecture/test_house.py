@@ -38,14 +38,16 @@ def test_the_check_finds_a_changed_a_missing_and_a_foreign_file(
 ) -> None:
     assert write_vectors([], tmp_path) == 0
     assert write_vectors(["--check"], tmp_path) == 0
-    for path in (min(tmp_path.glob("*.json")), max(tmp_path.glob("*.json"))):  # each look makes all of them anew
-        held = path.read_bytes()
-        path.write_bytes(held + b" ")
-        assert write_vectors(["--check"], tmp_path) == 1
-        path.unlink()
-        assert write_vectors(["--check"], tmp_path) == 1
-        path.write_bytes(held)
-    (tmp_path / "foreign.json").write_text("{}\n")
+    changed, missing, foreign = min(tmp_path.glob("*.json")), max(tmp_path.glob("*.json")), tmp_path / "foreign.json"
+    held = changed.read_bytes()
+    changed.write_bytes(held + b" ")
+    assert write_vectors(["--check"], tmp_path) == 1  # each look makes all of them anew
+    changed.write_bytes(held)
+    missing.unlink()
+    assert write_vectors(["--check"], tmp_path) == 1
+    assert write_vectors([], tmp_path) == 0
+    foreign.write_text("{}\n")
+    capsys.readouterr()
     assert write_vectors(["--check"], tmp_path) == 1
     assert "foreign.json" in capsys.readouterr().out
 
