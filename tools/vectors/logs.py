@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
 import tempfile
@@ -77,6 +78,7 @@ class _Case(NamedTuple):
     closes: Sequence[tuple[LogId, End]] = ()
 
 
+@functools.cache  # pure, and slow: databases are written
 def vectors() -> dict[str, object]:
     """See tools/vectors/__init__.py."""
     return {
