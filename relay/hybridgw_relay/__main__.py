@@ -134,7 +134,7 @@ def _announce(config: configuration.Config, url: str) -> None:
     everywhere = " (on all addresses of this machine)" if config.host in ("0.0.0.0", "::") else ""  # noqa: S104
     click.echo(f"The relay listens on {url}{everywhere}, its data is in {config.data}.")
     if not config.public_urls:
-        click.echo("Only devices on this machine can use that address. For others give the one that they dial:")
+        click.echo("Invites name this address, which no other machine can dial. For those give the one they dial:")
         click.echo(f"  --public-url {_example_url(url)}")
     click.echo(f"It lets nobody in without an invite: {_command(config, 'invite')}")
     sys.stdout.flush()
