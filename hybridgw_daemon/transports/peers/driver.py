@@ -624,7 +624,7 @@ class Conversation:
             return  # it rests on what was not taken
         await self._sync.refused(name, frame.code, frame.msg)
         self.state.refusal = frame.msg
-        if is_push and frame.code in ("quota", "busy"):
+        if is_push and frame.code == "quota":
             self._room.refused(frame.msg, asyncio.get_running_loop().time())
             self._wake_out.set()
             return
