@@ -254,7 +254,8 @@ class Peers:
 
     def no_room(self) -> str | None:
         """What a relay has said that is connected and takes nothing more; None: there is none."""
-        return next((self.rooms[peer].why for peer in self.conversations if peer in self.rooms), None)
+        told = (self.rooms[peer].why for peer in self.conversations if peer in self.rooms)
+        return next(filter(None, told), None)
 
     def refusal(self) -> Revoked | None:
         """What somebody said who told this device that it does not belong any more; None: nobody did."""

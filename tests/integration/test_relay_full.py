@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hybridgw_daemon.core.operations import Create
+from hybridgw_daemon.services.peers import Peers
 from hybridgw_daemon.services.room import FIRST_S, MOST_S, Room
 from hybridgw_daemon.stores import alarms
 from hybridgw_daemon.transports.peers.relay import WebSocketChannel
 from hybridgw_protocol.invite import format_invite
 from hybridgw_relay.stores.admin import set_quota
-from hybridgw_storage.database import SqliteDatabase
+from hybridgw_storage.database import InlineDatabase, SqliteDatabase
 
 from .devices import Device, invite, pair, relay, until
 
@@ -31,7 +32,7 @@ class Counted(WebSocketChannel):
     @classmethod
     async def connect(cls, url: str) -> Counted:
         cls.made += 1
-        return await super().connect(url)  # type: ignore[return-value]
+        return await super().connect(url)  # type: ignore[return-value] - it makes one of its own class
 
     async def send(self, data: bytes) -> None:
         Counted.sent_bytes += len(data)
@@ -135,6 +136,19 @@ async def test_after_a_start_it_is_asked_carefully_and_one_that_is_left_is_told_
             await until(lambda: told(again) == ["relay_quota"])
             await again.relays.remove(url)
             assert told(again) == []
+
+
+async def test_of_two_relays_the_one_without_room_is_told(tmp_path: Path) -> None:
+    database = InlineDatabase(tmp_path / "replica.db")
+    peers = Peers(database, clock=lambda: 0, published=lambda _what: None)
+    for url in ("http://roomy", "http://full"):
+        peers.conversations[url] = cast(Any, None)  # that there is one, is all that is looked at
+        peers.rooms[url].refused("It is full.", 0.0)
+    peers.rooms["http://roomy"].took()
+    assert peers.no_room() == "It is full."
+    del peers.conversations["http://full"]
+    assert peers.no_room() is None
+    await database.close()
 
 
 def test_the_pause_doubles_and_ends() -> None:
